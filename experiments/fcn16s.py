@@ -1,0 +1,14 @@
+"""FCN-16s: one skip, pool4.
+
+  python -m fcn_jax.main --config=experiments/fcn16s.py
+
+MEASURED
+"""
+
+from fcn_jax.config import default
+
+
+def get_config(dataset='scenes'):
+  config = default(dataset)
+  config.model.stride = 16
+  return config

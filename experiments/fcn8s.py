@@ -1,0 +1,14 @@
+"""FCN-8s: two skips, pool4 and pool3.
+
+  python -m fcn_jax.main --config=experiments/fcn8s.py
+
+MEASURED
+"""
+
+from fcn_jax.config import default
+
+
+def get_config(dataset='scenes'):
+  config = default(dataset)
+  config.model.stride = 8
+  return config

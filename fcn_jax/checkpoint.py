@@ -1,0 +1,104 @@
+"""Checkpoints by Orbax: saved while training goes on, and restored from the newest one that is whole."""
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from fcn_jax.errors import UserError
+
+
+class Checkpoints:
+  """The folder `checkpoints` of a run."""
+
+  def __init__(self, workdir: epath.Path, keep: int):
+    """`keep` is how many of the newest stay."""
+    self._path = epath.Path(workdir).resolve() / 'checkpoints'
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep,
+      cleanup_tmp_directories=True,  # what a killed run left half-written
+    )
+    self._manager = ocp.CheckpointManager(self._path, options=options)
+
+  def steps(self) -> list[int]:
+    return sorted(self._manager.all_steps())
+
+  def save(self, step: int, state) -> None:
+    """Starts saving; the state may be donated at once. Errors of the save before come up here."""
+    if step in self.steps():
+      return
+    try:
+      self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+    except Exception as error:
+      raise self._not_saved(error) from error
+
+  def close(self) -> None:
+    """Returns when all that was saved is on disk."""
+    try:
+      self._manager.wait_until_finished()
+      self._manager.close()
+    except Exception as error:
+      raise self._not_saved(error) from error
+
+  def _not_saved(self, error: Exception) -> UserError:
+    # Orbax, TensorStore and the file system each have their own exceptions for a full disk.
+    last = self._manager.latest_step()
+    there = 'no checkpoint was saved before' if last is None else f'that of step {last} is there'
+    reason = str(error).strip().splitlines()[0][:300]
+    return UserError(
+      f'cannot save a checkpoint in {self._path}: {reason}. {there[0].upper()}{there[1:]}; make room, '
+      'and the same command goes on from it'
+    )
+
+  def restore(self, state, say):
+    """The newest whole checkpoint, on the devices of `state`, or `state` itself where there is none.
+
+    A checkpoint that cannot be read, cut short by a full disk say, is deleted, and the one before is taken; `say` is told.
+
+    Raises:
+      UserError: if there are checkpoints, but none can be read.
+    """
+    steps = self.steps()[::-1]
+    shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+    for step in steps:
+      try:
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+        say(f'going on from step {step}')
+        return restored
+      except Exception as error:  # whatever a damaged file makes the readers raise
+        reason = str(error).strip().splitlines()[0][:200]
+        say(f'the checkpoint of step {step} cannot be read ({type(error).__name__}: {reason})')
+        if step != steps[-1]:
+          say('it is deleted, and the one before is taken')
+          self._manager.delete(step)
+    if steps:
+      raise UserError(
+        f'none of the checkpoints in {self._path} can be read; delete the run to start it anew'
+      )
+    return state
+
+
+def take_over(params: dict, workdir: str, say) -> dict:
+  """`params` with every tensor of another run's last checkpoint that has the same name and shape.
+
+  `say` is told of each tensor whether it is taken, fresh (stays as it is) or left over.
+  """
+  path = epath.Path(workdir).resolve() / 'checkpoints'
+  steps = ocp.utils.checkpoint_steps(path) if path.exists() else []
+  if not steps:
+    raise UserError(
+      f'{workdir} has no checkpoint; expected the workdir of a run that has saved one'
+    )
+  with ocp.CheckpointManager(path) as manager:
+    source = manager.restore(max(steps), args=ocp.args.StandardRestore())['params']
+  own, other = (
+    {jax.tree_util.keystr(path, simple=True, separator='/'): x for path, x in leaves}
+    for leaves in map(jax.tree_util.tree_leaves_with_path, (params, source))
+  )
+  taken = {name for name, x in own.items() if name in other and other[name].shape == x.shape}
+  say(f'from step {max(steps)} of {workdir}:')
+  for name, x in own.items():
+    say(f'  {"taken" if name in taken else "fresh"}      {name} {list(x.shape)}')
+  for name in sorted(other.keys() - taken):
+    say(f'  left over  {name} {list(other[name].shape)}')
+  leaves = [other[name] if name in taken else x for name, x in own.items()]
+  return jax.tree.unflatten(jax.tree.structure(params), leaves)

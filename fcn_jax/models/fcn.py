@@ -1,0 +1,112 @@
+"""FCN-32s, FCN-16s, FCN-8s and their continuation: scores, skips, fusion (CVPR'15, section 4.2)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fcn_jax.models import geometry
+from fcn_jax.models.upsample import Upsample
+from fcn_jax.models.vgg import BLOCKS, VGG, keep, scaled
+
+
+class FCN(nn.Module):
+  """Pictures of any size to a score for every class at every pixel.
+
+  Scores rise from fc7, at stride 32, by steps of 2 to `stride`; on the way the scores of each skip are added at its own
+  stride; one last upsampling goes to pixels. Score layers start at zero, so a skip changes nothing at first.
+
+  Attributes:
+    classes: how many.
+    trunk: see `VGG`.
+    stride: of the finest score map: 32 is FCN-32s, 16 FCN-16s, 8 FCN-8s; 4 and 2 go on in the same way.
+    skips: which of pool4 (stride 16), pool3 (8), pool2 (4), pool1 (2) are added; none finer than `stride`.
+    upsample: see `Upsample`.
+    mean, std: of the pictures' channels R, G, B, in 0..255, for the normalisation.
+  """
+
+  classes: int
+  trunk: VGG
+  stride: int = 8
+  skips: tuple[str, ...] = ('pool4', 'pool3')
+  upsample: str = 'bilinear_fixed'
+  mean: tuple[float, ...] = (122.67892, 116.66877, 104.00699)
+  std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+  @nn.compact
+  def __call__(
+    self, images: jax.Array, size: jax.Array | None = None, *, train: bool = False
+  ) -> jax.Array:
+    """Scores before the softmax.
+
+    Args:
+      images: [B, H, W, 3], RGB in 0..255, any type.
+      size: int [B, 2], the height and width of each picture, which stands in the top left of its canvas; None where
+        every picture fills it. Scores within `size` are those that the picture alone would get; others are to
+        be ignored.
+      train: use dropout; wants the random key 'dropout'.
+
+    Returns:
+      float32 [B, H, W, classes].
+    """
+    shapes, masks = {1: images.shape[1:3]}, {1: None}
+    for stride in reversed(geometry.STRIDES):
+      shapes[stride] = tuple(map(geometry.halve, shapes[stride // 2]))
+      masks[stride] = None
+    if size is not None:
+      for stride, shape in sorted(shapes.items()):
+        masks[stride] = geometry.valid_mask(size, *shape)
+        size = geometry.halve(size)
+
+    x = (images.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.std)
+    maps = self.trunk(keep(masks[1], x), masks.get, train)
+    x = self._score(maps['fc7'], masks[32], 'score_fr')
+    for skip, stride in geometry.SKIP_STRIDES.items():
+      if stride < self.stride:
+        break
+      x = Upsample(2, self.upsample, name=f'upsample_to_{stride}')(x, shapes[stride])
+      if skip in self.skips:
+        x = x + self._score(maps[skip], masks[stride], f'score_{skip}')
+      x = keep(masks[stride], x)
+    return Upsample(self.stride, self.upsample, name='upsample_to_1')(x, shapes[1])
+
+  def _score(self, x: jax.Array, mask: jax.Array | None, name: str) -> jax.Array:
+    conv = nn.Conv(
+      self.classes, (1, 1), kernel_init=nn.initializers.zeros, dtype=self.trunk.dtype, name=name
+    )
+    return keep(mask, conv(x).astype(jnp.float32))
+
+
+def from_config(config, classes: int) -> FCN:
+  """The network of a whole run config (`fcn_jax/config.py`) for a number of classes."""
+  model = config.model
+  trunk = VGG(
+    width=model.width, fc_channels=model.fc_channels, norm=model.norm, group_size=model.group_size,
+    dropout=model.dropout, dtype=jnp.dtype(model.dtype), remat=model.remat,
+  )  # fmt: skip
+  return FCN(
+    classes=classes, trunk=trunk, stride=model.stride, skips=skips_of(model.stride, model.skips),
+    upsample=model.upsample, mean=tuple(config.data.mean), std=tuple(config.data.std),
+  )  # fmt: skip
+
+
+def skips_of(stride: int, skips: str) -> tuple[str, ...]:
+  """The pools that `model.skips` names: 'all' down to the stride, 'none', or names joined by '+'."""
+  if skips == 'all':
+    return tuple(name for name, s in geometry.SKIP_STRIDES.items() if s >= stride)
+  return () if skips == 'none' else tuple(skips.split('+'))
+
+
+def flops(model: FCN, height: int, width: int) -> int:
+  """Floating point operations of a forward pass of one picture: 2 for each multiply-add of the convolutions."""
+  pixels, size, channels, total = {}, (height, width), 3, 0
+  for index, (block_channels, convolutions) in enumerate(BLOCKS):
+    out = scaled(block_channels, model.trunk.width)
+    total += size[0] * size[1] * 9 * out * (channels + (convolutions - 1) * out)
+    size, channels = tuple(map(geometry.halve, size)), out
+    pixels[f'pool{index + 1}'] = size[0] * size[1], out
+  fc = scaled(model.trunk.fc_channels, model.trunk.width)
+  total += size[0] * size[1] * (49 * channels * fc + fc * fc + fc * model.classes)
+  total += sum(pixels[skip][0] * pixels[skip][1] * model.classes for skip in model.skips)
+  steps = [pixels[skip][0] for skip, s in geometry.SKIP_STRIDES.items() if s >= model.stride]
+  total += (sum(steps) + height * width) * 4 * model.classes  # four features reach each pixel
+  return 2 * total

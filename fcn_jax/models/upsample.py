@@ -1,0 +1,80 @@
+"""Upsampling by transposed convolution, one kernel a class: fixed bilinear, or trained from bilinear or at random.
+
+With kernel 2s and stride s only two features reach a pixel along each axis, so the layer is four shifted products: the
+features, moved by 0 or 1, times one quarter of the kernel each. That form reads the scores four times, makes no
+dilated copy of them, and compiles to one elementwise loop on every device; XLA's grouped transposed convolution
+takes seconds on a CPU (`benchmarks/`).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fcn_jax.models import geometry
+
+UPSAMPLE = ('bilinear_fixed', 'bilinear_learned', 'learned_random')
+
+
+def bilinear_kernel(stride: int) -> np.ndarray:
+  """The kernel [2s, 2s] that interpolates linearly: (1 - |y-c|/s)(1 - |x-c|/s) with centre c = s - 1/2.
+
+  Source: the authors' `surgery.py`, f = (k+1)//2 with k = 2s.
+  """
+  weight = 1 - np.abs(np.arange(2 * stride) - (stride - 0.5)) / stride
+  return np.outer(weight, weight).astype(np.float32)
+
+
+def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Each channel convolved, transposed, with its own kernel.
+
+  Args:
+    x: [B, h, w, C].
+    kernel: [2s, 2s, C], or [2s, 2s, 1] for one kernel for all.
+
+  Returns:
+    [B, (h+1)*s, (w+1)*s, C]: x[:, i, j] times the kernel is added at rows i*s to i*s + 2s, likewise columns.
+  """
+  batch, height, width, channels = x.shape
+  stride = kernel.shape[0] // 2
+  # The four quarters of the kernel: quarter[p, q] meets the feature p rows above and q columns to the left.
+  quarters = kernel.reshape(2, stride, 2, stride, -1)
+  padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+  def product(p, q):
+    shifted = padded[:, 1 - p : height + 2 - p, 1 - q : width + 2 - q]
+    return shifted[:, :, None, :, None, :] * quarters[p, :, q][:, None]
+
+  cells = product(0, 0) + product(0, 1) + product(1, 0) + product(1, 1)  # [B, h+1, s, w+1, s, C]
+  return cells.reshape(batch, (height + 1) * stride, (width + 1) * stride, channels)
+
+
+class Upsample(nn.Module):
+  """Scores [B, h, w, C] to [B, *size, C], `stride` times finer, cropped so that pixels line up.
+
+  Attributes:
+    stride: the factor; the kernel is [2*stride, 2*stride].
+    method: `bilinear_fixed` has no parameter; `bilinear_learned` starts as bilinear and is trained;
+      `learned_random` starts at random and is trained.
+  """
+
+  stride: int
+  method: str
+
+  @nn.compact
+  def __call__(self, x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    shape = (2 * self.stride, 2 * self.stride, x.shape[-1])
+    bilinear = bilinear_kernel(self.stride)[..., None]
+    if self.method == 'bilinear_fixed':
+      kernel = jnp.asarray(bilinear)
+    elif self.method == 'bilinear_learned':
+      kernel = self.param('kernel', lambda _: jnp.broadcast_to(bilinear, shape))
+    elif self.method == 'learned_random':
+      # Four features reach a pixel, whatever the stride: a fan-in of the kernel's size, Flax's default, would shrink
+      # the scores with the stride and confound an ablation of it.
+      kernel = self.param('kernel', nn.initializers.normal(np.sqrt(1 / 4)), shape)
+    else:
+      raise ValueError(f'method is {self.method!r}; expected one of {", ".join(UPSAMPLE)}')
+    out = transposed_convolution(x, kernel.astype(x.dtype))
+    offset = geometry.crop_offset(self.stride)
+    return out[:, offset : offset + size[0], offset : offset + size[1]]

@@ -1,0 +1,137 @@
+"""The trunk: VGG-16 with its classifier turned into convolutions (CVPR'15, section 4.1)."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+BLOCKS = (
+  (64, 2),
+  (128, 2),
+  (256, 3),
+  (512, 3),
+  (512, 3),
+)  # channels and 3x3 convolutions before each pooling
+NORMS = ('none', 'group')
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+  """2x2 max-pooling of stride 2 of x >= 0, sizes rounded up: [B, H, W, C] to [B, ceil(H/2), ceil(W/2), C].
+
+  Written with slices because XLA's own backward pass (select-and-scatter) is several times slower on CPUs, and has no
+  deterministic form on GPUs. x follows a ReLU, so padding with zeros is padding with -inf.
+  """
+  x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
+  rows = jnp.maximum(x[:, 0::2], x[:, 1::2])
+  return jnp.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
+
+
+class PatchConv(nn.Module):
+  """A convolution of stride 1 as gathered patches times a matrix.
+
+  For a kernel about as large as the map, as fc6 has, XLA's convolution is up to 77 times slower on a CPU.
+
+  Attributes:
+    channels: of the output.
+    kernel: its height and width.
+    padding: zeros added on each side.
+    use_bias: whether there is one.
+    dtype: of the computation.
+  """
+
+  channels: int
+  kernel: int
+  padding: int
+  use_bias: bool = True
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    k, p = self.kernel, self.padding
+    shape = (k, k, x.shape[-1], self.channels)
+    kernel = self.param('kernel', nn.initializers.he_normal(), shape).astype(self.dtype)
+    x = jnp.pad(x.astype(self.dtype), ((0, 0), (p, p), (p, p), (0, 0)))
+    height, width = x.shape[1] - k + 1, x.shape[2] - k + 1
+    shifts = [x[:, i : i + height, j : j + width] for i in range(k) for j in range(k)]
+    x = jnp.concatenate(shifts, axis=-1) @ kernel.reshape(-1, self.channels)
+    if self.use_bias:
+      x += self.param('bias', nn.initializers.zeros, (self.channels,)).astype(self.dtype)
+    return x
+
+
+class VGG(nn.Module):
+  """Images [B, H, W, 3], normalised, to the maps that scores are read from.
+
+  Attributes:
+    width: scales all channels; 1 is the paper's.
+    fc_channels: of fc6 and fc7, before `width`.
+    norm: 'none' (the paper) or 'group': GroupNorm after each convolution, which then has no bias. GroupNorm keeps no
+      running statistics: a picture's result depends neither on its batch nor on the number of devices.
+    group_size: channels a group.
+    dropout: the share of fc6's and fc7's outputs that training drops, element by element.
+    dtype: of the computation; parameters are float32.
+    remat: recompute each block's activations in the backward pass instead of keeping them.
+    fc6_padding: 3 keeps the map aligned with the picture.
+  """
+
+  width: float = 1.0
+  fc_channels: int = 4096
+  norm: str = 'none'
+  group_size: int = 8
+  dropout: float = 0.5
+  dtype: jnp.dtype = jnp.float32
+  remat: bool = False
+  fc6_padding: int = 3
+
+  def _norm(self, x: jax.Array, mask: jax.Array | None, name: str) -> jax.Array:
+    if self.norm == 'none':
+      return x
+    # Statistics over the picture's own pixels only; flax wants the mask in x's full shape.
+    mask = None if mask is None else jnp.broadcast_to(mask, x.shape)
+    return nn.GroupNorm(None, group_size=self.group_size, dtype=self.dtype, name=name)(x, mask=mask)
+
+  def _block(self, x: jax.Array, mask: jax.Array | None, index: int) -> jax.Array:
+    channels, convolutions = BLOCKS[index]
+    for i in range(convolutions):
+      number = f'{index + 1}_{i + 1}'
+      x = nn.Conv(
+        scaled(channels, self.width), (3, 3), padding=1, use_bias=self.norm == 'none', dtype=self.dtype,
+        kernel_init=nn.initializers.he_normal(), name=f'conv{number}',
+      )(x)  # fmt: skip
+      x = keep(mask, nn.relu(self._norm(x, mask, f'norm{number}')))
+    return max_pool(x)
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mask_of: Callable, train: bool) -> dict[str, jax.Array]:
+    """Returns pool1 to pool5 (strides 2 to 32) and fc7 (stride 32).
+
+    Args:
+      x: [B, H, W, 3].
+      mask_of: gives the valid mask [B, h, w, 1] of the map of a stride, or None where all of it is valid.
+      train: drop out fc6 and fc7; wants the random key 'dropout'.
+    """
+    maps, stride = {}, 1
+    for index in range(len(BLOCKS)):
+      block = nn.remat(VGG._block, static_argnums=(3,)) if self.remat else VGG._block
+      x = block(self, x, mask_of(stride), index)
+      stride *= 2
+      maps[f'pool{index + 1}'] = x
+    channels = scaled(self.fc_channels, self.width)
+    mask = mask_of(stride)
+    for name, kernel, padding in (('fc6', 7, self.fc6_padding), ('fc7', 1, 0)):
+      bias = self.norm == 'none'
+      x = PatchConv(channels, kernel, padding, bias, self.dtype, name=name)(x)
+      x = keep(mask, nn.relu(self._norm(x, mask, f'norm_{name}')))
+      x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    return maps | {'fc7': x}
+
+
+def scaled(channels: int, width: float) -> int:
+  """A number of channels at a width; `config.validate` sees to it that it is whole and fits the groups."""
+  return round(channels * width)
+
+
+def keep(mask: jax.Array | None, x: jax.Array) -> jax.Array:
+  """x inside the pictures, zero outside; x itself where there is no mask."""
+  return x if mask is None else jnp.where(mask, x, 0)

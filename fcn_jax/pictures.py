@@ -1,0 +1,71 @@
+"""Pictures of labels and predictions for people: class colours, a legend, side by side."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+UNKNOWN = (0, 0, 0)  # of label 255
+_GAP = 4  # pixels between pictures
+_LINE = 14  # pixels a line of text
+
+
+def colorize(label: np.ndarray, palette) -> np.ndarray:
+  """Class numbers [H, W] as colours uint8 [H, W, 3]; what is no class is black."""
+  table = np.tile(np.array(UNKNOWN, np.uint8), (256, 1))
+  table[: len(palette)] = palette
+  return table[label]
+
+
+def comparison(examples: list[dict], classes, palette) -> bytes:
+  """A PNG with a row an example: the image, its label, the prediction; the legend below.
+
+  Each example is a dict of image uint8 [H, W, 3], label and prediction uint8 [H, W].
+  """
+  rows = []
+  for e in examples:
+    parts = (e['image'], colorize(e['label'], palette), colorize(e['prediction'], palette))
+    rows.append(_join([np.asarray(part) for part in parts], axis=1))
+  titles = _titles(('image', 'label', 'prediction'), examples[0]['image'].shape[1] + _GAP)
+  rows = [titles, *rows]
+  width = max(row.shape[1] for row in rows)
+  picture = Image.fromarray(_join([*rows, legend(classes, palette, width)], axis=0))
+  buffer = io.BytesIO()
+  picture.save(buffer, 'PNG')
+  return buffer.getvalue()
+
+
+def legend(classes, palette, width: int) -> np.ndarray:
+  """The class names beside their colours, in as many lines as `width` asks for: uint8 [H, width, 3]."""
+  font, places, x, y = ImageFont.load_default(), [], 0, 0
+  for name in classes:
+    step = int(font.getlength(name)) + 22
+    if x and x + step > width:
+      x, y = 0, y + _LINE
+    places.append((x, y))
+    x += step
+  picture = Image.new('RGB', (width, y + _LINE), 'white')
+  draw = ImageDraw.Draw(picture)
+  for (x, y), name, color in zip(places, classes, palette, strict=True):
+    draw.rectangle((x + 1, y + 2, x + 11, y + 11), fill=tuple(color), outline='black')
+    draw.text((x + 15, y + 1), name, fill='black', font=font)
+  return np.asarray(picture)
+
+
+def _titles(texts, step: int) -> np.ndarray:
+  picture = Image.new('RGB', (step * len(texts), _LINE), 'white')
+  for number, text in enumerate(texts):
+    ImageDraw.Draw(picture).text((number * step, 1), text, fill='black')
+  return np.asarray(picture)
+
+
+def _join(parts: list[np.ndarray], axis: int) -> np.ndarray:
+  """Pictures one after the other, a white gap between, white where one is smaller."""
+  other = max(part.shape[1 - axis] for part in parts)
+
+  def grown(part):
+    pad = [(0, 0), (0, 0), (0, 0)]
+    pad[axis], pad[1 - axis] = (0, _GAP), (0, other - part.shape[1 - axis])
+    return np.pad(part, pad, constant_values=255)
+
+  return np.concatenate([grown(part) for part in parts], axis)

@@ -1,0 +1,143 @@
+"""The run directory: the only interface between training and reading the results.
+
+Every file is written whole under a temporary name and then renamed, so that a reader never meets half of one, and a
+killed run leaves none. `metrics.jsonl` holds only what is a function of the config and the data: a resumed
+run's file equals the undisturbed one's. What depends on the machine goes to `timing.jsonl`.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import ml_collections
+from etils import epath
+
+from fcn_jax import config as config_lib
+from fcn_jax.errors import UserError
+
+
+def write(path: epath.Path, content: str | bytes) -> None:
+  """Writes a file whole, or not at all; `UserError` where the disk does not take it."""
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    temporary.replace(path)
+  except OSError as error:
+    temporary.unlink(missing_ok=True)
+    raise UserError(
+      f'cannot write {path}: {error.strerror or error}; what was saved before is intact, the same command goes on'
+    ) from error
+
+
+def write_json(path: epath.Path, value) -> None:
+  write(path, json.dumps(value, indent=1) + '\n')
+
+
+def read_json(path: epath.Path, default):
+  return json.loads(path.read_text()) if path.exists() else default
+
+
+class Rows:
+  """A file of one JSON object a line, each with its `step`, kept in memory and written by `flush`."""
+
+  def __init__(self, path: epath.Path, last_step: int):
+    """Goes on with what is there up to `last_step`; a resumed run makes later rows anew."""
+    self._path = path
+    lines = path.read_text().splitlines() if path.exists() else []
+    self.rows = [row for row in map(json.loads, lines) if row['step'] <= last_step]
+
+  def add(self, step: int, values: dict) -> None:
+    self.rows.append({'step': step} | values)
+
+  def at(self, step: int) -> list[dict]:
+    return [row for row in self.rows if row['step'] == step]
+
+  def with_field(self, name: str) -> list[dict]:
+    return [row for row in self.rows if name in row]
+
+  def flush(self) -> None:
+    write(self._path, ''.join(json.dumps(row) + '\n' for row in self.rows))
+
+
+class Status:
+  """`status.json`: the state of the run, its step, its seconds and how often it was started again.
+
+  Attributes:
+    state: running, preempted, diverged, failed or done; None before the first `write`.
+    step: the step that it was written at.
+    wall_seconds: of all starts together.
+  """
+
+  def __init__(self, workdir: epath.Path, steps: int):
+    self._path, self._steps = workdir / 'status.json', steps
+    before = read_json(self._path, {})
+    self.state, self.step = before.get('state'), before.get('step', 0)
+    self.wall_seconds = before.get('wall_seconds', 0.0)
+    self._restarts = before.get('restarts', -1) + 1
+    self._started = time.time() - self.wall_seconds
+
+  def write(self, state: str, step: int, **more) -> None:
+    """`more` says why, where there is something to say."""
+    self.state, self.step = state, step
+    self.wall_seconds = round(time.time() - self._started, 2)
+    values = {'state': state, 'step': step, 'steps': self._steps} | more
+    values |= {'wall_seconds': self.wall_seconds, 'restarts': self._restarts}
+    write_json(self._path, values)
+
+
+def begin(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
+  """Makes the directory and `config.json`, or sees that the run there has the same config."""
+  mine = json.loads(config.to_json())  # lists for tuples, as the file has them
+  theirs = read_json(workdir / 'config.json', None)
+  if theirs is None:
+    write_json(workdir / 'config.json', mine)
+    return
+  mine, theirs = (config_lib.flatten(ml_collections.ConfigDict(c)) for c in (mine, theirs))
+  different = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
+  if different:
+    listed = '; '.join(f'{n} is {theirs.get(n)} there, {mine.get(n)} here' for n in different)
+    raise UserError(
+      f'{workdir} holds a run of another config: {listed}. Take another --workdir, or delete that one'
+    )
+
+
+def add_environment(workdir: epath.Path, devices: list[str], fingerprint: str) -> None:
+  """Appends to `env.json` what this start runs on: code, versions, devices, command, data."""
+  here = pathlib.Path(__file__).parent
+  git = ['git', '-C', str(here)]
+  names = (
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'orbax-checkpoint',
+    'tensorflow-datasets',
+    'grain',
+    'numpy',
+    'pillow',
+  )
+  start = {
+    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'command': [sys.executable, *sys.argv],
+    'commit': _output([*git, 'rev-parse', 'HEAD']),
+    'dirty': bool(_output([*git, 'status', '--porcelain', '--untracked-files=no'])),
+    'python': sys.version.split()[0],
+    'versions': {name: importlib.metadata.version(name) for name in names},
+    'devices': devices,
+    'data': fingerprint,
+  }
+  write_json(workdir / 'env.json', [*read_json(workdir / 'env.json', []), start])
+
+
+def _output(command: list[str]) -> str | None:
+  try:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+  except OSError:  # no git on this machine
+    return None
+  return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,298 @@
+"""The training of one run, to be read top to bottom: state, step, loop."""
+
+import io
+import os
+import resource
+import time
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from etils import epath
+
+from fcn_jax import checkpoint, display, losses, metrics, optim, parallel, pictures, runlog, scoring
+from fcn_jax.datasets import pipeline
+from fcn_jax.models import fcn
+from fcn_jax.stop import EXIT_CODES, Stop
+
+EXIT_DIVERGED = 1
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """All that a run is at a step; the randomness is a function of the step and the seed."""
+
+  step: jax.Array
+  params: dict
+  opt_state: optax.OptState
+
+
+def init_state(model, optimizer, seed: int) -> TrainState:
+  """The state at step 0."""
+  # Compiled to run once: on CPUs optimising the random number generators takes four times as long as all else.
+  quick = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
+  init = jax.jit(model.init, compiler_options=quick)
+  params = init(jax.random.key(seed), np.zeros((1, 1, 1, 3), np.uint8))['params']
+  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def make_train_step(model, optimizer, config):
+  """`train_step(state, batch)` on all devices: the next state, and loss, gradient norm and parameter norm.
+
+  The loss is summed, and its pixels counted, over micro-batches and devices before the one division: a mean of means
+  would weigh pixels by how many others of their share are ignored.
+  """
+  parts = config.train.accumulation
+
+  def loss_sum(params, batch, key):
+    logits = model.apply(
+      {'params': params}, batch['image'], batch['size'], train=True, rngs={'dropout': key}
+    )
+    return losses.softmax_cross_entropy(logits, batch['label'])
+
+  def sums(params, micro_batches, keys):
+    """Loss, pixels and gradients, each summed over the micro-batches [parts, b, ...]."""
+
+    def add(carry, inputs):
+      (total, count), gradients = jax.value_and_grad(loss_sum, has_aux=True)(params, *inputs)
+      return jax.tree.map(jnp.add, carry, (total, count, gradients)), None
+
+    carry = jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    if parts > 1 and jax.default_backend() != 'cpu':
+      return jax.lax.scan(add, carry, (micro_batches, keys))[0]
+    # Not on CPUs, where convolutions inside of a loop run tens of times slower (jax issue 12868); even one round.
+    for i in range(parts):
+      carry, _ = add(carry, jax.tree.map(lambda x: x[i], (micro_batches, keys)))  # noqa: B023
+    return carry
+
+  def train_step(state, batch):
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    keys = jax.random.split(jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS)), parts)
+    micro = {name: x.reshape(parts, -1, *x.shape[1:]) for name, x in batch.items()}
+    total, count, gradients = jax.lax.psum(sums(state.params, micro, keys), parallel.AXIS)
+    if config.loss.reduction == 'mean':
+      total, gradients = jax.tree.map(lambda x: x / jnp.maximum(count, 1), (total, gradients))
+
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    numbers = {
+      'loss': total,
+      'gradient_norm': optax.global_norm(gradients),
+      'parameter_norm': optax.global_norm(params),
+    }
+    return TrainState(state.step + 1, params, opt_state), numbers
+
+  return parallel.pmap(train_step, replicated_output=True, donate_state=True)
+
+
+def run(config, workdir: str) -> int:
+  """Trains from a validated config to a scored checkpoint, or goes on where an earlier start was stopped.
+
+  Returns:
+    The exit code: 0 done, 1 diverged, 75 and 130 stopped by SIGTERM and Ctrl-C with everything saved.
+
+  Raises:
+    UserError: where the devices, the directory, the data or the disk do not allow it.
+  """
+  workdir, steps, batch_size = epath.Path(workdir), config.train.steps, config.train.batch_size
+  parallel.check_batch('train.batch_size', batch_size, config.train.accumulation)
+  parallel.check_batch('eval.batch_size', config.eval.batch_size)
+  if jax.config.jax_compilation_cache_dir is None:
+    jax.config.update('jax_compilation_cache_dir', os.path.expanduser('~/.cache/fcn_jax/xla'))
+  runlog.begin(workdir, config)
+  status = runlog.Status(workdir, steps)
+  if status.state == 'done':
+    display.say(f'{workdir} is done already; delete it to train anew')
+    finish(workdir, status)
+    return 0
+
+  data = pipeline.load(config.data)
+  runlog.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
+  model = fcn.from_config(config, len(data.classes))
+  optimizer = optim.make(config.optim, steps)
+  state = parallel.replicate(init_state(model, optimizer, config.seed))
+  introduce(config, data, model, state.params, workdir)
+  checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
+  if config.init.run and not checkpoints.steps():
+    params = checkpoint.take_over(state.params, config.init.run, display.say)
+    state = state.replace(params=parallel.replicate(params))
+  state = checkpoints.restore(state, display.say)
+  step = start = int(state.step)
+
+  log = runlog.Rows(workdir / 'metrics.jsonl', start)
+  timing = runlog.Rows(workdir / 'timing.jsonl', start)
+  train_step = make_train_step(model, optimizer, config)
+  learning_rate = optim.schedule(config.optim, steps)
+  batches = pipeline.train_batches(
+    data.train, config.data, batch_size=batch_size, seed=config.seed, step=start,
+    host=jax.process_index(), hosts=jax.process_count(),
+  )  # fmt: skip
+  # On a CPU that fakes several devices, steps that queue up without bound deadlock their collectives.
+  wait_each_step = jax.default_backend() == 'cpu' and jax.local_device_count() > 1
+
+  def due(every: int) -> bool:
+    return step == steps or (every > 0 and step % every == 0)
+
+  def note(numbers) -> None:
+    """Reads a step's numbers, which waits for the device, and logs them when it is time to."""
+    numbers = {name: float(x.addressable_data(0)) for name, x in numbers.items()}
+    if not np.isfinite(numbers['loss']):
+      raise FloatingPointError(f'the loss of step {step} is {numbers["loss"]}')
+    rate = clock.images_per_second(step)
+    bar.update(step, numbers['loss'], rate)
+    if due(config.train.log_every):
+      numbers['lr'] = float(learning_rate(step - 1))
+      log.add(step, {f'train/{name}': x for name, x in numbers.items()})
+      timing.add(step, {'images_per_second': round(rate, 3), 'peak_memory_gib': peak_memory()})
+      clock.restart(step)
+
+  def save_logs() -> None:
+    log.flush()
+    timing.flush()
+    status.write('running', step)
+
+  def evaluate() -> None:
+    before = time.time()
+    scored = scoring.score(
+      model, state.params, data.validation, config, len(data.classes), examples=6,
+      stop=lambda: stop.signal,
+    )  # fmt: skip
+    if (
+      scored is not None
+    ):  # None: stopped meanwhile; the evaluation is made up for after the restart
+      log.add(step, write_scores(workdir, step, *scored, data))
+      timing.add(step, {'eval_seconds': round(time.time() - before, 3)})
+      save_logs()
+
+  status.write('running', step)
+  bar, clock = display.Bar(step, steps, batch_size), Clock(step, batch_size)
+  try:
+    with Stop(display.say) as stop:
+      # A run that was killed between a checkpoint and its evaluation owes the evaluation.
+      if start and due(config.eval.every) and not any('eval/mean_iou' in r for r in log.at(start)):
+        evaluate()
+      numbers = None
+      while step < steps and not stop.signal:
+        state, coming = train_step(state, parallel.share(next(batches)))
+        if wait_each_step:
+          jax.block_until_ready(state)
+        if numbers:
+          note(numbers)  # the step before's, while the device works on this one
+        step, numbers = step + 1, coming
+        if step == start + 1:
+          jax.block_until_ready(numbers)
+          timing.add(step, {'first_step_seconds': round(clock.seconds(), 3)})
+          clock.restart(step)  # the speed is that of the steps without compilation
+        if due(config.checkpoint.every) or due(config.eval.every):
+          note(numbers)
+          numbers = None
+          # The log first, so that no checkpoint is ahead of it; the checkpoint next, so that a kill in the
+          # evaluation costs only that.
+          save_logs()
+          if due(config.checkpoint.every):
+            checkpoints.save(step, state)
+          if due(config.eval.every) and not stop.signal:
+            evaluate()
+          clock.restart(step)
+      if stop.signal:
+        if numbers:
+          note(numbers)
+        save_logs()
+        checkpoints.save(step, state)
+      checkpoints.close()
+  except FloatingPointError as error:
+    status.write('diverged', step, error=str(error))
+    display.say(f'diverged: {error}. Try a lower optim.lr, or optim.clip=1')
+    return EXIT_DIVERGED
+  except Exception as error:
+    status.write('failed', step, error=str(error))
+    raise
+  finally:
+    bar.close()
+  if stop.signal:
+    status.write('preempted', step)
+    display.say(f'saved at step {step} of {steps}; the same command goes on from there')
+    return EXIT_CODES[stop.signal]
+  status.write('done', step)
+  finish(workdir, status)
+  return 0
+
+
+class Clock:
+  """The speed of training, evaluations and checkpoints left out."""
+
+  def __init__(self, step: int, batch_size: int):
+    self._batch_size = batch_size
+    self.restart(step)
+
+  def restart(self, step: int) -> None:
+    self._step, self._time = step, time.time()
+
+  def seconds(self) -> float:
+    return time.time() - self._time
+
+  def images_per_second(self, step: int) -> float:
+    return (step - self._step) * self._batch_size / self.seconds()
+
+
+def introduce(config, data, model, params, workdir) -> None:
+  """The first lines: what runs, on what, and where the results go."""
+  count = sum(x.size for x in jax.tree.leaves(params))
+  height, width = config.data.train_size
+  kinds = sorted({d.device_kind for d in jax.devices()})
+  shares = pipeline.class_shares(data.train, len(data.classes))
+  plan = pipeline.eval_plan(
+    data.validation.sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases
+  )
+  shapes = sorted({canvas for canvas, _ in plan})
+  display.say(
+    f'net      FCN-{model.stride}s, skips {"+".join(model.skips) or "none"}, upsampling {model.upsample}: '
+    f'{count:,} parameters, {fcn.flops(model, height, width) / 1e9:.2f} GFLOP a {height}x{width} picture'
+  )
+  display.say(
+    f'data     {data.fingerprint}: {len(data.train)} train, {len(data.validation)} validation; '
+    + ', '.join(f'{name} {100 * x:.1f} %' for name, x in zip(data.classes, shares, strict=True))
+  )
+  display.say(
+    f'devices  {jax.device_count()} x {", ".join(kinds)}; batch {config.train.batch_size}, '
+    f'{config.train.steps} steps, {config.train.steps * config.train.batch_size / len(data.train):.1f} epochs'
+  )
+  display.say(
+    f'compiles the train step, and evaluation at {len(shapes)} sizes: '
+    + ', '.join(f'{h}x{w}' for h, w in shapes)
+  )
+  display.say(f'results  {workdir}')
+
+
+def write_scores(workdir, step: int, matrices, examples, data) -> dict:
+  """Writes the folder `eval` and returns the row for the log."""
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, step=step, confusion=matrices, id=data.validation.ids())
+  runlog.write(workdir / 'eval' / 'validation.npz', buffer.getvalue())
+  picture = pictures.comparison(examples, data.classes, data.palette)
+  runlog.write(workdir / 'eval' / 'examples.png', picture)
+  scores = metrics.summarize(matrices.sum(0), data.classes)
+  display.say(
+    f'step {step}: pixel accuracy {100 * scores["pixel_accuracy"]:.2f} %, '
+    f'mean IoU {100 * scores["mean_iou"]:.2f} %'
+  )
+  by_class = {f'eval/iou/{name}': x for name, x in scores.pop('iou').items()}
+  return {f'eval/{name}': x for name, x in scores.items()} | by_class
+
+
+def finish(workdir, status) -> None:
+  """The last table, from the files."""
+  scores = runlog.Rows(workdir / 'metrics.jsonl', status.step).with_field('eval/mean_iou')[-1]
+  timing = runlog.Rows(workdir / 'timing.jsonl', status.step)
+  rates = [row['images_per_second'] for row in timing.with_field('images_per_second')]
+  memory = timing.with_field('peak_memory_gib')[-1]['peak_memory_gib']
+  display.results(scores, float(np.median(rates)), status.wall_seconds, memory)
+
+
+def peak_memory() -> float:
+  """GiB: of the fullest device where devices have memory of their own, else of this process."""
+  stats = [d.memory_stats() for d in jax.local_devices()]
+  if all(stats):
+    return round(max(s['peak_bytes_in_use'] for s in stats) / 2**30, 3)
+  return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)  # KiB on Linux
