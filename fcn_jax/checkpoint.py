@@ -71,9 +71,7 @@ class Checkpoints:
           say('it is deleted, and the one before is taken')
           self._manager.delete(step)
     if steps:
-      raise UserError(
-        f'none of the checkpoints in {self._path} can be read; delete the run to start it anew'
-      )
+      raise UserError(f'none of the checkpoints in {self._path} can be read; delete the run to start it anew')
     return state
 
 
@@ -85,9 +83,7 @@ def take_over(params: dict, workdir: str, say) -> dict:
   path = epath.Path(workdir).resolve() / 'checkpoints'
   steps = ocp.utils.checkpoint_steps(path) if path.exists() else []
   if not steps:
-    raise UserError(
-      f'{workdir} has no checkpoint; expected the workdir of a run that has saved one'
-    )
+    raise UserError(f'{workdir} has no checkpoint; expected the workdir of a run that has saved one')
   with ocp.CheckpointManager(path) as manager:
     source = manager.restore(max(steps), args=ocp.args.StandardRestore())['params']
   own, other = (

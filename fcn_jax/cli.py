@@ -28,9 +28,11 @@ def run(main) -> None:
 def define_config() -> None:
   """Defines `--config=FILE[:DATASET]` and `--config.section.field=value`; `config()` reads them."""
   config_flags.DEFINE_config_file(
-    'config', None, 'Config file and data set, as experiments/fcn16s.py:scenes; '
+    'config',
+    None,
+    'Config file and data set, as experiments/fcn16s.py:scenes; '
     'any setting (fcn_jax/config.py) is overridden as --config.optim.lr=1e-3.',
-  )  # fmt: skip
+  )
   flags.declare_key_flag('config')
 
 

@@ -10,6 +10,7 @@ import math
 import ml_collections
 
 from fcn_jax.errors import UserError
+from fcn_jax.models.geometry import SKIP_STRIDES, STRIDES
 
 # What the argument of a config file may name (`--config=experiments/fcn16s.py:scenes`), each a module of `datasets/`,
 # with what differs there from the defaults below.
@@ -44,7 +45,7 @@ DATASETS = {
 
 CHOICES = {
   'data.name': tuple(DATASETS),
-  'model.stride': (32, 16, 8, 4, 2),
+  'model.stride': STRIDES,
   'model.upsample': ('bilinear_fixed', 'bilinear_learned', 'learned_random'),
   'model.norm': ('none', 'group'),
   'model.dtype': ('float32', 'bfloat16'),
@@ -52,7 +53,6 @@ CHOICES = {
   'optim.schedule': ('constant', 'polynomial', 'cosine'),
   'loss.reduction': ('mean', 'sum'),
 }
-SKIPS = {'pool4': 16, 'pool3': 8, 'pool2': 4, 'pool1': 2}  # and their strides
 
 # Fields by the range that they must lie in: (smallest, largest), ends included.
 RANGES = {
@@ -100,9 +100,7 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
   config.model.norm = 'none'  # the paper; or group: GroupNorm after each convolution
   config.model.group_size = 8  # channels a group
   config.model.dropout = 0.5  # of fc6 and fc7, element by element
-  config.model.dtype = (
-    'float32'  # of the computation, or bfloat16; parameters and loss stay float32
-  )
+  config.model.dtype = 'float32'  # of the computation, or bfloat16; parameters and loss stay float32
   config.model.remat = False  # recompute activations in the backward pass: less memory, more time
 
   config.data = ml_collections.ConfigDict()
@@ -139,17 +137,13 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
   config.train = ml_collections.ConfigDict()
   config.train.steps = 100_000  # updates
   config.train.batch_size = 20  # pictures an update, over all devices
-  config.train.accumulation = (
-    1  # parts that a batch is computed in, one after the other, to save memory
-  )
+  config.train.accumulation = 1  # parts that a batch is computed in, one after the other, to save memory
   config.train.log_every = 10  # steps
 
   config.eval = ml_collections.ConfigDict()
   config.eval.every = 4000  # steps; 0 is at the end only
   config.eval.batch_size = 8  # over all devices
-  config.eval.canvases = (
-    3  # sizes that pictures are padded to: more waste less, but each is compiled
-  )
+  config.eval.canvases = 3  # sizes that pictures are padded to: more waste less, but each is compiled
 
   config.checkpoint = ml_collections.ConfigDict()
   config.checkpoint.every = 2000  # steps; 0 is at the end only
@@ -179,20 +173,18 @@ def validate(config: ml_collections.ConfigDict) -> None:
       f'{config.train.batch_size} into equal parts'
     )
   if config.optim.warmup >= config.train.steps:
-    raise UserError(
-      f'optim.warmup is {config.optim.warmup}, but train.steps only {config.train.steps}; shorten it'
-    )
+    raise UserError(f'optim.warmup is {config.optim.warmup}, but train.steps only {config.train.steps}; shorten it')
 
 
 def _validate_model(model: ml_collections.ConfigDict) -> None:
   if model.skips not in ('all', 'none'):
     for skip in model.skips.split('+'):
-      if skip not in SKIPS:
-        raise UserError(f'model.skips has {skip!r}{nearest(skip, ("all", "none", *SKIPS))}')
-      if SKIPS[skip] < model.stride:
+      if skip not in SKIP_STRIDES:
+        raise UserError(f'model.skips has {skip!r}{nearest(skip, ("all", "none", *SKIP_STRIDES))}')
+      if SKIP_STRIDES[skip] < model.stride:
         raise UserError(
-          f'model.skips has {skip}, of stride {SKIPS[skip]}, finer than model.stride {model.stride}; '
-          f'set model.stride={SKIPS[skip]} or leave {skip} out'
+          f'model.skips has {skip}, of stride {SKIP_STRIDES[skip]}, finer than model.stride {model.stride}; '
+          f'set model.stride={SKIP_STRIDES[skip]} or leave {skip} out'
         )
   channels = {
     '64 (conv1_1)': 64 * model.width,

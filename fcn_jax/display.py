@@ -21,9 +21,11 @@ class Bar:
     self._steps, self._batch_size, self._spoken, self._bar = steps, batch_size, time.time(), None
     if _console.is_terminal:
       self._bar = Progress(
-        TextColumn('step {task.completed}/{task.total}'), BarColumn(), TextColumn('{task.fields[text]}'),
+        TextColumn('step {task.completed}/{task.total}'),
+        BarColumn(),
+        TextColumn('{task.fields[text]}'),
         console=_console,
-      )  # fmt: skip
+      )
       self._bar.start()
       self._task = self._bar.add_task('', total=steps, completed=start, text='')
 
@@ -49,9 +51,7 @@ def results(scores: dict, rate: float, seconds: float, memory: float) -> None:
   table = Table('metric', 'value')
   for key, value in scores.items():
     if key.startswith('eval/'):
-      name = (
-        key.removeprefix('eval/').replace('iou/', 'IoU ').replace('_', ' ').replace('iou', 'IoU')
-      )
+      name = key.removeprefix('eval/').replace('iou/', 'IoU ').replace('_', ' ').replace('iou', 'IoU')
       table.add_row(name, 'absent' if value is None else f'{100 * value:.2f} %')
   table.add_section()
   table.add_row('time', f'{seconds:.0f} s')

@@ -15,9 +15,7 @@ from fcn_jax import cli
 from fcn_jax.errors import UserError
 
 cli.define_config()
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Where the run goes; runs/<experiment>-<dataset> by default.'
-)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run goes; runs/<experiment>-<dataset> by default.')
 
 
 def main(arguments: list[str]) -> None:

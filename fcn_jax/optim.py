@@ -33,9 +33,7 @@ def make(optim, steps: int) -> optax.GradientTransformation:
     clip,
     optax.add_decayed_weights(optim.weight_decay, mask=decays),
     optax.masked(optax.scale(optim.bias_lr), biases),
-    optax.scale_by_learning_rate(
-      rate
-    ),  # before the momentum: a change of rate does not rescale the past
+    optax.scale_by_learning_rate(rate),  # before the momentum: a change of rate does not rescale the past
     optax.trace(decay=optim.momentum),
   )
 

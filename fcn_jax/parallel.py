@@ -43,10 +43,7 @@ def replicate(tree):
 def share(batch: dict) -> dict:
   """This host's batch, [b, ...], on its devices: [devices, b / devices, ...]."""
   devices = jax.local_device_count()
-  return {
-    name: jax.device_put(x.reshape(devices, -1, *x.shape[1:]), _sharding(AXIS))
-    for name, x in batch.items()
-  }
+  return {name: jax.device_put(x.reshape(devices, -1, *x.shape[1:]), _sharding(AXIS)) for name, x in batch.items()}
 
 
 def check_batch(name: str, batch_size: int, parts: int = 1) -> None:

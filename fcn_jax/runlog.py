@@ -102,9 +102,7 @@ def begin(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   different = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
   if different:
     listed = '; '.join(f'{n} is {theirs.get(n)} there, {mine.get(n)} here' for n in different)
-    raise UserError(
-      f'{workdir} holds a run of another config: {listed}. Take another --workdir, or delete that one'
-    )
+    raise UserError(f'{workdir} holds a run of another config: {listed}. Take another --workdir, or delete that one')
 
 
 def add_environment(workdir: epath.Path, devices: list[str], fingerprint: str) -> None:

@@ -39,9 +39,13 @@ def score(model, params, pictures, config, classes: int, *, examples: int = 0, s
   wanted = set(np.linspace(0, len(pictures) - 1, min(examples, len(pictures))).astype(int).tolist())
   shown, pixels = {}, 0
   for batch in pipeline.eval_batches(
-    pictures, config.data, batch_size=config.eval.batch_size, canvases=config.eval.canvases,
-    host=jax.process_index(), hosts=jax.process_count(),
-  ):  # fmt: skip
+    pictures,
+    config.data,
+    batch_size=config.eval.batch_size,
+    canvases=config.eval.canvases,
+    host=jax.process_index(),
+    hosts=jax.process_count(),
+  ):
     if stop():
       return None
     index = batch.pop('index')
@@ -56,7 +60,5 @@ def score(model, params, pictures, config, classes: int, *, examples: int = 0, s
         picture = {name: batch[name][place, :h, :w] for name in ('image', 'label')}
         shown[index[place]] = picture | {'prediction': prediction[place, :h, :w]}
   if matrices.sum() != pixels:
-    raise AssertionError(
-      f'{pixels} labelled pixels, but {matrices.sum()} in the confusion matrices'
-    )
+    raise AssertionError(f'{pixels} labelled pixels, but {matrices.sum()} in the confusion matrices')
   return matrices, [shown[number] for number in sorted(shown)]

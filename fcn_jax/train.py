@@ -46,9 +46,7 @@ def make_train_step(model, optimizer, config):
   parts = config.train.accumulation
 
   def loss_sum(params, batch, key):
-    logits = model.apply(
-      {'params': params}, batch['image'], batch['size'], train=True, rngs={'dropout': key}
-    )
+    logits = model.apply({'params': params}, batch['image'], batch['size'], train=True, rngs={'dropout': key})
     return losses.softmax_cross_entropy(logits, batch['label'])
 
   def sums(params, micro_batches, keys):
@@ -125,9 +123,14 @@ def run(config, workdir: str) -> int:
   train_step = make_train_step(model, optimizer, config)
   learning_rate = optim.schedule(config.optim, steps)
   batches = pipeline.train_batches(
-    data.train, config.data, batch_size=batch_size, seed=config.seed, step=start,
-    host=jax.process_index(), hosts=jax.process_count(),
-  )  # fmt: skip
+    data.train,
+    config.data,
+    batch_size=batch_size,
+    seed=config.seed,
+    step=start,
+    host=jax.process_index(),
+    hosts=jax.process_count(),
+  )
   # On a CPU that fakes several devices, steps that queue up without bound deadlock their collectives.
   wait_each_step = jax.default_backend() == 'cpu' and jax.local_device_count() > 1
 
@@ -155,12 +158,15 @@ def run(config, workdir: str) -> int:
   def evaluate() -> None:
     before = time.time()
     scored = scoring.score(
-      model, state.params, data.validation, config, len(data.classes), examples=6,
+      model,
+      state.params,
+      data.validation,
+      config,
+      len(data.classes),
+      examples=6,
       stop=lambda: stop.signal,
-    )  # fmt: skip
-    if (
-      scored is not None
-    ):  # None: stopped meanwhile; the evaluation is made up for after the restart
+    )
+    if scored is not None:  # None: stopped meanwhile; the evaluation is made up for after the restart
       log.add(step, write_scores(workdir, step, *scored, data))
       timing.add(step, {'eval_seconds': round(time.time() - before, 3)})
       save_logs()
@@ -242,9 +248,7 @@ def introduce(config, data, model, params, workdir) -> None:
   height, width = config.data.train_size
   kinds = sorted({d.device_kind for d in jax.devices()})
   shares = pipeline.class_shares(data.train, len(data.classes))
-  plan = pipeline.eval_plan(
-    data.validation.sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases
-  )
+  plan = pipeline.eval_plan(data.validation.sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases)
   shapes = sorted({canvas for canvas, _ in plan})
   display.say(
     f'net      FCN-{model.stride}s, skips {"+".join(model.skips) or "none"}, upsampling {model.upsample}: '
@@ -259,8 +263,7 @@ def introduce(config, data, model, params, workdir) -> None:
     f'{config.train.steps} steps, {config.train.steps * config.train.batch_size / len(data.train):.1f} epochs'
   )
   display.say(
-    f'compiles the train step, and evaluation at {len(shapes)} sizes: '
-    + ', '.join(f'{h}x{w}' for h, w in shapes)
+    f'compiles the train step, and evaluation at {len(shapes)} sizes: ' + ', '.join(f'{h}x{w}' for h, w in shapes)
   )
   display.say(f'results  {workdir}')
 
@@ -274,8 +277,7 @@ def write_scores(workdir, step: int, matrices, examples, data) -> dict:
   runlog.write(workdir / 'eval' / 'examples.png', picture)
   scores = metrics.summarize(matrices.sum(0), data.classes)
   display.say(
-    f'step {step}: pixel accuracy {100 * scores["pixel_accuracy"]:.2f} %, '
-    f'mean IoU {100 * scores["mean_iou"]:.2f} %'
+    f'step {step}: pixel accuracy {100 * scores["pixel_accuracy"]:.2f} %, mean IoU {100 * scores["mean_iou"]:.2f} %'
   )
   by_class = {f'eval/iou/{name}': x for name, x in scores.pop('iou').items()}
   return {f'eval/{name}': x for name, x in scores.items()} | by_class

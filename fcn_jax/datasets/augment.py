@@ -49,9 +49,7 @@ def _scale_and_crop(image, label, rng, scale, canvas):
   """The pictures at a random scale, cropped at random where the canvas is smaller; one resampling does both."""
   factor = np.exp(rng.uniform(*np.log(scale)))  # halving is as likely as doubling
   box, size = [], []
-  for length, room in zip(
-    image.size, reversed(canvas), strict=True
-  ):  # width, then height, as pillow has it
+  for length, room in zip(image.size, reversed(canvas), strict=True):  # width, then height, as pillow has it
     size.append(min(room, max(1, round(length * factor))))
     window = min(length, size[-1] / factor)
     start = rng.uniform(0, length - window)

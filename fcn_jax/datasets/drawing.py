@@ -10,17 +10,17 @@ from PIL import Image, ImageDraw
 CLASSES = ('sky', 'tree', 'road', 'grass', 'water', 'building', 'mountain', 'foreground')
 
 # How many of each a picture has, and how large in pixels: lowest and highest, both included.
-HEIGHTS, WIDTHS = (104, 136), (136, 168)
-PORTRAITS, PORTRAIT_WIDTHS = 0.15, (100, 124)  # the share of upright pictures; they are tallest
-PEAKS, PEAK_WIDTH, PEAK_HEIGHT = (4, 7), (28, 72), (20, 50)
-TOWER_WIDTH, TOWER_HEIGHT, TOWER_GAP = (14, 36), (14, 50), (7, 26)
-STRIP_HEIGHT = (14, 34)  # bands of grass, water and road at the horizon; 1.5 of that at the bottom
-WAYS, WAY_WIDTH = (1, 2), (14, 30)  # paths, streams and verges; the width at the bottom
-TREES, TREE_HEIGHT, TRUNK_WIDTH, LEAF_RADIUS = (3, 6), (34, 62), (3, 5), (5, 9)
-PEOPLE, PERSON_WIDTH, PERSON_HEIGHT = (2, 4), (6, 8), (16, 25)
-POLES, POLE_WIDTH, POLE_HEIGHT = (1, 3), (3, 4), (30, 70)
-CARS, CAR_LENGTH, CAR_HEIGHT = (1, 3), (28, 42), (7, 10)
-BOAT_LENGTH = (16, 28)  # as many boats as things would stand in water
+HEIGHTS, WIDTHS = (104, 128), (136, 160)
+PORTRAITS, PORTRAIT_WIDTHS = 0.15, (96, 120)  # the share of upright pictures; they are tallest
+PEAKS, PEAK_WIDTH, PEAK_HEIGHT = (2, 3), (80, 150), (30, 56)
+TOWER_WIDTH, TOWER_HEIGHT, TOWER_GAP = (32, 64), (20, 52), (24, 64)
+STRIP_HEIGHT = (44, 90)  # bands of grass, water and road at the horizon; 1.5 of that at the bottom
+WAYS, WAY_WIDTH = (0, 1), (50, 90)  # paths, streams and verges; the width at the bottom
+TREES, TREE_HEIGHT, TRUNK_WIDTH, LEAF_RADIUS = (1, 3), (56, 84), (4, 7), (11, 17)
+PEOPLE, PERSON_WIDTH, PERSON_HEIGHT = (1, 2), (8, 12), (22, 36)
+POLES, POLE_WIDTH, POLE_HEIGHT = (0, 2), (3, 5), (30, 60)
+CARS, CAR_LENGTH, CAR_HEIGHT = (1, 2), (44, 64), (12, 17)
+BOAT_LENGTH = (28, 46)  # as many boats as things would stand in water
 ANIMALS, FENCES = (0, 1), (0, 1)
 
 # Top and bottom of the sky; water mirrors them, so that blue alone says little.
@@ -171,7 +171,7 @@ def building(s: Scene, x: int, height: int, width: int):
 def ground(s: Scene):
   """Bands of grass, road and water from the horizon down, each with an uneven far edge."""
   columns = np.linspace(0, s.width, 12)
-  y, name = s.horizon, 'grass'
+  y, name = s.horizon, s.rng.choice(('grass', 'road', 'water'))
   while y < s.height:
     nearer = 0.4 + s.nearness(y)
     slope, phase = s.rng.uniform(-0.06, 0.06), s.rng.uniform(0, 6)

@@ -79,9 +79,7 @@ class Pictures:
     label = np.asarray(Image.open(io.BytesIO(record['label'])))
     name = record['id'].decode()
     if label.shape != image.shape[:2]:
-      raise UserError(
-        f'{self._split} picture {name}: the label is {label.shape}, the image {image.shape[:2]}'
-      )
+      raise UserError(f'{self._split} picture {name}: the label is {label.shape}, the image {image.shape[:2]}')
     if (wrong := label[(label >= self._classes) & (label != IGNORE)]).size:
       raise UserError(
         f'{self._split} picture {name}: {wrong.size} pixels are labelled {wrong[0]}; expected classes '
@@ -173,10 +171,7 @@ def eval_batches(
   def batch(number):
     canvas, indices = plan[number]
     own = indices[host::hosts]
-    examples = [
-      on_canvas(pictures[i]['image'], pictures[i]['label'], canvas) | {'index': np.array(i)}
-      for i in own
-    ]
+    examples = [on_canvas(pictures[i]['image'], pictures[i]['label'], canvas) | {'index': np.array(i)} for i in own]
     examples += [filler(canvas)] * (batch_size // hosts - len(own))
     return {name: np.stack([e[name] for e in examples]) for name in examples[0]}
 
@@ -184,9 +179,7 @@ def eval_batches(
   return iter(dataset.to_iter_dataset(_read_options(data, ahead=2)))
 
 
-def eval_plan(
-  sizes: np.ndarray, *, batch_size: int, canvases: int
-) -> list[tuple[tuple, np.ndarray]]:
+def eval_plan(sizes: np.ndarray, *, batch_size: int, canvases: int) -> list[tuple[tuple, np.ndarray]]:
   """Which pictures share a batch, and its canvas: [((height, width), indices), ...], for all hosts."""
   shapes = choose_canvases(sizes, canvases)
   plan, chosen = [], np.array([_smallest(size, shapes) for size in sizes], int)

@@ -33,9 +33,7 @@ class FCN(nn.Module):
   std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
   @nn.compact
-  def __call__(
-    self, images: jax.Array, size: jax.Array | None = None, *, train: bool = False
-  ) -> jax.Array:
+  def __call__(self, images: jax.Array, size: jax.Array | None = None, *, train: bool = False) -> jax.Array:
     """Scores before the softmax.
 
     Args:
@@ -70,9 +68,7 @@ class FCN(nn.Module):
     return Upsample(self.stride, self.upsample, name='upsample_to_1')(x, shapes[1])
 
   def _score(self, x: jax.Array, mask: jax.Array | None, name: str) -> jax.Array:
-    conv = nn.Conv(
-      self.classes, (1, 1), kernel_init=nn.initializers.zeros, dtype=self.trunk.dtype, name=name
-    )
+    conv = nn.Conv(self.classes, (1, 1), kernel_init=nn.initializers.zeros, dtype=self.trunk.dtype, name=name)
     return keep(mask, conv(x).astype(jnp.float32))
 
 
@@ -80,13 +76,23 @@ def from_config(config, classes: int) -> FCN:
   """The network of a whole run config (`fcn_jax/config.py`) for a number of classes."""
   model = config.model
   trunk = VGG(
-    width=model.width, fc_channels=model.fc_channels, norm=model.norm, group_size=model.group_size,
-    dropout=model.dropout, dtype=jnp.dtype(model.dtype), remat=model.remat,
-  )  # fmt: skip
+    width=model.width,
+    fc_channels=model.fc_channels,
+    norm=model.norm,
+    group_size=model.group_size,
+    dropout=model.dropout,
+    dtype=jnp.dtype(model.dtype),
+    remat=model.remat,
+  )
   return FCN(
-    classes=classes, trunk=trunk, stride=model.stride, skips=skips_of(model.stride, model.skips),
-    upsample=model.upsample, mean=tuple(config.data.mean), std=tuple(config.data.std),
-  )  # fmt: skip
+    classes=classes,
+    trunk=trunk,
+    stride=model.stride,
+    skips=skips_of(model.stride, model.skips),
+    upsample=model.upsample,
+    mean=tuple(config.data.mean),
+    std=tuple(config.data.std),
+  )
 
 
 def skips_of(stride: int, skips: str) -> tuple[str, ...]:

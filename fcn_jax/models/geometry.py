@@ -8,8 +8,7 @@ features belong to the picture; a network that zeroes all others after every lay
 picture the numbers it would get alone, because zero is what the convolutions' own padding holds.
 """
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 # What a score map may be read from, coarse to fine. The coarsest, stride 32, is fc7 and no skip.
 SKIP_STRIDES = {'pool4': 16, 'pool3': 8, 'pool2': 4, 'pool1': 2}
@@ -30,8 +29,8 @@ def crop_offset(stride: int) -> int:
   return stride // 2
 
 
-def valid_mask(size: jax.Array, height: int, width: int) -> jax.Array:
+def valid_mask(size, height: int, width: int):
   """Which features belong to the pictures: bool [B, height, width, 1] from their sizes int [B, 2] on this map."""
-  rows = jnp.arange(height) < size[:, 0, None]
-  columns = jnp.arange(width) < size[:, 1, None]
+  rows = np.arange(height) < size[:, 0, None]
+  columns = np.arange(width) < size[:, 1, None]
   return (rows[:, :, None] & columns[:, None, :])[..., None]

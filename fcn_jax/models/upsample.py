@@ -13,8 +13,6 @@ import numpy as np
 
 from fcn_jax.models import geometry
 
-UPSAMPLE = ('bilinear_fixed', 'bilinear_learned', 'learned_random')
-
 
 def bilinear_kernel(stride: int) -> np.ndarray:
   """The kernel [2s, 2s] that interpolates linearly: (1 - |y-c|/s)(1 - |x-c|/s) with centre c = s - 1/2.
@@ -74,7 +72,7 @@ class Upsample(nn.Module):
       # the scores with the stride and confound an ablation of it.
       kernel = self.param('kernel', nn.initializers.normal(np.sqrt(1 / 4)), shape)
     else:
-      raise ValueError(f'method is {self.method!r}; expected one of {", ".join(UPSAMPLE)}')
+      raise ValueError(f'unknown upsampling method {self.method!r}')
     out = transposed_convolution(x, kernel.astype(x.dtype))
     offset = geometry.crop_offset(self.stride)
     return out[:, offset : offset + size[0], offset : offset + size[1]]

@@ -13,7 +13,6 @@ BLOCKS = (
   (512, 3),
   (512, 3),
 )  # channels and 3x3 convolutions before each pooling
-NORMS = ('none', 'group')
 
 
 def max_pool(x: jax.Array) -> jax.Array:
@@ -96,9 +95,14 @@ class VGG(nn.Module):
     for i in range(convolutions):
       number = f'{index + 1}_{i + 1}'
       x = nn.Conv(
-        scaled(channels, self.width), (3, 3), padding=1, use_bias=self.norm == 'none', dtype=self.dtype,
-        kernel_init=nn.initializers.he_normal(), name=f'conv{number}',
-      )(x)  # fmt: skip
+        scaled(channels, self.width),
+        (3, 3),
+        padding=1,
+        use_bias=self.norm == 'none',
+        dtype=self.dtype,
+        kernel_init=nn.initializers.he_normal(),
+        name=f'conv{number}',
+      )(x)
       x = keep(mask, nn.relu(self._norm(x, mask, f'norm{number}')))
     return max_pool(x)
 

@@ -1,0 +1,43 @@
+"""Runs every command of the README, with the trainings cut to a few steps."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Run by .ci/run itself already, or about getting the code.
+ELSEWHERE = ('git clone', 'cd ', './launch.sh test')
+SHORT = '--config.train.steps=6 --config.optim.warmup=2 --config.eval.every=0 --config.checkpoint.every=3'
+
+
+def commands() -> list[str]:
+  """The lines of the README's `bash` blocks."""
+  blocks = re.findall(r'```bash\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+  lines = [line.split('  #')[0].strip() for block in blocks for line in block.replace('\\\n', ' ').splitlines()]
+  return [line for line in lines if line and not line.startswith('#')]
+
+
+def main() -> None:
+  environment = os.environ | {'PATH': f'{ROOT}/.venv/bin:{os.environ["PATH"]}'}
+  with tempfile.TemporaryDirectory() as folder:
+    for number, command in enumerate(commands()):
+      if command.startswith(ELSEWHERE):
+        continue
+      if re.search(r'fcn_jax\.main|launch\.sh run', command):
+        command += f' {SHORT}'
+        if '--workdir' not in command:
+          command += f' --workdir={folder}/{number}'
+      print(f'$ {command}', flush=True)
+      begun = time.time()
+      done = subprocess.run(command, shell=True, cwd=ROOT, env=environment)
+      print(f'exit code {done.returncode} after {time.time() - begun:.0f} s', flush=True)
+      if done.returncode:
+        sys.exit(f'error: this command of the README failed: {command}')
+
+
+if __name__ == '__main__':
+  main()

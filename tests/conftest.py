@@ -1,0 +1,26 @@
+"""Eight fake devices, parsed flags, one prepared data set and one compilation cache for all tests."""
+
+import os
+import pathlib
+
+# Before jax is imported, here and in the commands that tests start.
+os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path.home() / '.cache' / 'fcn_jax' / 'tests'))
+
+import pytest
+from absl import flags
+
+flags.FLAGS(['pytest'])  # grain reads its flags
+
+
+@pytest.fixture(scope='session')
+def data_dir(tmp_path_factory):
+  """A folder with `scenes`, prepared once."""
+  from fcn_jax import config
+  from fcn_jax.datasets import pipeline
+
+  data = config.default('scenes').data
+  data.dir = str(tmp_path_factory.mktemp('data'))
+  pipeline.load(data)
+  return data.dir
