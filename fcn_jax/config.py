@@ -16,30 +16,29 @@ from fcn_jax.models.geometry import SKIP_STRIDES, STRIDES
 # with what differs there from the defaults below.
 DATASETS = {
   # Drawn by the project itself and learnt from scratch on a CPU within minutes: an eighth of the paper's width, with
-  # norm and AdamW, which a network without pretrained weights needs.
+  # norm and AdamW, which a network without pretrained weights needs. In so few epochs more augmentation, or dropout,
+  # costs accuracy.
   'scenes': {
     'model.width': 0.125,
     'model.fc_channels': 2048,
     'model.norm': 'group',
-    'model.dropout': 0.1,
+    'model.dropout': 0.0,
     'data.train_size': (128, 160),
     'data.std': (64.0, 64.0, 64.0),
-    'data.scale': (0.8, 1.25),
+    'data.scale': (0.9, 1.1),
     'data.flip': 0.5,
-    'data.brightness': 0.2,
-    'data.contrast': 0.2,
-    'data.color': 0.2,
     'optim.name': 'adamw',
-    'optim.lr': 2e-3,
+    'optim.lr': 3e-3,
     'optim.weight_decay': 1e-4,
     'optim.schedule': 'cosine',
     'optim.warmup': 40,
     'optim.clip': 1.0,
-    'train.steps': 600,
+    'train.steps': 700,
     'train.batch_size': 8,
-    'eval.every': 300,
+    'eval.every': 350,
     'eval.batch_size': 20,
-    'checkpoint.every': 300,
+    'eval.canvases': 1,  # all pictures fit 128x160
+    'checkpoint.every': 350,
   },
 }
 

@@ -76,8 +76,8 @@ def make_train_step(model, optimizer, config):
     params = optax.apply_updates(state.params, updates)
     numbers = {
       'loss': total,
-      'gradient_norm': optax.global_norm(gradients),
-      'parameter_norm': optax.global_norm(params),
+      'gradient_norm': optax.tree.norm(gradients),
+      'parameter_norm': optax.tree.norm(params),
     }
     return TrainState(state.step + 1, params, opt_state), numbers
 
@@ -105,7 +105,7 @@ def run(config, workdir: str) -> int:
     finish(workdir, status)
     return 0
 
-  data = pipeline.load(config.data)
+  data = pipeline.load(config.data, display.say)
   runlog.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
   model = fcn.from_config(config, len(data.classes))
   optimizer = optim.make(config.optim, steps)
@@ -142,13 +142,11 @@ def run(config, workdir: str) -> int:
     numbers = {name: float(x.addressable_data(0)) for name, x in numbers.items()}
     if not np.isfinite(numbers['loss']):
       raise FloatingPointError(f'the loss of step {step} is {numbers["loss"]}')
-    rate = clock.images_per_second(step)
-    bar.update(step, numbers['loss'], rate)
+    bar.update(step, numbers['loss'], clock.rate)
     if due(config.train.log_every):
       numbers['lr'] = float(learning_rate(step - 1))
       log.add(step, {f'train/{name}': x for name, x in numbers.items()})
-      timing.add(step, {'images_per_second': round(rate, 3), 'peak_memory_gib': peak_memory()})
-      clock.restart(step)
+      timing.add(step, {'images_per_second': round(clock.lap(step), 3), 'peak_memory_gib': peak_memory()})
 
   def save_logs() -> None:
     log.flush()
@@ -226,10 +224,14 @@ def run(config, workdir: str) -> int:
 
 
 class Clock:
-  """The speed of training, evaluations and checkpoints left out."""
+  """The speed of training, compilation, evaluations and checkpoints left out.
+
+  Attributes:
+    rate: images/s of the last lap, 0 before the first.
+  """
 
   def __init__(self, step: int, batch_size: int):
-    self._batch_size = batch_size
+    self._batch_size, self.rate = batch_size, 0.0
     self.restart(step)
 
   def restart(self, step: int) -> None:
@@ -238,8 +240,11 @@ class Clock:
   def seconds(self) -> float:
     return time.time() - self._time
 
-  def images_per_second(self, step: int) -> float:
-    return (step - self._step) * self._batch_size / self.seconds()
+  def lap(self, step: int) -> float:
+    if step > self._step:
+      self.rate = (step - self._step) * self._batch_size / self.seconds()
+    self.restart(step)
+    return self.rate
 
 
 def introduce(config, data, model, params, workdir) -> None:

@@ -12,15 +12,15 @@ CLASSES = ('sky', 'tree', 'road', 'grass', 'water', 'building', 'mountain', 'for
 # How many of each a picture has, and how large in pixels: lowest and highest, both included.
 HEIGHTS, WIDTHS = (104, 128), (136, 160)
 PORTRAITS, PORTRAIT_WIDTHS = 0.15, (96, 120)  # the share of upright pictures; they are tallest
-PEAKS, PEAK_WIDTH, PEAK_HEIGHT = (2, 3), (80, 150), (30, 56)
-TOWER_WIDTH, TOWER_HEIGHT, TOWER_GAP = (32, 64), (20, 52), (24, 64)
-STRIP_HEIGHT = (44, 90)  # bands of grass, water and road at the horizon; 1.5 of that at the bottom
-WAYS, WAY_WIDTH = (0, 1), (50, 90)  # paths, streams and verges; the width at the bottom
-TREES, TREE_HEIGHT, TRUNK_WIDTH, LEAF_RADIUS = (1, 3), (56, 84), (4, 7), (11, 17)
-PEOPLE, PERSON_WIDTH, PERSON_HEIGHT = (1, 2), (8, 12), (22, 36)
-POLES, POLE_WIDTH, POLE_HEIGHT = (0, 2), (3, 5), (30, 60)
-CARS, CAR_LENGTH, CAR_HEIGHT = (1, 2), (44, 64), (12, 17)
-BOAT_LENGTH = (28, 46)  # as many boats as things would stand in water
+PEAKS, PEAK_WIDTH, PEAK_HEIGHT = (1, 3), (100, 180), (24, 44)
+TOWER_WIDTH, TOWER_HEIGHT, TOWER_GAP = (36, 76), (16, 40), (32, 84)
+STRIP_HEIGHT = (56, 110)  # bands of grass, water and road at the horizon; 1.5 of that at the bottom
+WAYS, WAY_WIDTH = (0, 1), (60, 100)  # paths, streams and verges; the width at the bottom
+TREES, TREE_HEIGHT, TRUNK_WIDTH, LEAF_RADIUS = (1, 2), (60, 84), (5, 8), (14, 20)
+PEOPLE, PERSON_WIDTH, PERSON_HEIGHT = (0, 2), (9, 13), (24, 40)
+POLES, POLE_WIDTH, POLE_HEIGHT = (0, 1), (3, 5), (30, 60)
+CARS, CAR_LENGTH, CAR_HEIGHT = (0, 2), (54, 76), (15, 20)
+BOAT_LENGTH = (36, 56)  # as many boats as things would stand in water
 ANIMALS, FENCES = (0, 1), (0, 1)
 
 # Top and bottom of the sky; water mirrors them, so that blue alone says little.

@@ -4,6 +4,7 @@ Batches are dicts of numpy arrays: image uint8 [B, H, W, 3] RGB, label uint8 [B,
 [B, 2], the height and width of each picture in the top left of its canvas. They are normalised on the device.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -88,18 +89,20 @@ class Pictures:
     return {'image': image, 'label': label, 'id': name}
 
 
-def load(data) -> Data:
-  """Prepares the data set of a config's section `data` if need be, and opens it."""
+def load(data, say=lambda _: None) -> Data:
+  """Prepares the data set of a config's section `data` if need be, which `say` is told of, and opens it."""
   importlib.import_module(f'fcn_jax.datasets.{data.name}')  # registers its builder
   tfds.disable_progress_bar()
   try:
     builder = tfds.builder_cls(data.name)(data_dir=data.dir or None, file_format='array_record')
     if not builder.is_prepared():
-      builder.download_and_prepare()
+      say(f'preparing {builder.info.full_name} in {builder.data_path}')
+      with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces it in words of its own
+        builder.download_and_prepare()
   except OSError as error:
-    where = data.dir or 'the default folder of TFDS'
     raise UserError(
-      f'cannot prepare the data set {data.name} in {where}: {error}. Set data.dir to a folder with room'
+      f'cannot prepare the data set {data.name} in {data.dir or "the default folder of TFDS"}: {error}. '
+      'Set data.dir to a folder with room'
     ) from error
   # Bytes are decoded here, not by TFDS, whose decoder depends on what else is installed.
   skip = {name: tfds.decode.SkipDecoding() for name in ('image', 'label')}
