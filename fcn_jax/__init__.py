@@ -1,7 +1,7 @@
 """Fully Convolutional Networks (Long, Shelhamer and Darrell, CVPR 2015 and PAMI 2016) in JAX and Flax.
 
-Read `config.py` (what can be set), `train.py` (the loop), `models/fcn.py` over `models/vgg.py`, `models/upsample.py` and
-`models/geometry.py` (the network), `datasets/pipeline.py` (the batches), `losses.py`, `metrics.py` and `scoring.py`
-(what is minimised and what is reported), then `runlog.py`, `checkpoint.py` and `parallel.py`. `main.py` and `cli.py` are
+Read `config.py` (what can be set), `train.py` (the loop), `models/fcn.py` over `models/vgg.py`, `models/upsample.py`
+and `models/geometry.py` (the network), `datasets/pipeline.py` (the batches), `losses.py`, `metrics.py`, `scoring.py`
+(what is minimised and what is reported), then `runlog.py`, `checkpoint.py`, `parallel.py`. `main.py` and `cli.py` are
 the door.
 """

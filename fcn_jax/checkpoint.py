@@ -52,7 +52,8 @@ class Checkpoints:
   def restore(self, state, say):
     """The newest whole checkpoint, on the devices of `state`, or `state` itself where there is none.
 
-    A checkpoint that cannot be read, cut short by a full disk say, is deleted, and the one before is taken; `say` is told.
+    A checkpoint that cannot be read, cut short by a full disk say, is deleted, and the one before is taken; `say` is
+    told.
 
     Raises:
       UserError: if there are checkpoints, but none can be read.

@@ -21,7 +21,7 @@ flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 def run(main) -> None:
   """Runs `main(arguments)`; a `UserError` becomes a sentence and exit code 1."""
   flags.declare_key_flag('debug')
-  logging.set_verbosity(logging.WARNING)  # Orbax tells of every step of every save
+  logging.set_verbosity(logging.ERROR)  # TFDS and Orbax tell of every step that they take
   app.run(lambda argv: _guarded(main, argv[1:]), flags_parser=lambda argv: _guarded(_parse, argv))
 
 

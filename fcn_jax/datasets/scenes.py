@@ -46,7 +46,7 @@ def photograph(s: drawing.Scene, label: np.ndarray) -> np.ndarray:
   colour, light = (np.asarray(s.layers[i], np.float32) for i in (0, 2))
   across = np.linspace(-1, 1, label.shape[1], dtype=np.float32) * s.rng.uniform(-0.1, 0.1)
   light = (light / 255 * (1 + across))[..., None] * s.rng.normal(1, 0.04, 3)
-  contrast, middle = s.rng.uniform(0.85, 1.1), s.rng.uniform(105, 145)
+  contrast, middle = s.rng.uniform(0.9, 1.1), s.rng.uniform(115, 140)
   shot = ((colour + textures(s, label)[..., None]) * light - 128) * contrast + middle
   shot = Image.fromarray(np.clip(shot, 0, 255).astype(np.uint8))
   shot = np.asarray(shot.filter(ImageFilter.GaussianBlur(s.rng.uniform(0.3, 0.7))), np.float32)
