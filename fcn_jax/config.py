@@ -33,12 +33,12 @@ DATASETS = {
     'optim.schedule': 'cosine',
     'optim.warmup': 40,
     'optim.clip': 1.0,
-    'train.steps': 700,
+    'train.steps': 800,
     'train.batch_size': 8,
-    'eval.every': 350,
+    'eval.every': 400,
     'eval.batch_size': 20,
     'eval.canvases': 1,  # all pictures fit 128x160
-    'checkpoint.every': 350,
+    'checkpoint.every': 400,
   },
 }
 
