@@ -1,0 +1,116 @@
+"""The confusion matrix and the papers' metrics against slow double loops."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from fcn_jax import metrics
+from fcn_jax.datasets import IGNORE
+
+CLASSES = 5
+NAMES = ('sky', 'tree', 'road', 'grass', 'water')
+
+
+@pytest.fixture(scope='module')
+def confusion():
+  return jax.jit(functools.partial(metrics.confusion, classes=CLASSES))
+
+
+@pytest.fixture(scope='module')
+def batch():
+  """Predictions and labels of three pictures: class 4 in neither, class 3 predicted alone, one picture ignored."""
+  rng = np.random.default_rng(0)
+  label = rng.integers(0, 3, (3, 9, 11), np.uint8)
+  prediction = np.where(rng.random(label.shape) < 0.5, label, rng.integers(0, 4, label.shape)).astype(np.uint8)
+  label[rng.random(label.shape) < 0.2] = IGNORE
+  label[2] = IGNORE
+  return prediction, label
+
+
+def slow_confusion(prediction, label):
+  matrix = np.zeros((CLASSES, CLASSES), np.int64)
+  for i, j in zip(label.ravel(), prediction.ravel(), strict=True):
+    if i != IGNORE:
+      matrix[i, j] += 1
+  return matrix
+
+
+def slow_metrics(n):
+  """Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU, as CVPR'15 writes them, and the IUs."""
+  total = sum(n[i][j] for i in range(CLASSES) for j in range(CLASSES))
+  t = [sum(n[i][j] for j in range(CLASSES)) for i in range(CLASSES)]
+  predicted = [sum(n[j][i] for j in range(CLASSES)) for i in range(CLASSES)]
+  iu = [n[i][i] / (t[i] + predicted[i] - n[i][i]) if t[i] + predicted[i] else None for i in range(CLASSES)]
+  accuracies = [n[i][i] / t[i] for i in range(CLASSES) if t[i]]
+  present = [x for x in iu if x is not None]
+  return {
+    'pixel_accuracy': sum(n[i][i] for i in range(CLASSES)) / total,
+    'mean_accuracy': sum(accuracies) / len(accuracies),
+    'mean_iou': sum(present) / len(present),
+    'fw_iou': sum(t[i] * iu[i] for i in range(CLASSES) if t[i]) / total,
+    'iou': dict(zip(NAMES, iu, strict=True)),
+  }
+
+
+def test_confusion_counts_each_picture_exactly(batch, confusion):
+  prediction, label = batch
+  matrices = confusion(prediction, label)
+  assert matrices.dtype == np.int32
+  assert matrices.shape == (3, CLASSES, CLASSES)
+  for matrix, *picture in zip(matrices, prediction, label, strict=True):
+    assert np.array_equal(matrix, slow_confusion(*picture))
+  assert np.sum(matrices) == np.count_nonzero(label != IGNORE)
+
+
+def test_confusion_counts_beyond_what_float32_can(confusion):
+  side = 4100  # 16.8 million pixels; float32 counts to 16,777,216
+  matrix = confusion(np.zeros((1, side, side), np.uint8), np.full((1, side, side), 2, np.uint8))
+  expected = np.zeros((1, CLASSES, CLASSES))
+  expected[0, 2, 0] = side**2
+  assert np.array_equal(matrix, expected)
+
+
+def test_a_label_out_of_range_is_not_counted_as_another_class(confusion):
+  """So the pixel total of `scoring.score` falls short, and says so."""
+  matrix = confusion(np.zeros((1, 2, 2), np.uint8), np.full((1, 2, 2), CLASSES, np.uint8))
+  assert not matrix.any()
+
+
+def test_summary_equals_a_slow_double_loop(batch):
+  matrix = sum(slow_confusion(*picture) for picture in zip(*batch, strict=True))
+  assert not matrix[3].any()  # class 3: predicted, never labelled
+  assert matrix[:, 3].any()
+  summary = metrics.summarize(matrix, NAMES)
+  expected = slow_metrics(matrix.tolist())
+  assert summary.pop('iou') == pytest.approx(expected.pop('iou'))
+  assert summary == pytest.approx(expected)
+
+
+def test_absent_classes_are_left_out_of_the_means(batch):
+  matrix = np.zeros((CLASSES, CLASSES), int)
+  matrix[:2, :2] = [[30, 10], [20, 40]]
+  summary = metrics.summarize(matrix, NAMES)
+  assert summary['iou'] == pytest.approx({'sky': 30 / 60, 'tree': 40 / 70, 'road': None, 'grass': None, 'water': None})
+  assert summary['mean_iou'] == pytest.approx((30 / 60 + 40 / 70) / 2)
+  assert summary['mean_accuracy'] == pytest.approx((30 / 40 + 40 / 60) / 2)
+
+
+def test_a_perfect_prediction_scores_one():
+  summary = metrics.summarize(np.diag([5, 1, 0, 1000, 3]), NAMES)
+  assert summary.pop('iou') == {'sky': 1, 'tree': 1, 'road': None, 'grass': 1, 'water': 1}
+  assert set(summary.values()) == {1}
+
+
+def test_large_totals_do_not_overflow():
+  """A split may hold more pixels than int32 counts: Cityscapes' training split holds six thousand million."""
+  matrix = np.full((CLASSES, CLASSES), 2**31 - 1, np.int32)
+  summary = metrics.summarize(matrix, NAMES)
+  assert summary['pixel_accuracy'] == pytest.approx(1 / CLASSES)
+  assert summary['mean_iou'] == pytest.approx(1 / (2 * CLASSES - 1))
+
+
+def test_nothing_labelled_is_an_error():
+  with pytest.raises(ValueError, match='no labelled pixel'):
+    metrics.summarize(np.zeros((CLASSES, CLASSES), int), NAMES)

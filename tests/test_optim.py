@@ -1,0 +1,186 @@
+"""Update rules against the papers', schedules at their ends, and what decays."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from cheap import quick_jit, shapes_of
+
+from fcn_jax import config as configs
+from fcn_jax import optim
+from fcn_jax.models.fcn import FCN
+from fcn_jax.models.vgg import VGG
+
+STEPS = 20
+
+
+def settings(**changes):
+  """Section `optim` of a config, plain unless changed."""
+  section = configs.default('scenes').optim
+  section.update(
+    name='sgd', lr=0.1, momentum=0.9, weight_decay=0.0, bias_lr=1.0, schedule='constant', power=0.9, warmup=0, clip=0.0
+  )
+  section.update(changes)
+  return section
+
+
+def random_tree(seed):
+  """Parameters, or gradients, of each kind that a network has."""
+  rng = np.random.default_rng(seed)
+  shapes = {
+    'trunk': {
+      'conv1_1': {'kernel': (3, 3, 2, 4), 'bias': (4,)},
+      'norm1_1': {'scale': (4,), 'bias': (4,)},
+    },
+    'score_fr': {'kernel': (1, 1, 4, 3), 'bias': (3,)},
+    'upsample_to_1': {'kernel': (4, 4, 3)},
+  }
+  return jax.tree.map(
+    lambda shape: rng.normal(size=shape).astype(np.float32), shapes, is_leaf=lambda x: isinstance(x, tuple)
+  )
+
+
+def train(section, params, gradients):
+  """The parameters after each of the gradients."""
+  optimizer = optim.make(section, STEPS)
+
+  @quick_jit
+  def step(params, state, gradient):
+    updates, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state
+
+  state, after = optimizer.init(params), []
+  for gradient in gradients:
+    params, state = step(params, state, gradient)
+    after.append(params)
+  return after
+
+
+def norm_of(tree):
+  return float(np.sqrt(sum(np.sum(x**2) for x in jax.tree.leaves(tree))))
+
+
+def kinds(tree):
+  """Leaves by the way they are treated: kernel, bias of a convolution, anything else."""
+
+  def kind(path, _):
+    owner, name = path[-2].key, path[-1].key
+    if owner.startswith(('norm', 'upsample')):
+      return 'other'
+    return name
+
+  return jax.tree_util.tree_map_with_path(kind, tree)
+
+
+def test_sgd_is_caffes_rule_while_the_rate_changes():
+  section = settings(weight_decay=0.02, bias_lr=2.0, schedule='polynomial', warmup=3, momentum=0.8)
+  rate = optim.schedule(section, STEPS)
+  gradients = [random_tree(seed) for seed in range(1, 11)]
+  params = random_tree(0)
+  after = train(section, params, gradients)
+
+  def expected(kind, w, *gradients):
+    w, v, results = w.astype(np.float64), 0.0, []
+    for step, gradient in enumerate(gradients):
+      decay = 0.02 if kind == 'kernel' else 0.0
+      lr = float(rate(step)) * (2 if kind == 'bias' else 1)
+      v = 0.8 * v + lr * (gradient + decay * w)
+      w = w - v
+      results.append(w)
+    return np.stack(results)
+
+  wanted = jax.tree.map(expected, kinds(params), params, *gradients)
+  mine = jax.tree.map(lambda *steps: np.stack(steps), *after)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), mine, wanted)
+  assert len({float(rate(step)) for step in range(10)}) == 10
+
+
+def test_adamw_decays_kernels_alone():
+  """Without a gradient nothing else moves anything."""
+  params = random_tree(0)
+  zero = jax.tree.map(np.zeros_like, params)
+  (after,) = train(settings(name='adamw', lr=0.1, weight_decay=0.5), params, [zero])
+
+  def check(kind, before, after):
+    np.testing.assert_allclose(after, before * (0.95 if kind == 'kernel' else 1), rtol=1e-5)
+
+  jax.tree.map(check, kinds(params), params, after)
+
+
+def test_adamw_moves_every_parameter_by_the_rate_at_first():
+  params, gradient = random_tree(0), random_tree(1)
+  (after,) = train(settings(name='adamw', lr=0.01), params, [gradient])
+
+  def check(before, gradient, after):
+    np.testing.assert_allclose(after, before - 0.01 * np.sign(gradient), atol=1e-5)
+
+  jax.tree.map(check, params, gradient, after)
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adamw'])
+def test_clipping_bounds_the_norm_and_leaves_small_gradients_alone(name):
+  """The norm of all parameters together. AdamW's second step tells gradients of different sizes apart."""
+  section = settings(name=name, momentum=0.0)
+  params, first, second = (random_tree(seed) for seed in range(3))
+  norm = norm_of(second)
+  small = jax.tree.map(lambda x: x / 100, first)
+
+  def clipped(limit):
+    section.clip = limit
+    return train(section, params, [small, second])[-1]
+
+  def equal(a, b):
+    return all(np.allclose(x, y, atol=1e-6) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
+
+  section.clip = 0.0
+  by_hand = train(section, params, [small, jax.tree.map(lambda x: x * (0.5 / norm), second)])[-1]
+  assert norm_of(small) < 0.5 < norm
+  free, tight = clipped(0.0), clipped(0.5)
+  assert equal(tight, by_hand)
+  assert not equal(tight, free)
+  assert equal(clipped(2 * norm), free)
+
+
+@pytest.mark.parametrize('warmup', [0, 5])
+@pytest.mark.parametrize('name', ['constant', 'polynomial', 'cosine'])
+def test_schedules_start_at_the_rate_and_end_where_they_should(name, warmup):
+  rate = optim.schedule(settings(schedule=name, warmup=warmup), STEPS)
+  rates = [float(rate(step)) for step in range(STEPS + 1)]
+  assert rates[warmup] == max(rates) == pytest.approx(0.1)
+  assert rates[-1] == pytest.approx(0.1 if name == 'constant' else 0, abs=1e-8)
+  assert min(rates[:-1]) > 0  # each update does something
+  if warmup:
+    assert rates[0] == pytest.approx(0.1 / warmup)
+    np.testing.assert_allclose(np.diff(rates[: warmup + 1]), (rates[warmup] - rates[0]) / warmup, rtol=1e-4)
+  falling = np.diff(rates[warmup:])
+  assert np.all(falling == 0) if name == 'constant' else np.all(falling < 0)
+
+
+def test_schedules_halfway():
+  """In the middle of what follows the warm-up."""
+  for name, expected in (('polynomial', 0.1 * 0.5**0.9), ('cosine', 0.05)):
+    rate = optim.schedule(settings(schedule=name, warmup=4), STEPS)
+    assert float(rate(4 + (STEPS - 4) // 2)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('norm', ['none', 'group'])
+def test_kernels_of_a_network_decay_and_its_upsampling_does_not(norm):
+  net = FCN(classes=3, trunk=VGG(norm=norm), stride=8, skips=('pool4', 'pool3'), upsample='bilinear_learned')
+  params = shapes_of(net, np.zeros((1, 1, 1, 3), np.uint8))
+
+  def names(mask):
+    leaves = jax.tree_util.tree_flatten_with_path(mask)[0]
+    return {'/'.join(key.key for key in path) for path, chosen in leaves if chosen}
+
+  convolutions = {
+    *(f'trunk/conv{block}_{i}' for block, count in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, count + 1)),
+    'trunk/fc6',
+    'trunk/fc7',
+  }
+  scores = {'score_fr', 'score_pool4', 'score_pool3'}
+  assert names(optim.decays(params)) == {f'{layer}/kernel' for layer in convolutions | scores}
+  # With a norm only the scores have biases; a norm's own shift is none.
+  assert names(optim.biases(params)) == {
+    f'{layer}/bias' for layer in scores | (convolutions if norm == 'none' else set())
+  }
+  assert {f'upsample_to_{s}/kernel' for s in (16, 8, 1)} <= names(jax.tree.map(lambda _: True, params))

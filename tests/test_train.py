@@ -1,0 +1,128 @@
+"""The training step on one and eight devices, and what the loop promises."""
+
+import jax
+import numpy as np
+import pytest
+
+from fcn_jax import config as config_lib
+from fcn_jax import optim, parallel, train
+from fcn_jax.datasets import IGNORE
+from fcn_jax.models import fcn
+
+CLASSES = 4
+COMPILATIONS = []  # a duration each
+
+
+def _listen(event: str, seconds: float, **_):
+  if event == '/jax/core/compile/backend_compile_duration':
+    COMPILATIONS.append(seconds)
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+def small_config(**overrides):
+  config = config_lib.default('scenes')
+  config.update_from_flattened_dict(
+    {
+      'model.width': 1 / 16,
+      'model.fc_channels': 256,
+      'model.group_size': 4,
+      'model.dropout': 0.0,
+      'optim.warmup': 0,
+      'train.steps': 10,
+    }
+    | overrides
+  )
+  return config
+
+
+def small_batch(count: int = 8) -> dict:
+  """Random pictures of several sizes, the first almost without labels, the last with all of them."""
+  rng = np.random.default_rng(0)
+  label = rng.integers(0, CLASSES, (count, 32, 32)).astype(np.uint8)
+  for number, picture in enumerate(label):
+    picture[rng.random((32, 32)) < 1 - number / (count - 1)] = IGNORE
+  size = rng.integers(20, 33, (count, 2)).astype(np.int32)
+  return {'image': rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8), 'label': label, 'size': size}
+
+
+def steps(config, batch: dict, count: int):
+  """The state after so many steps on a batch, and the numbers of each."""
+  model = fcn.from_config(config, CLASSES)
+  optimizer = optim.make(config.optim, config.train.steps)
+  state = parallel.replicate(train.init_state(model, optimizer, config.seed))
+  step, numbers = train.make_train_step(model, optimizer, config), []
+  for number in range(count):
+    if number == 1:
+      COMPILATIONS.clear()
+    state, out = step(state, parallel.share(batch))
+    numbers.append({name: float(x.addressable_data(0)) for name, x in jax.block_until_ready(out).items()})
+  assert not COMPILATIONS, 'the step was compiled more than once'
+  return state, numbers
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+  """Only the first of the eight devices is there."""
+  device = jax.local_devices()[:1]
+  monkeypatch.setattr(jax, 'local_devices', lambda: device)
+  monkeypatch.setattr(jax, 'local_device_count', lambda: 1)
+
+
+@pytest.fixture(scope='module')
+def on_eight():
+  # SGD, whose update is linear in the gradient; Adam's divides by it, and would blow up what is rounding.
+  config = small_config(**{'optim.name': 'sgd', 'optim.lr': 0.1})
+  return config, *steps(config, small_batch(), 3)
+
+
+def assert_same(run, other):
+  (state, numbers), (other_state, other_numbers) = run, other
+  for mine, theirs in zip(numbers, other_numbers, strict=True):
+    assert mine == pytest.approx(theirs, rel=1e-4)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-3, atol=1e-5),
+    state.params,
+    other_state.params,
+  )
+
+
+def test_one_device_and_eight_learn_the_same(on_eight, one_device):
+  """With very unevenly many ignored pixels: a mean of the devices' means would be far off."""
+  config, *eight = on_eight
+  assert_same(eight, steps(config, small_batch(), 3))
+
+
+def test_accumulation_changes_nothing(on_eight, one_device):
+  config, *eight = on_eight
+  config = small_config(**{'optim.name': 'sgd', 'optim.lr': 0.1, 'train.accumulation': 4})
+  assert_same(eight, steps(config, small_batch(), 3))
+
+
+def test_compilations_are_seen():
+  """Else the assertion in `steps` could not fail."""
+  COMPILATIONS.clear()
+  jax.jit(lambda x: x * 3 + 1)(np.arange(7.0))
+  assert COMPILATIONS
+
+
+def test_all_devices_hold_the_same_state_with_dropout():
+  """`out_axes=None` does not check it."""
+  state, _ = steps(small_config(**{'model.dropout': 0.5}), small_batch(), 3)
+  for x in jax.tree.leaves(state):
+    shards = [np.asarray(shard.data) for shard in x.addressable_shards]
+    assert len(shards) == 8
+    for shard in shards[1:]:
+      np.testing.assert_array_equal(shards[0], shard)
+
+
+def test_two_pictures_are_learnt_by_heart(one_device):
+  config = small_config(**{'train.steps': 150, 'optim.lr': 5e-3})
+  batch = small_batch(2)
+  # Blocks of one class, as large as the finest skip's stride can show.
+  batch['label'] = np.kron(np.arange(32).reshape(2, 4, 4) % CLASSES, np.ones((8, 8))).astype(np.uint8)
+  batch['size'] = np.full((2, 2), 32, np.int32)
+  _, numbers = steps(config, batch, config.train.steps)
+  assert numbers[0]['loss'] == pytest.approx(np.log(CLASSES), rel=1e-3)  # scores start at zero
+  assert numbers[-1]['loss'] < 0.1 * numbers[0]['loss']
