@@ -1,6 +1,7 @@
 """Checkpoints by Orbax: saved while training goes on, and restored from the newest one that is whole."""
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -76,23 +77,38 @@ class Checkpoints:
     return state
 
 
+def load_params(workdir: epath.Path, which: str = 'last') -> tuple[int, dict]:
+  """The step and the parameters of a run's last checkpoint, or of its best one: a nested dict of numpy arrays."""
+  folder = {'last': 'checkpoints', 'best': 'best'}[which]
+  path = epath.Path(workdir).resolve() / folder
+  steps = ocp.utils.checkpoint_steps(path) if path.exists() else []
+  if not steps:
+    what = 'checkpoint; expected a run that has saved one'
+    if which == 'best':
+      what = 'best checkpoint; a run keeps one where it has a validation split beside its test split'
+    raise UserError(f'{workdir} has no {what}')
+  step = max(steps)
+  with ocp.CheckpointManager(path) as manager:
+    try:
+      state = manager.restore(step, args=ocp.args.StandardRestore())
+    except Exception as error:  # whatever a damaged file makes the readers raise
+      reason = str(error).strip().splitlines()[0][:200]
+      raise UserError(f'the checkpoint of step {step} in {path} cannot be read: {reason}') from error
+  return step, jax.tree.map(np.asarray, state['params'])
+
+
 def take_over(params: dict, workdir: str, say) -> dict:
   """`params` with every tensor of another run's last checkpoint that has the same name and shape.
 
   `say` is told of each tensor whether it is taken, fresh (stays as it is) or left over.
   """
-  path = epath.Path(workdir).resolve() / 'checkpoints'
-  steps = ocp.utils.checkpoint_steps(path) if path.exists() else []
-  if not steps:
-    raise UserError(f'{workdir} has no checkpoint; expected the workdir of a run that has saved one')
-  with ocp.CheckpointManager(path) as manager:
-    source = manager.restore(max(steps), args=ocp.args.StandardRestore())['params']
+  step, source = load_params(workdir)
   own, other = (
     {jax.tree_util.keystr(path, simple=True, separator='/'): x for path, x in leaves}
     for leaves in map(jax.tree_util.tree_leaves_with_path, (params, source))
   )
   taken = {name for name, x in own.items() if name in other and other[name].shape == x.shape}
-  say(f'from step {max(steps)} of {workdir}:')
+  say(f'from step {step} of {workdir}:')
   for name, x in own.items():
     say(f'  {"taken" if name in taken else "fresh"}      {name} {list(x.shape)}')
   for name in sorted(other.keys() - taken):

@@ -84,13 +84,17 @@ def _parse(argv: list[str]) -> list[str]:
   except flags.Error as error:
     raise UserError(f'{error} (see --help)') from error
   except (AttributeError, KeyError) as error:
-    # ml_collections walks to the field that an override names.
-    known = config_lib.flatten(config_lib.default())
-    for argument in argv:
-      field = argument.removeprefix('--config.').split('=')[0]
-      if argument.startswith('--config.') and field not in known:
-        hint = config_lib.closest(field, known) or 'fcn_jax/config.py lists all'
-        raise UserError(f'there is no setting {field}{hint}') from error
-    raise
+    raise UserError(_wrong_field(argv)) from error  # ml_collections walks to the field that an override names
   except (SyntaxError, ImportError, NameError, TypeError) as error:
     raise UserError(f'the config file does not load: {type(error).__name__}: {error}') from error
+
+
+def _wrong_field(argv: list[str]) -> str:
+  by_data = {name: set(config_lib.flatten(config_lib.default(name))) for name in config_lib.DATASETS}
+  known = sorted(set.union(*by_data.values()))
+  fields = [a.removeprefix('--config.').split('=')[0] for a in argv if a.startswith('--config.')]
+  for field in fields:
+    if field not in known:
+      return f'there is no setting {field}{config_lib.closest(field, known) or ": fcn_jax/config.py lists all"}'
+  special = [field for field in fields if not all(field in own for own in by_data.values())]
+  return f'{", ".join(special) or "a setting"} does not go with this data set'

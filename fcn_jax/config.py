@@ -13,7 +13,7 @@ from fcn_jax.errors import UserError
 from fcn_jax.models.geometry import SKIP_STRIDES, STRIDES
 
 # What the argument of a config file may name (`--config=experiments/fcn16s.py:scenes`), each a module of `datasets/`,
-# with what differs there from the defaults below.
+# with what differs there from the defaults below, and the settings that it alone has.
 DATASETS = {
   # Drawn by the project itself and learnt from scratch on a CPU within minutes: an eighth of the paper's width, with
   # norm and AdamW, which a network without pretrained weights needs. In so few epochs more augmentation, or dropout,
@@ -40,17 +40,47 @@ DATASETS = {
     'eval.canvases': 1,  # all pictures fit 128x160
     'checkpoint.every': 400,
   },
+  # Full width, for a GPU; `experiments/stanford_small.py` is for a CPU. From scratch: norm and AdamW as above.
+  'stanford_background': {
+    'model.norm': 'group',
+    'model.dtype': 'bfloat16',
+    'data.archive': '',  # path of iccv09Data.tar.gz; '' is TFDS's manual directory, or a download
+    'data.label': 'regions',  # eight semantic classes; or surfaces, three geometric ones
+    'data.fold': 0,  # of five, to test on
+    'data.val_fraction': 0.0,  # share of the other four that is kept back, to choose the best checkpoint
+    'data.train_size': (240, 320),
+    'data.std': (64.0, 64.0, 64.0),
+    'data.flip': 0.5,
+    'data.scale': (1.0, 1.67),
+    'data.brightness': 0.2,
+    'data.contrast': 0.2,
+    'data.color': 0.2,
+    'optim.name': 'adamw',
+    'optim.lr': 5e-4,
+    'optim.weight_decay': 1e-4,
+    'optim.schedule': 'cosine',
+    'optim.warmup': 200,
+    'optim.clip': 1.0,
+    'train.steps': 5000,
+    'train.batch_size': 16,
+    'eval.every': 1000,
+    'eval.batch_size': 16,
+    'checkpoint.every': 1000,
+  },
 }
 
 CHOICES = {
   'data.name': tuple(DATASETS),
   'model.stride': STRIDES,
+  'model.shrink': (1, 2, 4),
   'model.upsample': ('bilinear_fixed', 'bilinear_learned', 'learned_random'),
   'model.norm': ('none', 'group'),
   'model.dtype': ('float32', 'bfloat16'),
   'optim.name': ('sgd', 'adamw'),
   'optim.schedule': ('constant', 'polynomial', 'cosine'),
   'loss.reduction': ('mean', 'sum'),
+  'data.label': ('regions', 'surfaces'),
+  'data.fold': (0, 1, 2, 3, 4),
 }
 
 # Fields by the range that they must lie in: (smallest, largest), ends included.
@@ -60,6 +90,7 @@ RANGES = {
   'model.group_size': (1, 512),
   'model.dropout': (0, 0.99),
   'data.cache': (0, math.inf),
+  'data.val_fraction': (0, 0.9),
   'data.flip': (0, 1),
   'data.brightness': (0, 1),
   'data.contrast': (0, 1),
@@ -94,6 +125,7 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
   config.model.stride = 8  # of the finest score map: 32, 16, 8, 4 or 2
   config.model.skips = 'all'  # score maps added on the way: all, none, or names as pool4+pool3
   config.model.upsample = 'bilinear_fixed'  # or bilinear_learned, learned_random
+  config.model.shrink = 1  # pixels a side that are averaged first: 2 halves the resolution that the trunk sees
   config.model.width = 1.0  # scales all channels; 1 is the paper's
   config.model.fc_channels = 4096  # of fc6 and fc7, before width
   config.model.norm = 'none'  # the paper; or group: GroupNorm after each convolution
@@ -159,10 +191,10 @@ def validate(config: ml_collections.ConfigDict) -> None:
   """Raises `UserError`, one sentence, where a setting is out of range or contradicts another."""
   flat = flatten(config)
   for field, choices in CHOICES.items():
-    if flat[field] not in choices:
+    if field in flat and flat[field] not in choices:
       raise UserError(f'{field} is {flat[field]!r}{nearest(flat[field], choices)}')
   for field, (low, high) in RANGES.items():
-    if not low <= flat[field] <= high:
+    if field in flat and not low <= flat[field] <= high:
       raise UserError(f'{field} is {flat[field]}; expected {low:g} to {high:g}')
   _validate_model(config.model)
   _validate_data(config.data)

@@ -3,7 +3,7 @@
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 _console = Console(highlight=False, soft_wrap=True)
@@ -46,15 +46,61 @@ class Bar:
       self._bar.stop()
 
 
+class Counter:
+  """How many pictures are done: a bar on a terminal, nothing elsewhere."""
+
+  def __init__(self, total: int):
+    self._bar = Progress(BarColumn(), MofNCompleteColumn(), TextColumn('pictures'), console=_console)
+    self._bar.disable = not _console.is_terminal
+    self._task = self._bar.add_task('', total=total)
+
+  def __enter__(self) -> 'Counter':
+    self._bar.start()
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._bar.stop()
+
+  def advance(self) -> None:
+    self._bar.advance(self._task)
+
+
 def results(scores: dict, rate: float, seconds: float, memory: float) -> None:
-  """The last table: a row of `metrics.jsonl` with an evaluation, images/s, seconds, GiB."""
+  """The last table of a run: a row of `metrics.jsonl` with an evaluation, images/s, seconds, GiB."""
   table = Table('metric', 'value')
   for key, value in scores.items():
     if key.startswith('eval/'):
-      name = key.removeprefix('eval/').replace('iou/', 'IoU ').replace('_', ' ').replace('iou', 'IoU')
-      table.add_row(name, 'absent' if value is None else f'{100 * value:.2f} %')
+      table.add_row(_title(key.removeprefix('eval/')), percent(value))
   table.add_section()
   table.add_row('time', f'{seconds:.0f} s')
   table.add_row('training', f'{rate:.1f} images/s')
   table.add_row('peak memory', f'{memory:.2f} GiB')
   _console.print(table)
+
+
+def scores(values: dict) -> None:
+  """The table of an evaluation, as `evaluate` writes it."""
+  table = Table('metric', 'value')
+  for name in ('pixel_accuracy', 'mean_accuracy', 'mean_iou', 'fw_iou'):
+    table.add_row(_title(name), percent(values[name]))
+  for name, value in values['iou'].items():
+    table.add_row(_title(f'iou/{name}'), percent(value))
+  table.add_section()
+  for width, value in values['boundary_iou'].items():
+    table.add_row(f'mean IoU within {width} px of a boundary', percent(value))
+  _console.print(table)
+
+
+def grid(title: str, columns: list[str], rows: list[list[str]]) -> None:
+  table = Table(*columns, title=title)
+  for row in rows:
+    table.add_row(*row)
+  _console.print(table)
+
+
+def percent(value: float | None) -> str:
+  return 'absent' if value is None else f'{100 * value:.2f} %'
+
+
+def _title(name: str) -> str:
+  return name.replace('iou/', 'IoU ').replace('_', ' ').replace('iou', 'IoU')

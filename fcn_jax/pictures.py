@@ -30,6 +30,24 @@ def comparison(examples: list[dict], classes, palette) -> bytes:
   rows = [titles, *rows]
   width = max(row.shape[1] for row in rows)
   picture = Image.fromarray(_join([*rows, legend(classes, palette, width)], axis=0))
+  return png(picture)
+
+
+def overlay(image: np.ndarray, prediction: np.ndarray, classes, palette) -> bytes:
+  """A PNG of the picture under half transparent class colours, the legend below."""
+  blended = (image.astype(np.uint16) + colorize(prediction, palette)) // 2
+  parts = [blended.astype(np.uint8), legend(classes, palette, max(image.shape[1], 160))]
+  return png(Image.fromarray(_join(parts, axis=0)))
+
+
+def indexed(label: np.ndarray, palette) -> bytes:
+  """A PNG of class numbers [H, W] with the class colours as its palette: it looks right and reads exactly."""
+  picture = Image.fromarray(label.astype(np.uint8))
+  picture.putpalette(colorize(np.arange(256, dtype=np.uint8), palette).tobytes())
+  return png(picture)
+
+
+def png(picture: Image.Image) -> bytes:
   buffer = io.BytesIO()
   picture.save(buffer, 'PNG')
   return buffer.getvalue()

@@ -105,6 +105,18 @@ def begin(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
     raise UserError(f'{workdir} holds a run of another config: {listed}. Take another --workdir, or delete that one')
 
 
+def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
+  """The config of a run, locked, with tuples as the file cannot hold them."""
+  saved = read_json(workdir / 'config.json', None)
+  if saved is None:
+    raise UserError(f'{workdir} holds no run: there is no config.json in it')
+  config = ml_collections.ConfigDict(saved, convert_dict=True)
+  for name, value in config_lib.flatten(config).items():
+    if isinstance(value, list):
+      config.update_from_flattened_dict({name: tuple(value)})
+  return config.lock()
+
+
 def add_environment(workdir: epath.Path, devices: list[str], fingerprint: str) -> None:
   """Appends to `env.json` what this start runs on: code, versions, devices, command, data."""
   here = pathlib.Path(__file__).parent

@@ -1,6 +1,5 @@
 """The training of one run, to be read top to bottom: state, step, loop."""
 
-import io
 import os
 import resource
 import time
@@ -123,7 +122,7 @@ def run(config, workdir: str) -> int:
   train_step = make_train_step(model, optimizer, config)
   learning_rate = optim.schedule(config.optim, steps)
   batches = pipeline.train_batches(
-    data.train,
+    data.splits['train'],
     config.data,
     batch_size=batch_size,
     seed=config.seed,
@@ -158,7 +157,7 @@ def run(config, workdir: str) -> int:
     scored = scoring.score(
       model,
       state.params,
-      data.validation,
+      data.splits[data.watched],
       config,
       len(data.classes),
       examples=6,
@@ -252,20 +251,21 @@ def introduce(config, data, model, params, workdir) -> None:
   count = sum(x.size for x in jax.tree.leaves(params))
   height, width = config.data.train_size
   kinds = sorted({d.device_kind for d in jax.devices()})
-  shares = pipeline.class_shares(data.train, len(data.classes))
-  plan = pipeline.eval_plan(data.validation.sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases)
+  train, watched = data.splits['train'], data.splits[data.watched]
+  shares = pipeline.class_shares(train, len(data.classes))
+  plan = pipeline.eval_plan(watched.sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases)
   shapes = sorted({canvas for canvas, _ in plan})
   display.say(
     f'net      FCN-{model.stride}s, skips {"+".join(model.skips) or "none"}, upsampling {model.upsample}: '
     f'{count:,} parameters, {fcn.flops(model, height, width) / 1e9:.2f} GFLOP a {height}x{width} picture'
   )
   display.say(
-    f'data     {data.fingerprint}: {len(data.train)} train, {len(data.validation)} validation; '
+    f'data     {data.fingerprint}: {len(train)} train, {len(watched)} {data.watched}; '
     + ', '.join(f'{name} {100 * x:.1f} %' for name, x in zip(data.classes, shares, strict=True))
   )
   display.say(
     f'devices  {jax.device_count()} x {", ".join(kinds)}; batch {config.train.batch_size}, '
-    f'{config.train.steps} steps, {config.train.steps * config.train.batch_size / len(data.train):.1f} epochs'
+    f'{config.train.steps} steps, {config.train.steps * config.train.batch_size / len(train):.1f} epochs'
   )
   display.say(
     f'compiles the train step, and evaluation at {len(shapes)} sizes: ' + ', '.join(f'{h}x{w}' for h, w in shapes)
@@ -275,12 +275,12 @@ def introduce(config, data, model, params, workdir) -> None:
 
 def write_scores(workdir, step: int, matrices, examples, data) -> dict:
   """Writes the folder `eval` and returns the row for the log."""
-  buffer = io.BytesIO()
-  np.savez_compressed(buffer, step=step, confusion=matrices, id=data.validation.ids())
-  runlog.write(workdir / 'eval' / 'validation.npz', buffer.getvalue())
+  scores = metrics.summarize(matrices.sum(0), data.classes)
+  names = data.splits[data.watched].ids()
+  more = {'images': len(names), 'pixels': int(matrices.sum()), 'step': step}
+  scoring.write(workdir, data.watched, scores | more, matrices, names)
   picture = pictures.comparison(examples, data.classes, data.palette)
   runlog.write(workdir / 'eval' / 'examples.png', picture)
-  scores = metrics.summarize(matrices.sum(0), data.classes)
   display.say(
     f'step {step}: pixel accuracy {100 * scores["pixel_accuracy"]:.2f} %, mean IoU {100 * scores["mean_iou"]:.2f} %'
   )

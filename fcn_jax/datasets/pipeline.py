@@ -29,15 +29,29 @@ class Data:
   Attributes:
     classes: their names.
     palette: their colours, RGB in 0..255.
-    train, validation: what a run trains on, and what it is scored on.
+    splits: its pictures by what they are for: train; validation, test or both.
     fingerprint: changes when the prepared files do.
   """
 
   classes: tuple[str, ...]
   palette: tuple[tuple[int, int, int], ...]
-  train: 'Pictures'
-  validation: 'Pictures'
+  splits: dict[str, 'Pictures']
   fingerprint: str
+
+  @property
+  def held_out(self) -> str:
+    """The split that results are reported on: test, or validation where there is no test."""
+    return 'test' if 'test' in self.splits else 'validation'
+
+  @property
+  def watched(self) -> str:
+    """The split that a run is scored on while it trains: validation, or test where there is no validation."""
+    return 'validation' if 'validation' in self.splits else 'test'
+
+  def split(self, name: str) -> 'Pictures':
+    if name not in self.splits:
+      raise UserError(f'there is no split {name!r}; this run has {", ".join(self.splits)}')
+    return self.splits[name]
 
 
 class Pictures:
@@ -91,41 +105,55 @@ class Pictures:
 
 def load(data, say=lambda _: None) -> Data:
   """Prepares the data set of a config's section `data` if need be, which `say` is told of, and opens it."""
-  importlib.import_module(f'fcn_jax.datasets.{data.name}')  # registers its builder
   tfds.disable_progress_bar()
-  try:
-    builder = tfds.builder_cls(data.name)(data_dir=data.dir or None, file_format='array_record')
-    if not builder.is_prepared():
-      say(f'preparing {builder.info.full_name} in {builder.data_path}')
+  builder = _builder(data)
+  if not builder.is_prepared():
+    say(f'preparing {builder.info.full_name} in {builder.data_path}')
+    try:
       with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces it in words of its own
         builder.download_and_prepare()
-  except OSError as error:
-    raise UserError(
-      f'cannot prepare the data set {data.name} in {data.dir or "the default folder of TFDS"}: {error}. '
-      'Set data.dir to a folder with room'
-    ) from error
+    except OSError as error:
+      builder = _builder(data)
+      if not builder.is_prepared():  # else another run has prepared it meanwhile, and TFDS did not overwrite that
+        raise UserError(f'cannot prepare {data.name} in {builder.data_path}: {error}') from error
   # Bytes are decoded here, not by TFDS, whose decoder depends on what else is installed.
   skip = {name: tfds.decode.SkipDecoding() for name in ('image', 'label')}
 
-  def pictures(split, room):
-    source = builder.as_data_source(split, decoders=skip)
-    return Pictures(source, split=split, classes=len(builder.CLASSES), room=room * 2**30)
-
+  sources = {name: builder.as_data_source(split, decoders=skip) for name, split in _module(data).splits(data).items()}
+  pictures = sum(map(len, sources.values()))
   return Data(
     classes=builder.CLASSES,
     palette=builder.PALETTE,
-    train=pictures('train', 0.75 * data.cache),
-    validation=pictures('validation', 0.25 * data.cache),
+    splits={
+      name: Pictures(source, split=name, classes=len(builder.CLASSES), room=data.cache * 2**30 * len(source) / pictures)
+      for name, source in sources.items()
+    },
     fingerprint=_fingerprint(builder),
   )
 
 
+def _module(data):
+  return importlib.import_module(f'fcn_jax.datasets.{data.name}')
+
+
+def classes_and_palette(data) -> tuple:
+  """Names and colours of a data set's classes, without preparing it."""
+  builder = _builder(data)
+  return builder.CLASSES, builder.PALETTE
+
+
+def _builder(data):
+  try:
+    return _module(data).make(data)
+  except OSError as error:
+    raise UserError(f'cannot use data.dir {data.dir}: {error}') from error
+
+
 def _fingerprint(builder) -> str:
+  """Of the prepared records; not of TFDS's notes beside them, which tell whether they were downloaded."""
   digest = hashlib.sha256()
-  for path in sorted(builder.data_path.iterdir()):
+  for path in sorted(builder.data_path.glob('*array_record*')):
     digest.update(f'{path.name} {path.stat().length}'.encode())
-    if path.suffix == '.json':  # among them the sizes of all shards
-      digest.update(path.read_bytes())
   return f'{builder.info.full_name} {digest.hexdigest()[:16]}'
 
 
@@ -198,11 +226,11 @@ def _smallest(size, shapes) -> int:
 
 
 def choose_canvases(sizes: np.ndarray, limit: int) -> list[tuple[int, int]]:
-  """At most `limit` (height, width), multiples of 32, that hold all sizes [N, 2] with little waste.
+  """At most `limit` (height, width), multiples of 16, that hold all sizes [N, 2] with little waste.
 
   Starts with each size rounded up, then merges the two canvases whose union adds the fewest pixels.
   """
-  rounded = [tuple(int(-(-n // 32) * 32) for n in size) for size in sizes]
+  rounded = [tuple(int(-(-n // 16) * 16) for n in size) for size in sizes]
   counts = {canvas: rounded.count(canvas) for canvas in sorted(set(rounded))}
   while len(counts) > limit:
     names = list(counts)

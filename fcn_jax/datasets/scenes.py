@@ -88,6 +88,17 @@ def encoded(pixels: np.ndarray, file_format: str, **options) -> bytes:
   return buffer.getvalue()
 
 
+def make(data) -> 'Scenes':
+  """The builder for a config's section `data`."""
+  return Scenes(data_dir=data.dir or None, file_format='array_record')
+
+
+def splits(data) -> dict[str, str]:
+  """TFDS split expressions, by what they are for."""
+  del data  # there is one way to split them
+  return {'train': 'train', 'validation': 'validation'}
+
+
 class Scenes(tfds.core.GeneratorBasedBuilder):
   """Drawn street scenes with the eight classes of the Stanford Background Dataset."""
 

@@ -33,24 +33,25 @@ CLASSES = {'regions': Scenes.CLASSES, 'surfaces': ('sky', 'horizontal', 'vertica
 PALETTES = {'regions': Scenes.PALETTE, 'surfaces': tuple(Scenes.PALETTE[i] for i in (0, 2, 5))}
 
 
-def splits(fold: int, val_fraction: float = 0.0) -> dict[str, str]:
+def make(data) -> 'StanfordBackground':
+  """The builder for a config's section `data`."""
+  return StanfordBackground(
+    archive=data.archive, config=data.label, data_dir=data.dir or None, file_format='array_record'
+  )
+
+
+def splits(data) -> dict[str, str]:
   """What TFDS calls the parts of one fold of the cross-validation.
 
   Args:
-    fold: the one to test on, 0 to 4; the other four are trained on.
-    val_fraction: the share of these four, 0 to below 1, that is kept back for validation. It is taken from the front
-      of each, at least one picture and never all; TFDS has shuffled them, so it is a sample, and always the same one.
+    data: `fold`, 0 to 4, is the one to test on; the other four are trained on. `val_fraction` is the share of these
+      four, 0 to below 1, that is kept back for validation. It is taken from the front of each, at least one picture and
+      never all; TFDS has shuffled them, so it is a sample, and always the same one.
 
   Returns:
     TFDS split expressions: train, test, and validation where val_fraction is above 0.
-
-  Raises:
-    UserError: fold or val_fraction is out of range.
   """
-  if fold not in range(FOLDS):
-    raise UserError(f'data.fold is {fold}; expected 0 to {FOLDS - 1}')
-  if not 0 <= val_fraction < 1:
-    raise UserError(f'data.val_fraction is {val_fraction}; expected 0 to below 1')
+  fold, val_fraction = data.fold, data.val_fraction
   others = [f'fold{k}' for k in range(FOLDS) if k != fold]
   if not val_fraction:
     return {'train': '+'.join(others), 'test': f'fold{fold}'}
@@ -86,10 +87,7 @@ class StanfordBackground(tfds.core.GeneratorBasedBuilder):
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
       builder=self,
-      description=(
-        '715 outdoor photographs of about 320x240 pixels from LabelMe, MSRC, PASCAL VOC and Geometric Context. Each '
-        'pixel has a class, or 255 where none is known.'
-      ),
+      description='715 outdoor photographs of about 320x240 pixels, each pixel with a class, or 255 for unknown.',
       citation='Gould, Fulton, Koller: Decomposing a Scene into Geometric and Semantically Consistent Regions, 2009',
       features=tfds.features.FeaturesDict(
         {
@@ -108,15 +106,14 @@ class StanfordBackground(tfds.core.GeneratorBasedBuilder):
     for example in examples:
       yield example['id'], example
 
-
   def _read(self, dl_manager) -> list[dict]:
     """`read` of the archive that was named, or lies in the manual directory, or is downloaded, in this order."""
-    kind = self.builder_config.name
-    if self._archive:
-      return read(epath.Path(self._archive).expanduser(), kind)
-    with contextlib.suppress(AssertionError):  # TFDS's way to say that there is no such folder, or nothing in it
-      if (path := dl_manager.manual_dir / 'iccv09Data.tar.gz').exists():
-        return read(path, kind)
+    path, kind = epath.Path(self._archive).expanduser(), self.builder_config.name
+    if not self._archive:
+      with contextlib.suppress(AssertionError):  # TFDS's way to say that there is no such folder, or nothing in it
+        path = dl_manager.manual_dir / 'iccv09Data.tar.gz'
+    if self._archive or path.is_file():
+      return read(path, kind)
     path = _download(dl_manager, dl_manager.download_dir / self.name)
     try:
       return read(path, kind)
@@ -131,7 +128,9 @@ def _download(dl_manager, folder: epath.Path) -> epath.Path:
   others = set(folder.glob('*.tmp.*'))  # perhaps of a process that is downloading just now
   try:
     if not any(folder.glob('*.INFO')):
-      _answers()
+      # Offline, TFDS alone would try for minutes. An HTTP error is an answer too, which it deals with.
+      with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(urllib.request.Request(URL, method='HEAD'), timeout=30).close()
     return dl_manager.download(URL)
   except Exception as error:  # TFDS, requests and urllib3 have each their own, but there is one thing to say
     for partial in set(folder.glob('*.tmp.*')) - others:
@@ -143,12 +142,6 @@ def _download(dl_manager, folder: epath.Path) -> epath.Path:
       f'cannot download {URL}: {cause}. If you have the file, give its place: '
       '--config.data.archive=/path/iccv09Data.tar.gz'
     ) from error
-
-
-def _answers() -> None:
-  """Raises OSError within half a minute where nobody is at `URL`; TFDS alone would try for minutes."""
-  with contextlib.suppress(urllib.error.HTTPError):  # an answer too, which TFDS deals with
-    urllib.request.urlopen(urllib.request.Request(URL, method='HEAD'), timeout=30).close()
 
 
 def read(path: epath.Path, kind: str) -> list[dict]:
@@ -208,10 +201,10 @@ def _safe_name(member: tarfile.TarInfo, path: epath.Path) -> str:
   if name.is_absolute() or '..' in name.parts:
     found = 'would leave the folder'
   elif not (member.isfile() or member.isdir()):
-    found = f'is a link to {member.linkname!r}' if member.linkname else 'is a device or a pipe'
+    found = f'is a link to {member.linkname!r}' if member.issym() or member.islnk() else 'is a device or a pipe'
   else:
     return str(name)
-  raise UserError(f'{path}: the member {member.name!r} {found}; expected files below iccv09Data. Do not trust it')
+  raise UserError(f'{path}: the member {member.name!r} {found}; expected plain files, as in {URL}')
 
 
 def _size(image: bytes, where: str) -> tuple[int, int]:

@@ -21,6 +21,8 @@ class FCN(nn.Module):
     stride: of the finest score map: 32 is FCN-32s, 16 FCN-16s, 8 FCN-8s; 4 and 2 go on in the same way.
     skips: which of pool4 (stride 16), pool3 (8), pool2 (4), pool1 (2) are added; none finer than `stride`.
     upsample: see `Upsample`.
+    shrink: the picture is averaged over cells of so many pixels squared first, and all strides are in cells: at 2 the
+      trunk sees half the resolution, for a quarter of the cost, and scores are still of every pixel.
     mean, std: of the pictures' channels R, G, B, in 0..255, for the normalisation.
   """
 
@@ -29,6 +31,7 @@ class FCN(nn.Module):
   stride: int = 8
   skips: tuple[str, ...] = ('pool4', 'pool3')
   upsample: str = 'bilinear_fixed'
+  shrink: int = 1
   mean: tuple[float, ...] = (122.67892, 116.66877, 104.00699)
   std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
@@ -46,30 +49,47 @@ class FCN(nn.Module):
     Returns:
       float32 [B, H, W, classes].
     """
-    shapes, masks = {1: images.shape[1:3]}, {1: None}
-    for stride in reversed(geometry.STRIDES):
-      shapes[stride] = tuple(map(geometry.halve, shapes[stride // 2]))
-      masks[stride] = None
-    if size is not None:
-      for stride, shape in sorted(shapes.items()):
-        masks[stride] = geometry.valid_mask(size, *shape)
-        size = geometry.halve(size)
+    full = images.shape[1:3]
+
+    def shape(stride):
+      return tuple(geometry.ceil_divide(n, stride * self.shrink) for n in full)
+
+    def mask(stride):
+      if size is None:
+        return None
+      return geometry.valid_mask(geometry.ceil_divide(size, stride * self.shrink), *shape(stride))
 
     x = (images.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.std)
-    maps = self.trunk(keep(masks[1], x), masks.get, train)
-    x = self._score(maps['fc7'], masks[32], 'score_fr')
+    pixels = None if size is None else geometry.valid_mask(size, *full)
+    x = _mean_of_cells(keep(pixels, x), pixels, self.shrink)
+    maps = self.trunk(x, mask, train)
+    x = self._score(maps['fc7'], mask(32), 'score_fr')
     for skip, stride in geometry.SKIP_STRIDES.items():
       if stride < self.stride:
         break
-      x = Upsample(2, self.upsample, name=f'upsample_to_{stride}')(x, shapes[stride])
+      x = Upsample(2, self.upsample, name=f'upsample_to_{stride}')(x, shape(stride))
       if skip in self.skips:
-        x = x + self._score(maps[skip], masks[stride], f'score_{skip}')
-      x = keep(masks[stride], x)
-    return Upsample(self.stride, self.upsample, name='upsample_to_1')(x, shapes[1])
+        x = x + self._score(maps[skip], mask(stride), f'score_{skip}')
+      x = keep(mask(stride), x)
+    return Upsample(self.stride * self.shrink, self.upsample, name='upsample_to_1')(x, full)
 
   def _score(self, x: jax.Array, mask: jax.Array | None, name: str) -> jax.Array:
     conv = nn.Conv(self.classes, (1, 1), kernel_init=nn.initializers.zeros, dtype=self.trunk.dtype, name=name)
     return keep(mask, conv(x).astype(jnp.float32))
+
+
+def _mean_of_cells(x: jax.Array, mask: jax.Array | None, cell: int) -> jax.Array:
+  """Means over cells x cell squares, [B, ceil(H/cell), ceil(W/cell), 3]; pixels outside of the picture do not count."""
+  if cell == 1:
+    return x
+  inside = jnp.ones((1, *x.shape[1:3], 1)) if mask is None else mask.astype(x.dtype)
+  return _sum_of_cells(x, cell) / jnp.maximum(_sum_of_cells(inside, cell), 1)
+
+
+def _sum_of_cells(x: jax.Array, cell: int) -> jax.Array:
+  batch, height, width, channels = x.shape
+  x = jnp.pad(x, ((0, 0), (0, -height % cell), (0, -width % cell), (0, 0)))
+  return x.reshape(batch, x.shape[1] // cell, cell, x.shape[2] // cell, cell, channels).sum((2, 4))
 
 
 def from_config(config, classes: int) -> FCN:
@@ -90,6 +110,7 @@ def from_config(config, classes: int) -> FCN:
     stride=model.stride,
     skips=skips_of(model.stride, model.skips),
     upsample=model.upsample,
+    shrink=model.shrink,
     mean=tuple(config.data.mean),
     std=tuple(config.data.std),
   )
@@ -104,11 +125,12 @@ def skips_of(stride: int, skips: str) -> tuple[str, ...]:
 
 def flops(model: FCN, height: int, width: int) -> int:
   """Floating point operations of a forward pass of one picture: 2 for each multiply-add of the convolutions."""
-  pixels, size, channels, total = {}, (height, width), 3, 0
+  size = tuple(geometry.ceil_divide(n, model.shrink) for n in (height, width))
+  pixels, channels, total = {}, 3, 0
   for index, (block_channels, convolutions) in enumerate(BLOCKS):
     out = scaled(block_channels, model.trunk.width)
     total += size[0] * size[1] * 9 * out * (channels + (convolutions - 1) * out)
-    size, channels = tuple(map(geometry.halve, size)), out
+    size, channels = tuple(geometry.ceil_divide(n, 2) for n in size), out
     pixels[f'pool{index + 1}'] = size[0] * size[1], out
   fc = scaled(model.trunk.fc_channels, model.trunk.width)
   total += size[0] * size[1] * (49 * channels * fc + fc * fc + fc * model.classes)

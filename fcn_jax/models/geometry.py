@@ -15,9 +15,9 @@ SKIP_STRIDES = {'pool4': 16, 'pool3': 8, 'pool2': 4, 'pool1': 2}
 STRIDES = (32, *SKIP_STRIDES.values())
 
 
-def halve(size):
-  """The size of a map after a 2x2 pooling of stride 2 that rounds up; an int or an array of them."""
-  return (size + 1) // 2
+def ceil_divide(size, stride: int):
+  """The size of the map of a stride; an int or an array of them. Halving with rounding up, repeated, gives the same."""
+  return -(-size // stride)
 
 
 def crop_offset(stride: int) -> int:

@@ -1,0 +1,24 @@
+"""FCN-32s, 16s or 8s on the Stanford Background Dataset on a CPU: a quarter of the width, half the resolution.
+
+  python -m fcn_jax.main --config=experiments/stanford_small.py:8
+
+The argument is the stride, 32, 16 or 8. MEASURED
+"""
+
+from fcn_jax.config import default
+
+
+def get_config(stride='8'):
+  config = default('stanford_background')
+  config.model.stride = int(stride)
+  config.model.shrink = 2
+  config.model.width = 0.25
+  config.model.fc_channels = 2048
+  config.model.dtype = 'float32'
+  config.data.brightness = config.data.contrast = config.data.color = 0.0
+  config.optim.lr = 1e-3
+  config.optim.warmup = 100
+  config.train.steps = 1400
+  config.eval.every = 700
+  config.checkpoint.every = 175
+  return config

@@ -1,0 +1,127 @@
+"""Scores a run on a split, every picture at its own size, or tells what a stride could reach at best.
+
+  python -m fcn_jax.evaluate --workdir=runs/fcn16s-scenes
+  python -m fcn_jax.evaluate --workdir=runs/fcn16s-scenes --split=train --save_predictions=predictions
+  python -m fcn_jax.evaluate --upper_bounds --config=experiments/fcn16s.py
+  python -m fcn_jax.evaluate --upper_bounds --masks=folder/of/png --classes=21
+
+Scores go to WORKDIR/eval/SPLIT.json, one confusion matrix a picture to WORKDIR/eval/SPLIT.npz; upper bounds to OUT.
+"""
+
+import pathlib
+
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from fcn_jax import cli
+from fcn_jax.errors import UserError
+
+cli.define_config()
+_WORKDIR = flags.DEFINE_string('workdir', None, 'The run to score.')
+_SPLIT = flags.DEFINE_string('split', None, 'What to score; by default what the run did not train on.')
+_CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Which of the checkpoints.')
+_SAVE = flags.DEFINE_string('save_predictions', None, 'Folder for one PNG of class numbers a picture.')
+_BOUNDS = flags.DEFINE_bool('upper_bounds', False, 'Score the labels, sent through the grid of each stride and back.')
+_MASKS = flags.DEFINE_string('masks', None, 'Folder of PNG masks of class numbers, for --upper_bounds.')
+_CLASSES = flags.DEFINE_integer('classes', None, 'How many classes the masks have.')
+_OUT = flags.DEFINE_string('out', 'upper_bounds.json', 'The file for --upper_bounds.')
+
+
+def main(arguments: list[str]) -> None:
+  if arguments:
+    raise UserError(f'unexpected argument {arguments[0]!r}; see --help')
+  if _BOUNDS.value:
+    upper_bounds()
+  elif _WORKDIR.value:
+    evaluate(_WORKDIR.value)
+  else:
+    raise UserError('nothing to score; expected --workdir=RUN, or --upper_bounds')
+
+
+def evaluate(workdir: str) -> None:
+  """Scores a checkpoint of the run, and writes and prints what comes out."""
+  from etils import epath
+
+  from fcn_jax import runlog
+
+  config = runlog.read_config(epath.Path(workdir))  # jax takes seconds to import: not before this is there
+  from fcn_jax import boundaries, checkpoint, display, metrics, parallel, pictures, scoring
+  from fcn_jax.datasets import IGNORE, pipeline
+  from fcn_jax.models import fcn
+
+  parallel.check_batch('eval.batch_size', config.eval.batch_size)
+  step, params = checkpoint.load_params(workdir, _CHECKPOINT.value)
+  data = pipeline.load(config.data, display.say)
+  split = _SPLIT.value or data.held_out
+  chosen, count = data.split(split), len(data.classes)
+  names, model = chosen.ids(), fcn.from_config(config, count)
+  matrices, pixels = np.zeros((len(chosen), count, count), np.int64), 0
+  bands = np.zeros((len(boundaries.WIDTHS), count, count), np.int64)
+  with display.Counter(len(chosen)) as bar:
+    for picture in scoring.predictions(model, parallel.replicate(params), chosen, config, count):
+      matrices[picture['index']] = picture['confusion']
+      pixels += np.count_nonzero(picture['label'] != IGNORE)
+      bands += boundaries.confusions(picture['label'], picture['prediction'], count)
+      if _SAVE.value:
+        path = epath.Path(_SAVE.value) / f'{names[picture["index"]]}.png'
+        runlog.write(path, pictures.indexed(picture['prediction'], data.palette))
+      bar.advance()
+  scoring.check_total(matrices, pixels)
+  scores = metrics.summarize(matrices.sum(0), data.classes)
+  scores |= {'images': len(chosen), 'pixels': int(pixels), 'step': step}
+  scores['boundary_iou'] = {
+    width: metrics.summarize(band, data.classes)['mean_iou'] if band.any() else None
+    for width, band in zip(boundaries.WIDTHS, bands, strict=True)
+  }
+  scoring.write(epath.Path(workdir), split, scores, matrices, names)
+  display.say(f'{workdir}, step {step}, on {split} of {data.fingerprint}: {len(chosen)} images, {pixels:,} pixels')
+  display.scores(scores)
+
+
+def upper_bounds() -> None:
+  """What the labels themselves score after a trip to the grid of each stride and back."""
+  if bool(_MASKS.value) == bool(flags.FLAGS.config):
+    raise UserError('--upper_bounds wants either --config=..., for its data set, or --masks=FOLDER --classes=N')
+  if _MASKS.value:
+    labels, classes = masks(pathlib.Path(_MASKS.value), _CLASSES.value), _CLASSES.value
+  else:
+    config = cli.config()
+    from fcn_jax import display
+    from fcn_jax.datasets import pipeline
+
+    data = pipeline.load(config.data, display.say)
+    chosen = data.split(_SPLIT.value or data.held_out)
+    labels, classes = (chosen[i]['label'] for i in range(len(chosen))), len(data.classes)
+
+  from etils import epath
+
+  from fcn_jax import bounds, display, runlog
+
+  scores = bounds.upper_bounds(labels, classes)
+  runlog.write_json(epath.Path(_OUT.value), scores)
+  rows = [[str(s), display.percent(x['mean_iou']), display.percent(x['pixel_accuracy'])] for s, x in scores.items()]
+  display.grid('labels through the grid and back', ['stride', 'mean IoU', 'pixel accuracy'], rows)
+
+
+def masks(folder: pathlib.Path, classes: int | None) -> list[np.ndarray]:
+  """The PNG masks of a folder, uint8 [H, W], grayscale or with a palette."""
+  if not classes:
+    raise UserError('--masks wants --classes=N, the number of classes in the masks')
+  paths = sorted(folder.glob('*.png'))
+  if not paths:
+    raise UserError(f'there is no PNG mask in {folder}')
+  labels = []
+  for path in paths:
+    with Image.open(path) as opened:
+      label = np.asarray(opened)
+    if label.ndim != 2 or label.dtype != np.uint8:
+      raise UserError(f'{path} is {label.dtype} {list(label.shape)}; expected class numbers, uint8 [H, W]')
+    if (wrong := label[(label >= classes) & (label != 255)]).size:
+      raise UserError(f'{path} has the class {wrong[0]}; expected 0 to {classes - 1}, or 255 to ignore')
+    labels.append(label)
+  return labels
+
+
+if __name__ == '__main__':
+  cli.run(main)

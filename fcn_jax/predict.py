@@ -1,0 +1,169 @@
+"""Segments pictures with a trained run.
+
+  python -m fcn_jax.predict --workdir=runs/fcn16s-scenes photo.jpg folder/ --out=predictions
+
+Writes OUT/NAME.png (class numbers, with the class colours as palette) and OUT/NAME.overlay.png (the picture under its
+classes, with a legend); with --heatmaps also OUT/NAME.CLASS.png and OUT/NAME.npz with `probabilities` [H, W, C].
+Pictures below a folder keep their place below it. A file that cannot be read is named and skipped, and the exit code
+is then 1.
+"""
+
+import dataclasses
+import io
+import pathlib
+import sys
+import warnings
+
+import numpy as np
+from absl import flags
+from PIL import Image, ImageOps
+
+from fcn_jax import cli
+from fcn_jax.errors import UserError
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'The run to predict with; its preprocessing comes with it.')
+_OUT = flags.DEFINE_string('out', 'predictions', 'The folder to write to.')
+_CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Which of the checkpoints.')
+_HEATMAPS = flags.DEFINE_bool('heatmaps', False, 'Also write the probability of each class.')
+
+ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
+BATCH_PIXELS = 2**20  # of a batch's canvases together; a larger picture goes alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A file to segment, the name of what is written for it, and its height and width as people see it."""
+
+  path: pathlib.Path
+  name: str
+  size: tuple[int, int]
+
+
+def main(arguments: list[str]) -> None:
+  if not _WORKDIR.value:
+    raise UserError('no run to predict with; expected --workdir=RUN')
+  if not arguments:
+    raise UserError('no pictures; expected files or folders, as photo.jpg folder/')
+  # A picture of some 180 million pixels or more is an attack or a mistake, and would fill the memory.
+  warnings.simplefilter('error', Image.DecompressionBombWarning)
+  pictures, broken = [], []
+  for path, name in names(arguments).items():
+    try:
+      pictures.append(Picture(path, name, size_of(path)))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+      broken.append(f'{path}: {error}')
+  if pictures:
+    broken += segment(pictures, _WORKDIR.value, _OUT.value)
+  for line in broken:
+    sys.stderr.write(f'skipped {line}\n')
+  sys.exit(1 if broken else 0)
+
+
+def names(arguments: list[str]) -> dict[pathlib.Path, str]:
+  """The files that the arguments stand for, and a name for each: of a file its own, below a folder its place there."""
+  found = {}
+  for argument in map(pathlib.Path, arguments):
+    if argument.is_dir():
+      inside = sorted(p for p in argument.rglob('*') if p.suffix.lower() in ENDINGS)
+      if not inside:
+        raise UserError(f'there is no picture in {argument}; expected {", ".join(ENDINGS)}')
+      found |= {path: str(path.relative_to(argument).with_suffix('')) for path in inside}
+    elif argument.exists():
+      found[argument] = argument.stem
+    else:
+      raise UserError(f'there is no file or folder {argument}')
+  seen = {}
+  for path, name in found.items():
+    if seen.setdefault(name, path) != path:
+      raise UserError(f'{seen[name]} and {path} would both be written as {name}.png; predict them one after the other')
+  return found
+
+
+def size_of(path: pathlib.Path) -> tuple[int, int]:
+  """Height and width of a picture after its EXIF rotation, from the header alone."""
+  with Image.open(path) as image:
+    width, height = image.size
+    turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the axes
+  return (width, height) if turned else (height, width)
+
+
+def read(path: pathlib.Path) -> np.ndarray:
+  """Any picture as people see it: uint8 [H, W, 3], turned as its EXIF says, transparency over white."""
+  with Image.open(path) as image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I'):  # 16 bits a pixel, which `convert` would clip at 255
+      image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+      image = image.convert('RGBA')
+      white = Image.new('RGBA', image.size, 'white')
+      image = Image.alpha_composite(white, image)
+    return np.asarray(image.convert('RGB'))
+
+
+def segment(pictures: list[Picture], workdir: str, out: str) -> list[str]:
+  """Writes the predictions of all pictures; returns a line for each that turned out to be broken."""
+  from etils import epath
+
+  from fcn_jax import runlog
+
+  config, out = runlog.read_config(epath.Path(workdir)), epath.Path(out)
+  import jax  # takes seconds to import: not before the run is there
+
+  from fcn_jax import checkpoint, display
+  from fcn_jax.datasets import augment, pipeline
+  from fcn_jax.models import fcn
+
+  _, params = checkpoint.load_params(workdir, _CHECKPOINT.value)
+  classes, palette = pipeline.classes_and_palette(config.data)
+  model = fcn.from_config(config, len(classes))
+  probabilities = jax.jit(lambda image, size: jax.nn.softmax(model.apply({'params': params}, image, size)))
+  broken = []
+  with display.Counter(len(pictures)) as bar:
+    for canvas, batch in batches(pictures, config.eval.canvases):
+      images = []
+      for picture in batch:
+        try:
+          images.append((picture, read(picture.path)))
+        except (OSError, ValueError, SyntaxError) as error:
+          broken.append(f'{picture.path}: {error}')
+      examples = [augment.on_canvas(image, image[..., 0], canvas) for _, image in images]
+      examples += examples[:1] * (len(batch) - len(examples))
+      if examples:
+        stacked = (np.stack([e[name] for e in examples]) for name in ('image', 'size'))
+        scores = np.asarray(probabilities(*stacked))
+        for (picture, image), score in zip(images, scores, strict=False):
+          write(out, picture.name, image, score[: image.shape[0], : image.shape[1]], classes, palette)
+      for _ in batch:
+        bar.advance()
+  return broken
+
+
+def batches(pictures: list[Picture], canvases: int):
+  """Pictures that share a canvas, as many as fit `BATCH_PIXELS`: yields ((height, width), pictures)."""
+  from fcn_jax.datasets import pipeline
+
+  sizes = np.array([picture.size for picture in pictures])
+  for canvas, members in pipeline.eval_plan(sizes, batch_size=len(pictures), canvases=canvases):
+    count = max(1, BATCH_PIXELS // (canvas[0] * canvas[1]))
+    for start in range(0, len(members), count):
+      yield canvas, [pictures[i] for i in members[start : start + count]]
+
+
+def write(out, name: str, image: np.ndarray, probabilities: np.ndarray, classes, palette) -> None:
+  """All files of a picture, image uint8 [H, W, 3], from the probabilities of its classes, float32 [H, W, C]."""
+  from fcn_jax import pictures, runlog
+
+  prediction = probabilities.argmax(-1).astype(np.uint8)
+  runlog.write(out / f'{name}.png', pictures.indexed(prediction, palette))
+  runlog.write(out / f'{name}.overlay.png', pictures.overlay(image, prediction, classes, palette))
+  if _HEATMAPS.value:
+    for number, label in enumerate(classes):
+      grey = Image.fromarray((255 * probabilities[..., number]).round().astype(np.uint8))
+      runlog.write(out / f'{name}.{label}.png', pictures.png(grey))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, probabilities=probabilities, classes=classes)
+    runlog.write(out / f'{name}.npz', buffer.getvalue())
+
+
+if __name__ == '__main__':
+  cli.run(main)
