@@ -2,7 +2,7 @@
 
   python -m fcn_jax.main --config=experiments/fcn16s.py
 
-MEASURED
+On `scenes` expect 87.0 % pixel accuracy and 73.5 % mean IoU (`results/scenes.md`).
 """
 
 from fcn_jax.config import default

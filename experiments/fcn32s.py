@@ -2,7 +2,7 @@
 
   python -m fcn_jax.main --config=experiments/fcn32s.py
 
-MEASURED
+On `scenes` expect 72.0 % pixel accuracy and 50.2 % mean IoU (`results/scenes.md`).
 """
 
 from fcn_jax.config import default

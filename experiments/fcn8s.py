@@ -2,7 +2,7 @@
 
   python -m fcn_jax.main --config=experiments/fcn8s.py
 
-MEASURED
+On `scenes` expect 91.0 % pixel accuracy and 80.8 % mean IoU (`results/scenes.md`).
 """
 
 from fcn_jax.config import default

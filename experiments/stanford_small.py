@@ -2,7 +2,7 @@
 
   python -m fcn_jax.main --config=experiments/stanford_small.py:8
 
-The argument is the stride, 32, 16 or 8. MEASURED
+The argument is the stride, 32, 16 or 8.
 """
 
 from fcn_jax.config import default

@@ -5,6 +5,7 @@ Nothing here may import jax: `--help` and every error in a command line come at 
 
 import os
 import sys
+import traceback
 
 import ml_collections
 from absl import app, flags, logging
@@ -38,29 +39,31 @@ def define_config() -> None:
 
 def config() -> ml_collections.ConfigDict:
   """The config of the command line, overridden, validated and locked."""
-  value = flags.FLAGS.config
+  value = flags.FLAGS['config'].value
   if value is None:
-    raise UserError('no config given; try --config=experiments/fcn16s.py')
-  path = _config_path()
+    given = any(argument.startswith('--config=') for argument in sys.argv)
+    raise UserError(
+      f'{_config_path()}: get_config() returned nothing; expected a config made by fcn_jax.config.default()'
+      if given
+      else 'no config given; try --config=experiments/fcn16s.py'
+    )
   try:
-    fields = set(value)  # where the file did not load, ml_collections raises at the first touch
+    sections = set(value)  # where the file did not load, ml_collections raises at the first touch
   except OSError as error:
-    if os.path.exists(path):
-      raise UserError(f'the config file {path} is not a Python file that can be read') from error
-    raise UserError(f'there is no config file {path} (looked in {os.getcwd()})') from error
-  if not fields >= set(config_lib.default()):
-    raise UserError(f'{path}: get_config() does not start from fcn_jax.config.default()')
-  config_lib.validate(value)
+    raise UserError(_not_loaded(error)) from error
+  if not {'model', 'data', 'train'} <= sections or not isinstance(value.model, ml_collections.ConfigDict):
+    raise UserError(f'{_config_path()}: get_config() does not start from fcn_jax.config.default()')
+  try:
+    config_lib.validate(value)
+  except UserError as error:
+    raise UserError(f'{error} ({_config_path()})') from error
   return value
 
 
-def experiment_name() -> str:
-  """The name of the config file, without folder and ending."""
-  return os.path.splitext(os.path.basename(_config_path()))[0]
-
-
-def _config_path() -> str:
-  return config_flags.get_config_filename(flags.FLAGS['config']).split(':')[0]
+def default_workdir(data_name: str) -> str:
+  """runs/EXPERIMENT-ARGUMENT, the argument of the config file being the data set where none is given."""
+  path, _, argument = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
+  return f'runs/{os.path.splitext(os.path.basename(path))[0]}-{argument or data_name}'
 
 
 def _guarded(function, argv):
@@ -82,14 +85,43 @@ def _parse(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
+    if 'parsing config file' in str(error):  # by ml_collections, with a traceback as its message
+      reason = str(error).strip().splitlines()[-1]
+      raise UserError(f'the config file {_config_path(argv)} does not load: {reason}') from error
     raise UserError(f'{error} (see --help)') from error
-  except (AttributeError, KeyError) as error:
-    raise UserError(_wrong_field(argv)) from error  # ml_collections walks to the field that an override names
-  except (SyntaxError, ImportError, NameError, TypeError) as error:
-    raise UserError(f'the config file does not load: {type(error).__name__}: {error}') from error
+  except UserError:
+    raise
+  except OSError as error:
+    raise UserError(_not_loaded(error)) from error
+  except Exception as error:  # whatever a config file may raise
+    if isinstance(error, AttributeError | KeyError) and not _raised_in(error, _config_path(argv)):
+      raise UserError(_wrong_field(argv)) from error  # ml_collections walks to the field that an override names
+    raise UserError(_not_loaded(error, argv)) from error
+
+
+def _raised_in(error: Exception, path: str) -> bool:
+  frames = traceback.extract_tb(error.__traceback__)
+  return any(os.path.abspath(frame.filename) == os.path.abspath(path) for frame in frames)
+
+
+def _config_path(argv: list[str] | None = None) -> str:
+  given = [a.removeprefix('--config=') for a in argv or sys.argv if a.startswith('--config=')]
+  return given[-1].split(':')[0] if given else ''
+
+
+def _not_loaded(error: Exception, argv: list[str] | None = None) -> str:
+  path = _config_path(argv)
+  if not os.path.exists(path):
+    return f'there is no config file {path} (looked in {os.getcwd()})'
+  if os.path.isdir(path):
+    return f'{path} is not a Python file; expected one as experiments/fcn16s.py'
+  reason = str(error).strip().splitlines()[-1].strip()  # ml_collections puts lines of its own before it
+  return f'the config file {path} does not load: {type(error).__name__}: {reason}'
 
 
 def _wrong_field(argv: list[str]) -> str:
+  if not any(argument.startswith('--config.') for argument in argv):
+    return f'{_config_path(argv)} defines no get_config()'
   by_data = {name: set(config_lib.flatten(config_lib.default(name))) for name in config_lib.DATASETS}
   known = sorted(set.union(*by_data.values()))
   fields = [a.removeprefix('--config.').split('=')[0] for a in argv if a.startswith('--config.')]

@@ -70,7 +70,6 @@ DATASETS = {
 }
 
 CHOICES = {
-  'data.name': tuple(DATASETS),
   'model.stride': STRIDES,
   'model.shrink': (1, 2, 4),
   'model.upsample': ('bilinear_fixed', 'bilinear_learned', 'learned_random'),
@@ -85,6 +84,7 @@ CHOICES = {
 
 # Fields by the range that they must lie in: (smallest, largest), ends included.
 RANGES = {
+  'seed': (0, 2**31 - 1),
   'model.width': (1 / 64, 4),
   'model.fc_channels': (1, 65536),
   'model.group_size': (1, 512),
@@ -190,6 +190,7 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
 def validate(config: ml_collections.ConfigDict) -> None:
   """Raises `UserError`, one sentence, where a setting is out of range or contradicts another."""
   flat = flatten(config)
+  _validate_fields(flat)
   for field, choices in CHOICES.items():
     if field in flat and flat[field] not in choices:
       raise UserError(f'{field} is {flat[field]!r}{nearest(flat[field], choices)}')
@@ -205,6 +206,21 @@ def validate(config: ml_collections.ConfigDict) -> None:
     )
   if config.optim.warmup >= config.train.steps:
     raise UserError(f'optim.warmup is {config.optim.warmup}, but train.steps only {config.train.steps}; shorten it')
+
+
+def _validate_fields(flat: dict) -> None:
+  """The same fields, of the same types, as the default has for the data set."""
+  if flat.get('data.name') not in DATASETS:
+    raise UserError(f'data.name is {flat.get("data.name")!r}{nearest(flat.get("data.name"), DATASETS)}')
+  expected = flatten(default(flat['data.name']))
+  for field, value in flat.items():
+    if field not in expected:
+      raise UserError(f'there is no setting {field}{closest(field, expected)}')
+    kinds = (int, float) if isinstance(expected[field], float) else type(expected[field])
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+      raise UserError(f'{field} is {value!r}; expected {type(expected[field]).__name__}, as {expected[field]!r}')
+  if missing := expected.keys() - flat.keys():
+    raise UserError(f'the config has no {", ".join(sorted(missing))}')
 
 
 def _validate_model(model: ml_collections.ConfigDict) -> None:
@@ -235,8 +251,10 @@ def _validate_data(data: ml_collections.ConfigDict) -> None:
   for field, length in (('train_size', 2), ('scale', 2), ('mean', 3), ('std', 3)):
     if len(data[field]) != length:
       raise UserError(f'data.{field} is {data[field]}; expected {length} numbers')
-    if field != 'mean' and min(data[field]) <= 0:
-      raise UserError(f'data.{field} is {data[field]}; expected numbers above 0')
+    if not all(math.isfinite(x) and (field == 'mean' or x > 0) for x in data[field]):
+      raise UserError(f'data.{field} is {data[field]}; expected finite numbers{"" if field == "mean" else " above 0"}')
+  if not all(isinstance(x, int) for x in data.train_size):
+    raise UserError(f'data.train_size is {data.train_size}; expected whole numbers of pixels')
   if data.scale[0] > data.scale[1]:
     raise UserError(f'data.scale is {data.scale}; expected the smaller number first')
   if data.threads < 1:

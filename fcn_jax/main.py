@@ -15,14 +15,14 @@ from fcn_jax import cli
 from fcn_jax.errors import UserError
 
 cli.define_config()
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run goes; runs/<experiment>-<dataset> by default.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run goes; runs/EXPERIMENT-DATASET by default.')
 
 
 def main(arguments: list[str]) -> None:
   if arguments:
     raise UserError(f'unexpected argument {arguments[0]!r}; settings are written --config.x=y')
   config = cli.config()
-  workdir = _WORKDIR.value or f'runs/{cli.experiment_name()}-{config.data.name}'
+  workdir = _WORKDIR.value or cli.default_workdir(config.data.name)
 
   from fcn_jax import train  # jax takes seconds to import: only now
 

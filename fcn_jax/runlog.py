@@ -5,6 +5,7 @@ killed run leaves none. `metrics.jsonl` holds only what is a function of the con
 run's file equals the undisturbed one's. What depends on the machine goes to `timing.jsonl`.
 """
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -29,7 +30,8 @@ def write(path: epath.Path, content: str | bytes) -> None:
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)
   except OSError as error:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the folder may be what is wrong
+      temporary.unlink(missing_ok=True)
     raise UserError(
       f'cannot write {path}: {error.strerror or error}; what was saved before is intact, the same command goes on'
     ) from error

@@ -1,0 +1,284 @@
+"""However a run is ended, the same command goes on, and the end is the one that it would have had."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import tiny
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  return tiny.prepare(tmp_path_factory.mktemp('small') / 'data')
+
+
+@pytest.fixture(scope='module')
+def undisturbed(data, tmp_path_factory):
+  """The directory of a run that nothing happened to."""
+  workdir = tmp_path_factory.mktemp('undisturbed') / 'run'
+  done = tiny.run(tiny.command(data, workdir))
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  return workdir
+
+
+@pytest.fixture
+def again(undisturbed, tmp_path):
+  """A copy of the undisturbed run, not done: as it would be if it had been killed just before it said so."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(undisturbed, workdir)
+  rewrite_status(workdir, state='running')
+  return workdir
+
+
+def rewrite_status(workdir, **changes):
+  path = workdir / 'status.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def status(workdir) -> dict:
+  return json.loads((workdir / 'status.json').read_text())
+
+
+def last_state(workdir) -> tuple[int, dict]:
+  """The step of the last checkpoint, and its parameters."""
+  path = workdir / 'checkpoints'
+  step = max(int(name) for name in os.listdir(path) if name.isdigit())
+  with ocp.StandardCheckpointer() as reader:
+    (item,) = (entry for entry in (path / str(step)).iterdir() if entry.is_dir())
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), reader.metadata(item).item_metadata.tree
+    )
+    return step, reader.restore(item, shapes)
+
+
+def assert_same_run(workdir, other):
+  """Bit by bit: everything that is a function of the config and the data."""
+  assert (workdir / 'metrics.jsonl').read_bytes() == (other / 'metrics.jsonl').read_bytes()
+  (step, state), (other_step, other_state) = last_state(workdir), last_state(other)
+  assert step == other_step == tiny.STEPS
+  assert jax.tree.structure(state) == jax.tree.structure(other_state)
+  for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(other_state), strict=True):
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+  names = sorted(os.listdir(workdir / 'eval'))
+  assert names == sorted(os.listdir(other / 'eval')) and 'examples.png' in names and 'validation.npz' in names
+  for mine, theirs in ((workdir / 'eval' / name, other / 'eval' / name) for name in names):
+    if mine.suffix == '.npz':
+      with np.load(mine) as a, np.load(theirs) as b:
+        assert set(a) == set(b) and all(np.array_equal(a[name], b[name]) for name in a)
+    else:
+      assert mine.read_bytes() == theirs.read_bytes(), mine
+  leftover = [path for path in workdir.rglob('*') if 'tmp' in path.name]
+  assert not leftover
+
+
+def finish(data, workdir, **settings):
+  """The same command, which must come to the end."""
+  done = tiny.run(tiny.command(data, workdir, **settings))
+  assert done.returncode == 0, done.stderr
+  assert 'Traceback' not in done.stderr, done.stderr
+  assert status(workdir)['state'] == 'done'
+  return done
+
+
+def rows(workdir) -> list[dict]:
+  path = workdir / 'metrics.jsonl'
+  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def saving(workdir) -> bool:
+  """A checkpoint is half written."""
+  return (
+    any('tmp' in name for name in os.listdir(workdir / 'checkpoints')) if (workdir / 'checkpoints').exists() else False
+  )
+
+
+def evaluating(step):
+  """The log ends with the step, whose evaluation comes next."""
+
+  def condition(workdir):
+    written = rows(workdir)
+    return bool(written) and written[-1]['step'] == step and 'eval/mean_iou' not in written[-1]
+
+  return condition
+
+
+def stop_when(process, condition, number) -> int:
+  """Sends a signal as soon as a condition holds; the exit code."""
+  end = time.time() + 200
+  while not condition():
+    assert process.poll() is None, process.communicate()
+    assert time.time() < end
+    time.sleep(0.002)
+  process.send_signal(number)
+  process.output, process.errors = process.communicate(timeout=200)
+  return process.returncode
+
+
+def test_an_undisturbed_run_leaves_what_the_design_says(undisturbed):
+  assert {path.name for path in undisturbed.iterdir()} == {
+    'config.json',
+    'env.json',
+    'metrics.jsonl',
+    'timing.jsonl',
+    'eval',
+    'status.json',
+    'checkpoints',
+  }
+  assert sorted(os.listdir(undisturbed / 'checkpoints'), key=int) == ['9', '12']
+  written = rows(undisturbed)
+  assert [row['step'] for row in written if 'train/loss' in row] == [2, 4, 6, 8, 10, 12]
+  assert [row['step'] for row in written if 'eval/mean_iou' in row] == [4, 8, 12]
+  assert len({row['train/loss'] for row in written if 'train/loss' in row}) == 6, 'something was learnt'
+  ended = status(undisturbed)
+  assert (ended['state'], ended['step'], ended['steps'], ended['restarts']) == ('done', 12, 12, 0)
+  assert len(json.loads((undisturbed / 'env.json').read_text())) == 1
+
+
+def test_a_run_that_is_done_is_not_trained_again(data, undisturbed, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(undisturbed, workdir)
+  before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in workdir.rglob('*') if path.is_file()}
+  done = finish(data, workdir)
+  assert 'done already' in done.stdout and 'mean IoU' in done.stdout and 'net' not in done.stdout
+  assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in workdir.rglob('*') if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed_one(data, undisturbed, tmp_path):
+  workdir, seed = tmp_path / 'run', random.randrange(10**6)
+  print(f'kills drawn from seed {seed}')  # pytest shows it if the test fails
+  draw = random.Random(seed)
+
+  def after_a_while():
+    """From the first words of the network on, about as long as a training takes."""
+    end = []
+
+    def condition(workdir):
+      if not end and (workdir / 'env.json').stat().st_size != size:
+        end.append(time.time() + draw.uniform(0.5, 6))
+      return bool(end) and time.time() > end[0]
+
+    size = (workdir / 'env.json').stat().st_size
+    return condition
+
+  kills = 0
+  for make in (lambda: saving, lambda: evaluating(4), after_a_while, after_a_while):
+    process, condition = tiny.start(tiny.command(data, workdir)), make()
+    try:
+      code = stop_when(process, lambda c=condition: c(workdir), signal.SIGKILL)
+    except AssertionError:
+      if status(workdir)['state'] == 'done' and condition is not saving:
+        break  # the random moment came after the end
+      raise
+    finally:
+      process.kill()
+    assert code == -signal.SIGKILL
+    kills += 1
+  finish(data, workdir)
+  assert kills >= 2
+  assert_same_run(workdir, undisturbed)
+  starts = len(json.loads((workdir / 'env.json').read_text()))
+  assert starts == kills + 1
+  assert 2 <= status(workdir)['restarts'] < starts  # one that is killed before its first step leaves no word
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_before_its_last_evaluation_owes_it(data, undisturbed, again):
+  lines = (again / 'metrics.jsonl').read_text().splitlines(keepends=True)
+  assert 'eval/mean_iou' in lines[-1]
+  (again / 'metrics.jsonl').write_text(''.join(lines[:-1]))
+  shutil.rmtree(again / 'eval')
+  done = finish(data, again)
+  assert 'going on from step 12' in done.stdout
+  assert_same_run(again, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('number', 'code', 'moment'),
+  [(signal.SIGTERM, 75, evaluating(4)), (signal.SIGINT, 130, saving)],
+  ids=['SIGTERM while it evaluates', 'SIGINT while it saves'],
+)
+def test_a_run_that_is_stopped_saves_says_so_and_goes_on(data, undisturbed, tmp_path, number, code, moment):
+  workdir = tmp_path / 'run'
+  process = tiny.start(tiny.command(data, workdir))
+  try:
+    assert stop_when(process, lambda: moment(workdir), number) == code, process.errors
+  finally:
+    process.kill()
+  assert process.errors == ''
+  stopped = status(workdir)
+  assert stopped['state'] == 'preempted' and stopped['step'] < tiny.STEPS
+  assert f'{number.name}: stopping' in process.output
+  assert f'saved at step {stopped["step"]} of 12; the same command goes on from there' in process.output
+  assert (workdir / 'checkpoints' / str(stopped['step'])).exists()
+  done = finish(data, workdir)
+  assert f'going on from step {stopped["step"]}' in done.stdout
+  assert status(workdir)['restarts'] == 1 and status(workdir)['wall_seconds'] > stopped['wall_seconds']
+  assert_same_run(workdir, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_cut_short_is_said_and_the_one_before_is_used(data, undisturbed, again):
+  files = [path for path in (again / 'checkpoints' / '12').rglob('d/*') if path.is_file()]
+  for path in files:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  done = finish(data, again)
+  assert 'the checkpoint of step 12 cannot be read' in done.stdout and 'going on from step 9' in done.stdout
+  assert_same_run(again, undisturbed)
+
+
+# No `preexec_fn`: it would fork this process, in which jax has threads.
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_while_saving_costs_nothing(data, undisturbed, again):
+  shutil.rmtree(again / 'checkpoints' / '12')
+  rewrite_status(again, step=9)
+  room = 300_000  # less than the checkpoint, more than all other files: the largest is examples.png
+  assert max(path.stat().st_size for path in again.rglob('*') if 'checkpoints' not in path.parts) < room
+  full = tiny.run(
+    [sys.executable, '-c', LIMITED, str(room), *tiny.command(data, again)],
+    env={'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '9999'},  # the cache of the tests must not get half a file
+  )
+  assert full.returncode == 1
+  assert 'Traceback' not in full.stderr and full.stderr.count('\n') == 1, full.stderr[:3000]
+  assert full.stderr.startswith(f'error: cannot save a checkpoint in {again}/checkpoints')
+  assert 'File too large' in full.stderr and 'hat of step 9 is there' in full.stderr and 'make room' in full.stderr
+  assert status(again)['state'] == 'failed' and 'cannot save' in status(again)['error']
+  done = finish(data, again)
+  assert 'going on from step 9' in done.stdout
+  assert 'error' not in status(again)
+  assert_same_run(again, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('lr', 'steps', 'step'),
+  # The second only its norms tell: the loss of a step is that of the parameters before it.
+  [(1e15, 12, 2), (1e38, 1, 1)],
+)
+def test_a_run_that_diverges_says_at_which_step(data, tmp_path, lr, steps, step):
+  settings = {'optim__lr': lr, 'optim__warmup': 0, 'optim__schedule': 'constant', 'train__steps': steps}
+  done = tiny.run(tiny.command(data, tmp_path / 'run', **settings))
+  assert done.returncode == 1
+  assert 'Traceback' not in done.stderr
+  ended = status(tmp_path / 'run')
+  assert ended['state'] == 'diverged' and f'step {step} ' in ended['error'] + ' '
+  assert f'step {step} ' in done.stdout and 'diverged' in done.stdout and 'optim.lr' in done.stdout
+  assert not any(np.isnan(x) for row in rows(tmp_path / 'run') for x in row.values() if x is not None)

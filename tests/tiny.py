@@ -1,0 +1,74 @@
+"""The smallest run that trains, saves and evaluates, and the command that starts it, for the tests of commands."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# One configuration for all tests that train: each other one would be compiled anew. Checkpoints at 3, 6, 9, 12,
+# evaluations at 4, 8, 12: a kill may come before, between and after the two.
+STEPS = 12
+SETTINGS = {
+  'model.width': 0.0625,
+  'model.fc_channels': 1024,
+  'model.norm': 'none',
+  'data.train_size': '32,32',
+  'optim.warmup': 2,
+  'train.steps': STEPS,
+  'train.batch_size': 8,
+  'train.log_every': 2,
+  'eval.every': 4,
+  'eval.batch_size': 8,
+  'eval.canvases': 1,
+  'checkpoint.every': 3,
+}
+
+
+def prepare(folder, change=lambda picture: picture) -> str:
+  """Prepares `scenes` with 24 and 8 pictures only, each passed through `change`, in a folder for `data.dir`."""
+  from fcn_jax import config
+  from fcn_jax.datasets import pipeline, scenes
+
+  draw = scenes.picture
+  data = config.default('scenes').data
+  data.dir = str(folder)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(scenes, 'SPLITS', {'train': 24, 'validation': 8})
+    patch.setattr(scenes, 'picture', lambda split, index: change(draw(split, index) | {'split': split, 'index': index}))
+    pipeline.load(data)
+  return data.dir
+
+
+def command(data_dir, workdir, **settings) -> list[str]:
+  """The command of the run; `settings` are further ones, with __ for the dot."""
+  changed = SETTINGS | {'data.dir': data_dir} | {name.replace('__', '.'): x for name, x in settings.items()}
+  flags = [f'--config.{name}={value}' for name, value in changed.items()]
+  return [
+    sys.executable,
+    '-m',
+    'fcn_jax.main',
+    f'--config={ROOT}/experiments/fcn32s.py',
+    *flags,
+    f'--workdir={workdir}',
+  ]
+
+
+def start(arguments, **options) -> subprocess.Popen:
+  """Starts a command on one device, with its output in pipes; `env` holds further variables."""
+  env = os.environ | {'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)} | options.pop('env', {})
+  pipe = subprocess.PIPE
+  return subprocess.Popen(arguments, env=env, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def run(arguments, **options) -> subprocess.CompletedProcess:
+  """Starts a command and waits for its end."""
+  process = start(arguments, **options)
+  try:
+    output, errors = process.communicate(timeout=300)
+  finally:
+    process.kill()
+  return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
