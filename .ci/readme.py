@@ -8,9 +8,11 @@ import sys
 import tempfile
 import time
 
+from PIL import Image
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Run by .ci/run itself already, or about getting the code.
-ELSEWHERE = ('git clone', 'cd ', './launch.sh test')
+# Run by .ci/run itself already.
+ELSEWHERE = ('./launch.sh test',)
 SHORT = '--config.train.steps=6 --config.optim.warmup=2 --config.eval.every=0 --config.checkpoint.every=3'
 
 
@@ -23,17 +25,22 @@ def commands() -> list[str]:
 
 def main() -> None:
   environment = os.environ | {'PATH': f'{ROOT}/.venv/bin:{os.environ["PATH"]}'}
-  with tempfile.TemporaryDirectory() as folder:
-    for number, command in enumerate(commands()):
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    for entry in ROOT.iterdir():
+      if entry.name != 'runs':  # the commands make their own
+        (folder / entry.name).symlink_to(entry)
+    (folder / 'folder').mkdir()
+    for path in ('photo.jpg', 'folder/photo.png'):
+      Image.effect_noise((150, 100), 60).save(folder / path)
+    for command in commands():
       if command.startswith(ELSEWHERE):
         continue
-      if re.search(r'fcn_jax\.main|launch\.sh run', command):
+      if re.search(r'fcn_jax\.main --config|launch\.sh run', command):
         command += f' {SHORT}'
-        if '--workdir' not in command:
-          command += f' --workdir={folder}/{number}'
       print(f'$ {command}', flush=True)
       begun = time.time()
-      done = subprocess.run(command, shell=True, cwd=ROOT, env=environment)
+      done = subprocess.run(command, shell=True, cwd=folder, env=environment)
       print(f'exit code {done.returncode} after {time.time() - begun:.0f} s', flush=True)
       if done.returncode:
         sys.exit(f'error: this command of the README failed: {command}')

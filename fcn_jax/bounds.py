@@ -13,6 +13,7 @@ import numpy as np
 
 from fcn_jax import metrics
 from fcn_jax.datasets import IGNORE
+from fcn_jax.errors import UserError
 from fcn_jax.models.upsample import Upsample
 
 STRIDES = (128, 64, 32, 16, 8, 4, 2)
@@ -37,5 +38,7 @@ def upper_bounds(labels: Iterable[np.ndarray], classes: int) -> dict[int, dict]:
     label = np.pad(label, padding, constant_values=IGNORE)  # no class: the cell's shares are of what is known
     for stride in STRIDES:
       totals[stride] += np.asarray(_through_grid(label, stride, classes))
+  if not totals[STRIDES[0]].any():
+    raise UserError('no pixel of these labels has a class, so there is nothing to score')
   names = tuple(str(number) for number in range(classes))
   return {stride: metrics.summarize(total, names) for stride, total in totals.items()}

@@ -24,7 +24,7 @@ _CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Which o
 _SAVE = flags.DEFINE_string('save_predictions', None, 'Folder for one PNG of class numbers a picture.')
 _BOUNDS = flags.DEFINE_bool('upper_bounds', False, 'Score the labels, sent through the grid of each stride and back.')
 _MASKS = flags.DEFINE_string('masks', None, 'Folder of PNG masks of class numbers, for --upper_bounds.')
-_CLASSES = flags.DEFINE_integer('classes', None, 'How many classes the masks have.')
+_CLASSES = flags.DEFINE_integer('classes', None, 'How many classes the masks have.', lower_bound=1, upper_bound=255)
 _OUT = flags.DEFINE_string('out', 'upper_bounds.json', 'The file for --upper_bounds.')
 
 
@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> None:
     raise UserError(f'unexpected argument {arguments[0]!r}; see --help')
   if _BOUNDS.value:
     upper_bounds()
+  elif _WORKDIR.value and flags.FLAGS['config'].value is not None:
+    raise UserError('--config goes with --upper_bounds; a run in --workdir has its own')
   elif _WORKDIR.value:
     evaluate(_WORKDIR.value)
   else:
@@ -46,11 +48,14 @@ def evaluate(workdir: str) -> None:
   from fcn_jax import runlog
 
   config = runlog.read_config(epath.Path(workdir))  # jax takes seconds to import: not before this is there
+  import jax
+
   from fcn_jax import boundaries, checkpoint, display, metrics, parallel, pictures, scoring
   from fcn_jax.datasets import IGNORE, pipeline
   from fcn_jax.models import fcn
 
-  parallel.check_batch('eval.batch_size', config.eval.batch_size)
+  # The devices here may be more than the run had: rounded up, they share each batch equally.
+  config.eval.batch_size += -config.eval.batch_size % jax.device_count()
   step, params = checkpoint.load_params(workdir, _CHECKPOINT.value)
   data = pipeline.load(config.data, display.say)
   split = _SPLIT.value or data.held_out
@@ -68,6 +73,8 @@ def evaluate(workdir: str) -> None:
         runlog.write(path, pictures.indexed(picture['prediction'], data.palette))
       bar.advance()
   scoring.check_total(matrices, pixels)
+  if not pixels:
+    raise UserError(f'no pixel of {split} is labelled, so there is nothing to score')
   scores = metrics.summarize(matrices.sum(0), data.classes)
   scores |= {'images': len(chosen), 'pixels': int(pixels), 'step': step}
   scores['boundary_iou'] = {
@@ -81,7 +88,7 @@ def evaluate(workdir: str) -> None:
 
 def upper_bounds() -> None:
   """What the labels themselves score after a trip to the grid of each stride and back."""
-  if bool(_MASKS.value) == bool(flags.FLAGS.config):
+  if bool(_MASKS.value) == (flags.FLAGS['config'].value is not None):
     raise UserError('--upper_bounds wants either --config=..., for its data set, or --masks=FOLDER --classes=N')
   if _MASKS.value:
     labels, classes = masks(pathlib.Path(_MASKS.value), _CLASSES.value), _CLASSES.value
@@ -113,8 +120,11 @@ def masks(folder: pathlib.Path, classes: int | None) -> list[np.ndarray]:
     raise UserError(f'there is no PNG mask in {folder}')
   labels = []
   for path in paths:
-    with Image.open(path) as opened:
-      label = np.asarray(opened)
+    try:
+      with Image.open(path) as opened:
+        label = np.asarray(opened)
+    except (OSError, SyntaxError, ValueError) as error:
+      raise UserError(f'{path} cannot be read: {error}') from error
     if label.ndim != 2 or label.dtype != np.uint8:
       raise UserError(f'{path} is {label.dtype} {list(label.shape)}; expected class numbers, uint8 [H, W]')
     if (wrong := label[(label >= classes) & (label != 255)]).size:

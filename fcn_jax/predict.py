@@ -47,10 +47,10 @@ def main(arguments: list[str]) -> None:
   # A picture of some 180 million pixels or more is an attack or a mistake, and would fill the memory.
   warnings.simplefilter('error', Image.DecompressionBombWarning)
   pictures, broken = [], []
-  for path, name in names(arguments).items():
+  for path, name in names(arguments, pathlib.Path(_OUT.value)).items():
     try:
       pictures.append(Picture(path, name, size_of(path)))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Exception as error:  # whatever a damaged file makes the readers raise
       broken.append(f'{path}: {error}')
   if pictures:
     broken += segment(pictures, _WORKDIR.value, _OUT.value)
@@ -59,12 +59,17 @@ def main(arguments: list[str]) -> None:
   sys.exit(1 if broken else 0)
 
 
-def names(arguments: list[str]) -> dict[pathlib.Path, str]:
-  """The files that the arguments stand for, and a name for each: of a file its own, below a folder its place there."""
-  found = {}
+def names(arguments: list[str], out: pathlib.Path) -> dict[pathlib.Path, str]:
+  """The files that the arguments stand for, and a name for each: of a file its own, below a folder its place there.
+
+  A folder's pictures are not those in `out`, where that lies below it: earlier predictions.
+  """
+  found, out = {}, out.resolve()
   for argument in map(pathlib.Path, arguments):
     if argument.is_dir():
-      inside = sorted(p for p in argument.rglob('*') if p.suffix.lower() in ENDINGS)
+      inside = sorted(p for p in argument.rglob('*') if p.suffix.lower() in ENDINGS and p.is_file())
+      if out != argument.resolve():
+        inside = [path for path in inside if out not in path.resolve().parents]
       if not inside:
         raise UserError(f'there is no picture in {argument}; expected {", ".join(ENDINGS)}')
       found |= {path: str(path.relative_to(argument).with_suffix('')) for path in inside}
@@ -72,10 +77,13 @@ def names(arguments: list[str]) -> dict[pathlib.Path, str]:
       found[argument] = argument.stem
     else:
       raise UserError(f'there is no file or folder {argument}')
-  seen = {}
+  written = {}
   for path, name in found.items():
-    if seen.setdefault(name, path) != path:
-      raise UserError(f'{seen[name]} and {path} would both be written as {name}.png; predict them one after the other')
+    for file in (f'{name}.png', f'{name}.overlay.png'):
+      if written.setdefault(file, path) != path:
+        raise UserError(f'{written[file]} and {path} would both be written as {file}; take another --out for one')
+      if out / file == path.resolve():
+        raise UserError(f'{path} would be overwritten by its own prediction; take another --out')
   return found
 
 
@@ -83,7 +91,7 @@ def size_of(path: pathlib.Path) -> tuple[int, int]:
   """Height and width of a picture after its EXIF rotation, from the header alone."""
   with Image.open(path) as image:
     width, height = image.size
-    turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the axes
+    turned = image.getexif().get(0x0112) in (5, 6, 7, 8)  # the EXIF orientations that swap the axes
   return (width, height) if turned else (height, width)
 
 
@@ -116,7 +124,8 @@ def segment(pictures: list[Picture], workdir: str, out: str) -> list[str]:
   _, params = checkpoint.load_params(workdir, _CHECKPOINT.value)
   classes, palette = pipeline.classes_and_palette(config.data)
   model = fcn.from_config(config, len(classes))
-  probabilities = jax.jit(lambda image, size: jax.nn.softmax(model.apply({'params': params}, image, size)))
+  params = jax.device_put(params)
+  probabilities = jax.jit(lambda params, *inputs: jax.nn.softmax(model.apply({'params': params}, *inputs)))
   broken = []
   with display.Counter(len(pictures)) as bar:
     for canvas, batch in batches(pictures, config.eval.canvases):
@@ -124,13 +133,13 @@ def segment(pictures: list[Picture], workdir: str, out: str) -> list[str]:
       for picture in batch:
         try:
           images.append((picture, read(picture.path)))
-        except (OSError, ValueError, SyntaxError) as error:
+        except Exception as error:  # as in `main`: a header may be whole where the rest is not
           broken.append(f'{picture.path}: {error}')
       examples = [augment.on_canvas(image, image[..., 0], canvas) for _, image in images]
       examples += examples[:1] * (len(batch) - len(examples))
       if examples:
         stacked = (np.stack([e[name] for e in examples]) for name in ('image', 'size'))
-        scores = np.asarray(probabilities(*stacked))
+        scores = np.asarray(probabilities(params, *stacked))
         for (picture, image), score in zip(images, scores, strict=False):
           write(out, picture.name, image, score[: image.shape[0], : image.shape[1]], classes, palette)
       for _ in batch:

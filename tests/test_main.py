@@ -128,14 +128,22 @@ def get_config(dataset='scenes'):
     value.strip().splitlines()[-2 if 'return config' in value else -1] if isinstance(value, str) else ''
   ),
 )
-def test_an_error_in_a_config_file_is_a_sentence_that_names_it(main, tmp_path, text, words):
+@pytest.mark.parametrize('override', [[], ['--config.optim.lr=0.5']], ids=['alone', 'overridden'])
+def test_an_error_in_a_config_file_is_a_sentence_that_names_it(main, tmp_path, text, words, override):
   (tmp_path / 'mine.py').write_text(text)
-  done = main('--config=mine.py', '--workdir=run')
+  done = main('--config=mine.py', '--workdir=run', *override)
   if not words:  # the one that is right gets as far as jax
     assert 'was imported' in done.stderr
     return
   assert_said(done, *words)
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('text', ['x = 3', FILE.format('config.model.strid = 8')], ids=['no get_config', 'typo'])
+def test_the_config_file_may_stand_in_a_word_of_its_own(main, tmp_path, text):
+  assert_said(main('--config', 'missing.py'), 'there is no config file missing.py')
+  (tmp_path / 'mine.py').write_text(text)
+  assert_said(main('--config', 'mine.py'), 'mine.py')
 
 
 def test_debug_shows_where_an_error_came_from(main):

@@ -242,3 +242,33 @@ def test_pictures_are_normalised_by_channel():
   normalised = ((images - np.array(mean)) / np.array(std)).astype(np.float32)
   first, second = quick_jit(lambda a, b: (inside.apply(params, a), beforehand.apply(params, b)))(images, normalised)
   np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-4 * np.abs(second).max())
+
+
+@pytest.mark.parametrize('shrink', [2, 4])
+def test_a_shrunk_padded_batch_gives_each_picture_what_it_gets_alone(shrink):
+  """Cells at the edge of a picture hold some of its pixels only, on a canvas as alone."""
+  rng = np.random.default_rng(0)
+  sizes = np.array([(33, 50), (1, 1), (47, 17)], np.int32)
+  canvases = rng.integers(0, 256, (len(sizes), 64, 64, 3), np.uint8)  # garbage around the pictures
+  net = network(8).clone(shrink=shrink)
+  params = {'params': random_params(net, PICTURE)}
+  logits = quick_jit(lambda images, size=None: net.apply(params, images, size))
+  together = logits(canvases, sizes)
+  for number, (height, width) in enumerate(sizes):
+    mine = together[number, :height, :width]
+    expected = logits(canvases[number : number + 1, :height, :width])[0]
+    scale = np.abs(expected).max()
+    assert expected.shape == mine.shape == (height, width, CLASSES)
+    assert scale > 0.01
+    assert np.abs(mine - expected).max() < 1e-4 * scale, (height, width)
+
+
+def test_a_shrunk_network_sees_the_means_of_cells():
+  """At shrink 4 its scores at stride 8 are those of a finer grid; at 1 nothing is averaged."""
+  images = np.random.default_rng(0).integers(0, 256, (1, 30, 41, 3), np.uint8)
+  assert fcn._mean_of_cells(images, None, 1) is images
+  for shrink in (2, 4):
+    means = fcn._mean_of_cells(jnp.asarray(images, jnp.float32), None, shrink)
+    rows, columns = (range(0, n, shrink) for n in images.shape[1:3])
+    expected = [[images[0, y : y + shrink, x : x + shrink].mean((0, 1)) for x in columns] for y in rows]
+    np.testing.assert_allclose(means[0], expected, rtol=1e-5)
