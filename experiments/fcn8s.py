@@ -2,7 +2,7 @@
 
   python -m fcn_jax.main --config=experiments/fcn8s.py
 
-On `scenes` expect 91.0 % pixel accuracy and 80.8 % mean IoU (`results/scenes.md`).
+On `scenes` expect about 91.0 % pixel accuracy and 80.8 % mean IoU (`results/scenes.md`).
 """
 
 from fcn_jax.config import default

@@ -28,7 +28,7 @@ class Checkpoints:
     if step in self.steps():
       return
     try:
-      self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+      self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), force=True)
     except Exception as error:
       raise self._not_saved(error) from error
 
@@ -44,9 +44,8 @@ class Checkpoints:
     # Orbax, TensorStore and the file system each have their own exceptions for a full disk.
     last = self._manager.latest_step()
     there = 'no checkpoint was saved before' if last is None else f'that of step {last} is there'
-    reason = str(error).strip().splitlines()[0][:300]
     return UserError(
-      f'cannot save a checkpoint in {self._path}: {reason}. {there[0].upper()}{there[1:]}; make room, '
+      f'cannot save a checkpoint in {self._path}: {_reason(error)}. {there[0].upper()}{there[1:]}; make room, '
       'and the same command goes on from it'
     )
 
@@ -59,22 +58,35 @@ class Checkpoints:
     Raises:
       UserError: if there are checkpoints, but none can be read.
     """
-    steps = self.steps()[::-1]
-    shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-    for step in steps:
+    failed = []
+    for step in self.steps()[::-1]:
       try:
-        restored = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
-        say(f'going on from step {step}')
-        return restored
+        restored = _read(self._manager, step, state)
       except Exception as error:  # whatever a damaged file makes the readers raise
-        reason = str(error).strip().splitlines()[0][:200]
-        say(f'the checkpoint of step {step} cannot be read ({type(error).__name__}: {reason})')
-        if step != steps[-1]:
-          say('it is deleted, and the one before is taken')
-          self._manager.delete(step)
-    if steps:
+        say(f'the checkpoint of step {step} cannot be read ({type(error).__name__}: {_reason(error)})')
+        failed.append(step)
+        continue
+      for later in failed:  # only now: if none can be read, the fault may lie elsewhere
+        say(f'the checkpoint of step {later} is deleted')
+        self._manager.delete(later)
+      say(f'going on from step {step}')
+      return restored
+    if failed:
       raise UserError(f'none of the checkpoints in {self._path} can be read; delete the run to start it anew')
     return state
+
+
+def _read(manager, step: int, like):
+  """The state of a step with the shapes, types and devices of `like`."""
+  # By its name: without one, Orbax guesses from the newest step what all of them hold, and that one may be damaged.
+  shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+  return manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes)))['state']
+
+
+def _reason(error: Exception) -> str:
+  """What the system said: the end of the first line of an error, behind the paths in quotes."""
+  lines = str(error).strip().splitlines() or ['']
+  return lines[0].rsplit('": ', 1)[-1][:200]
 
 
 def load_params(workdir: epath.Path, which: str = 'last') -> tuple[int, dict]:
@@ -88,12 +100,16 @@ def load_params(workdir: epath.Path, which: str = 'last') -> tuple[int, dict]:
       what = 'best checkpoint; a run keeps one where it has a validation split beside its test split'
     raise UserError(f'{workdir} has no {what}')
   step = max(steps)
-  with ocp.CheckpointManager(path) as manager:
+  # On one device of this process, whatever the devices were that saved it.
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  with ocp.CheckpointManager(path, item_handlers={'state': ocp.StandardCheckpointHandler()}) as manager:
     try:
-      state = manager.restore(step, args=ocp.args.StandardRestore())
+      shapes = manager.item_metadata(step)['state']
+      state = _read(
+        manager, step, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
+      )
     except Exception as error:  # whatever a damaged file makes the readers raise
-      reason = str(error).strip().splitlines()[0][:200]
-      raise UserError(f'the checkpoint of step {step} in {path} cannot be read: {reason}') from error
+      raise UserError(f'the checkpoint of step {step} in {path} cannot be read: {_reason(error)}') from error
   return step, jax.tree.map(np.asarray, state['params'])
 
 

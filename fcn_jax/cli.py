@@ -3,6 +3,8 @@
 Nothing here may import jax: `--help` and every error in a command line come at once.
 """
 
+import itertools
+import logging as python_logging
 import os
 import sys
 import traceback
@@ -21,8 +23,12 @@ flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 def run(main) -> None:
   """Runs `main(arguments)`; a `UserError` becomes a sentence and exit code 1."""
-  flags.declare_key_flag('debug')
-  logging.set_verbosity(logging.ERROR)  # TFDS and Orbax tell of every step that they take
+  if '--debug' not in sys.argv:
+    # TFDS and Orbax tell of every step that they take, and of a file that cannot be read or written in hundreds of
+    # lines from several threads; `checkpoint` says it in a sentence.
+    logging.set_verbosity(logging.FATAL)
+    python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
   app.run(lambda argv: _guarded(main, argv[1:]), flags_parser=lambda argv: _guarded(_parse, argv))
 
 
@@ -34,7 +40,6 @@ def define_config() -> None:
     'Config file and data set, as experiments/fcn16s.py:scenes; '
     'any setting (fcn_jax/config.py) is overridden as --config.optim.lr=1e-3.',
   )
-  flags.declare_key_flag('config')
 
 
 def config() -> ml_collections.ConfigDict:
@@ -80,8 +85,9 @@ def _guarded(function, argv):
 
 def _parse(argv: list[str]) -> list[str]:
   if {'--help', '-h', '-help'} & set(argv):
-    app.usage(writeto_stdout=True)
-    sys.exit(0)  # absl's own exits with 1
+    # absl's own begins with sixty lines about its own flags, and exits with 1.
+    print(sys.modules['__main__'].__doc__, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(__name__), sep='\n')
+    sys.exit(0)
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
@@ -105,7 +111,9 @@ def _raised_in(error: Exception, path: str) -> bool:
 
 
 def _config_path(argv: list[str] | None = None) -> str:
-  given = [a.removeprefix('--config=') for a in argv or sys.argv if a.startswith('--config=')]
+  words = list(argv or sys.argv)
+  given = [a.removeprefix('--config=') for a in words if a.startswith('--config=')]
+  given += [path for flag, path in itertools.pairwise(words) if flag == '--config']
   return given[-1].split(':')[0] if given else ''
 
 
@@ -129,4 +137,6 @@ def _wrong_field(argv: list[str]) -> str:
     if field not in known:
       return f'there is no setting {field}{config_lib.closest(field, known) or ": fcn_jax/config.py lists all"}'
   special = [field for field in fields if not all(field in own for own in by_data.values())]
-  return f'{", ".join(special) or "a setting"} does not go with this data set'
+  if special:
+    return f'{", ".join(special)} does not go with this data set'
+  return f'{_config_path(argv)}: get_config() is missing, or does not return fcn_jax.config.default() with changes'

@@ -94,17 +94,25 @@ class Status:
 
 
 def begin(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
-  """Makes the directory and `config.json`, or sees that the run there has the same config."""
+  """Makes the directory, or sees that the run there has the same config."""
   mine = json.loads(config.to_json())  # lists for tuples, as the file has them
   theirs = read_json(workdir / 'config.json', None)
   if theirs is None:
-    write_json(workdir / 'config.json', mine)
+    try:
+      workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise UserError(f'cannot write {workdir}: {error.strerror or error}') from error
     return
   mine, theirs = (config_lib.flatten(ml_collections.ConfigDict(c)) for c in (mine, theirs))
   different = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
   if different:
     listed = '; '.join(f'{n} is {theirs.get(n)} there, {mine.get(n)} here' for n in different)
     raise UserError(f'{workdir} holds a run of another config: {listed}. Take another --workdir, or delete that one')
+
+
+def write_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
+  """Makes `config.json`. From then on the directory refuses another config, so not before the data are seen to fit."""
+  write_json(workdir / 'config.json', json.loads(config.to_json()))
 
 
 def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:

@@ -1,5 +1,6 @@
 """The training of one run, to be read top to bottom: state, step, loop."""
 
+import contextlib
 import os
 import resource
 import time
@@ -105,11 +106,12 @@ def run(config, workdir: str) -> int:
     return 0
 
   data = pipeline.load(config.data, display.say)
-  runlog.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
   model = fcn.from_config(config, len(data.classes))
   optimizer = optim.make(config.optim, steps)
   state = parallel.replicate(init_state(model, optimizer, config.seed))
   introduce(config, data, model, state.params, workdir)
+  runlog.write_config(workdir, config)
+  runlog.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
   checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
   if config.init.run and not checkpoints.steps():
     params = checkpoint.take_over(state.params, config.init.run, display.say)
@@ -139,8 +141,9 @@ def run(config, workdir: str) -> int:
   def note(numbers) -> None:
     """Reads a step's numbers, which waits for the device, and logs them when it is time to."""
     numbers = {name: float(x.addressable_data(0)) for name, x in numbers.items()}
-    if not np.isfinite(numbers['loss']):
-      raise FloatingPointError(f'the loss of step {step} is {numbers["loss"]}')
+    for name, value in numbers.items():
+      if not np.isfinite(value):  # a norm too: the loss is only that of the parameters before the step
+        raise FloatingPointError(f'the {name.replace("_", " ")} of step {step} is {value}')
     bar.update(step, numbers['loss'], clock.rate)
     if due(config.train.log_every):
       numbers['lr'] = float(learning_rate(step - 1))
@@ -213,6 +216,8 @@ def run(config, workdir: str) -> int:
     raise
   finally:
     bar.close()
+    with contextlib.suppress(Exception):  # on the way out of an error: what is being saved may well be whole
+      checkpoints.close()
   if stop.signal:
     status.write('preempted', step)
     display.say(f'saved at step {step} of {steps}; the same command goes on from there')
@@ -268,7 +273,8 @@ def introduce(config, data, model, params, workdir) -> None:
     f'{config.train.steps} steps, {config.train.steps * config.train.batch_size / len(train):.1f} epochs'
   )
   display.say(
-    f'compiles the train step, and evaluation at {len(shapes)} sizes: ' + ', '.join(f'{h}x{w}' for h, w in shapes)
+    f'compiles {1 + len(shapes)} shapes: training at {height}x{width}, evaluation at '
+    + ', '.join(f'{h}x{w}' for h, w in shapes)
   )
   display.say(f'results  {workdir}')
 

@@ -63,7 +63,7 @@ def test_without_a_boundary_no_pixel_is_near_one(label):
 
 def test_confusions_count_the_labelled_pixels_of_each_band():
   label = labels(5)
-  label = np.pad(label, ((0, 0), (0, 30)), mode='edge')  # wide enough for the widest band
+  label = np.pad(label, ((0, 0), (0, 30)))  # with room beyond the widest band
   prediction = np.random.default_rng(1).integers(0, CLASSES, label.shape, np.uint8)
   away = slow_distance(label)
   expected = np.zeros((len(boundaries.WIDTHS), CLASSES, CLASSES), np.int64)

@@ -222,7 +222,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_is_mad
 
 
 def test_the_workdir_of_another_run_is_refused_and_stays_as_it_is(tmp_path):
-  runlog.begin(epath.Path(tmp_path / 'run'), settings(tmp_path / 'data'))
+  runlog.write_config(epath.Path(tmp_path / 'run'), settings(tmp_path / 'data'))
   before = (tmp_path / 'run' / 'config.json').read_bytes()
   with pytest.raises(UserError, match=r'run holds a run of another config: seed is 0 there, 1 here\. Take another'):
     train.run(settings(tmp_path / 'data', seed=1), str(tmp_path / 'run'))

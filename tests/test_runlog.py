@@ -146,12 +146,18 @@ def test_status_says_why_and_forgets_it_when_all_is_well_again(folder):
   assert 'error' not in runlog.read_json(folder / 'status.json', None)
 
 
+def begin(folder, config):
+  """As a start does, the data between the two."""
+  runlog.begin(folder, config)
+  runlog.write_config(folder, config)
+
+
 def test_the_config_is_written_once_and_the_same_is_accepted(folder):
   config = config_lib.default()
-  runlog.begin(folder / 'run', config)
+  begin(folder / 'run', config)
   written = (folder / 'run' / 'config.json').read_text()
   assert json.loads(written)['data']['train_size'] == list(config.data.train_size)  # JSON has no tuples
-  runlog.begin(folder / 'run', config_lib.default())
+  begin(folder / 'run', config_lib.default())
   assert (folder / 'run' / 'config.json').read_text() == written
 
 
@@ -159,9 +165,9 @@ def test_another_config_is_refused_with_all_that_differs(folder):
   mine, other = config_lib.default(), config_lib.default()
   mine.optim.lr, mine.data.scale, mine.seed = 0.002, (0.8, 1.25), 0
   other.optim.lr, other.data.scale, other.seed = 0.5, (0.5, 2.0), 3
-  runlog.begin(folder / 'run', mine)
+  begin(folder / 'run', mine)
   with pytest.raises(UserError) as caught:
-    runlog.begin(folder / 'run', other)
+    begin(folder / 'run', other)
   message = str(caught.value)
   assert str(folder / 'run') in message
   for words in (
@@ -172,7 +178,7 @@ def test_another_config_is_refused_with_all_that_differs(folder):
   ):
     assert words in message
   assert 'optim.momentum' not in message
-  runlog.begin(folder / 'run', mine)  # the run there is as it was
+  begin(folder / 'run', mine)  # the run there is as it was
 
 
 @pytest.mark.parametrize('there', [True, False])
@@ -181,9 +187,9 @@ def test_a_field_that_only_one_of_the_two_has_differs(folder, there):
   with_it = config_lib.default()
   with with_it.unlocked():
     with_it.optim.nesterov = True
-  runlog.begin(folder, with_it if there else config_lib.default())
+  begin(folder, with_it if there else config_lib.default())
   with pytest.raises(UserError, match=r'optim\.nesterov is (True there, None|None there, True) here'):
-    runlog.begin(folder, config_lib.default() if there else with_it)
+    begin(folder, config_lib.default() if there else with_it)
 
 
 def test_each_start_adds_what_it_runs_on(folder, monkeypatch):
