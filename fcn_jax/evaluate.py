@@ -54,6 +54,7 @@ def evaluate(workdir: str) -> None:
   from fcn_jax.datasets import IGNORE, pipeline
   from fcn_jax.models import fcn
 
+  parallel.keep_compilations()
   # The devices here may be more than the run had: rounded up, they share each batch equally.
   config.eval.batch_size += -config.eval.batch_size % jax.device_count()
   step, params = checkpoint.load_params(workdir, _CHECKPOINT.value)

@@ -3,6 +3,8 @@
 The state is one tree, replicated, with no leading axis of devices; a batch has one: [devices, B / devices, ...].
 """
 
+import os
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -10,6 +12,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fcn_jax.errors import UserError
 
 AXIS = 'data'
+
+
+def keep_compilations() -> None:
+  """Has jax keep what it compiles for the next start, in JAX_COMPILATION_CACHE_DIR or ~/.cache/fcn_jax/xla."""
+  if jax.config.jax_compilation_cache_dir is None:
+    jax.config.update('jax_compilation_cache_dir', os.path.expanduser('~/.cache/fcn_jax/xla'))
 
 
 def _sharding(*axes) -> NamedSharding:

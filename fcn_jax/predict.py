@@ -117,10 +117,11 @@ def segment(pictures: list[Picture], workdir: str, out: str) -> list[str]:
   config, out = runlog.read_config(epath.Path(workdir)), epath.Path(out)
   import jax  # takes seconds to import: not before the run is there
 
-  from fcn_jax import checkpoint, display
+  from fcn_jax import checkpoint, display, parallel
   from fcn_jax.datasets import augment, pipeline
   from fcn_jax.models import fcn
 
+  parallel.keep_compilations()
   _, params = checkpoint.load_params(workdir, _CHECKPOINT.value)
   classes, palette = pipeline.classes_and_palette(config.data)
   model = fcn.from_config(config, len(classes))

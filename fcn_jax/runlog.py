@@ -32,9 +32,7 @@ def write(path: epath.Path, content: str | bytes) -> None:
   except OSError as error:
     with contextlib.suppress(OSError):  # the folder may be what is wrong
       temporary.unlink(missing_ok=True)
-    raise UserError(
-      f'cannot write {path}: {error.strerror or error}; what was saved before is intact, the same command goes on'
-    ) from error
+    raise UserError(f'cannot write {path}: {error.strerror or error}; what was written before is intact') from error
 
 
 def write_json(path: epath.Path, value) -> None:

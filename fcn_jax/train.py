@@ -1,7 +1,6 @@
 """The training of one run, to be read top to bottom: state, step, loop."""
 
 import contextlib
-import os
 import resource
 import time
 
@@ -96,8 +95,7 @@ def run(config, workdir: str) -> int:
   workdir, steps, batch_size = epath.Path(workdir), config.train.steps, config.train.batch_size
   parallel.check_batch('train.batch_size', batch_size, config.train.accumulation)
   parallel.check_batch('eval.batch_size', config.eval.batch_size)
-  if jax.config.jax_compilation_cache_dir is None:
-    jax.config.update('jax_compilation_cache_dir', os.path.expanduser('~/.cache/fcn_jax/xla'))
+  parallel.keep_compilations()
   runlog.begin(workdir, config)
   status = runlog.Status(workdir, steps)
   if status.state == 'done':

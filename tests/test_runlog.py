@@ -41,7 +41,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(folder, monkeypatch, metho
 
   monkeypatch.setattr(type(folder), method, full)
   with pytest.raises(
-    UserError, match=r'cannot write .*/file: No space left on device; what was saved before is intact'
+    UserError, match=r'cannot write .*/file: No space left on device; what was written before is intact'
   ):
     runlog.write(folder / 'file', 'the new one')
   assert names(folder) == ['file'] and (folder / 'file').read_text() == 'old'
