@@ -355,12 +355,12 @@ def test_splits_share_the_cache_by_their_size(tmp_path, monkeypatch):
   assert 3 <= kept['train'] <= 5 and 1 <= kept['validation'] <= 3
 
 
-def test_the_fingerprint_changes_with_the_files(tmp_path, monkeypatch):
-  prints = set()
-  for count in (3, 4):
+def test_the_fingerprint_changes_with_the_pictures_and_not_with_the_writing(tmp_path, monkeypatch):
+  prints = []
+  for folder, count in (('a', 3), ('b', 4), ('c', 3)):
     monkeypatch.setattr(scenes, 'SPLITS', {'train': count, 'validation': 1})
-    prints.add(pipeline.load(settings(dir=str(tmp_path / str(count)))).fingerprint)
-  assert len(prints) == 2
+    prints.append(pipeline.load(settings(dir=str(tmp_path / folder))).fingerprint)
+  assert prints[0] != prints[1] and prints[0] == prints[2]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
