@@ -43,7 +43,7 @@ def make_state(step, side=8):
     lambda x: jnp.asarray(rng.integers(0, 99, x.shape), x.dtype) / 7 if x.dtype == jnp.float32 else x + step,
     optax.adamw(1e-3).init(params),
   )
-  return parallel.replicate(TrainState(jnp.array(step, jnp.int32), params, opt_state))
+  return parallel.replicate(TrainState(jnp.array(step, jnp.int32), params, opt_state, jnp.array(7, jnp.int32)))
 
 
 def assert_same(state, other):

@@ -126,3 +126,21 @@ def test_two_pictures_are_learnt_by_heart(one_device):
   _, numbers = steps(config, batch, config.train.steps)
   assert numbers[0]['loss'] == pytest.approx(np.log(CLASSES), rel=1e-3)  # scores start at zero
   assert numbers[-1]['loss'] < 0.1 * numbers[0]['loss']
+
+
+def test_seeds_share_one_compilation_and_differ_in_dropout():
+  """What is lowered is what the compilation cache goes by."""
+  texts, losses = set(), []
+  for seed in (0, 1):
+    config = small_config(**{'seed': seed, 'model.dropout': 0.5})
+    model = fcn.from_config(config, CLASSES)
+    optimizer = optim.make(config.optim, config.train.steps)
+    state = parallel.replicate(train.init_state(model, optimizer, 0))  # the same initial values
+    state = state.replace(seed=parallel.replicate(np.int32(seed)))
+    step = train.make_train_step(model, optimizer, config)
+    texts.add(step.lower(state, parallel.share(small_batch())).as_text())
+    for _ in range(2):  # at step 0 the scores are zero, whatever is dropped
+      state, numbers = jax.block_until_ready(step(state, parallel.share(small_batch())))
+    losses.append(float(numbers['loss'].addressable_data(0)))
+  assert len(texts) == 1
+  assert losses[0] != losses[1]
