@@ -2,9 +2,15 @@
 
 import time
 
+import jax
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+
+from fcn_jax import runlog
+from fcn_jax.datasets import pipeline
+from fcn_jax.models import fcn
 
 _console = Console(highlight=False, soft_wrap=True)
 _EVERY = 10.0  # seconds between the lines of a run that has no terminal
@@ -12,6 +18,34 @@ _EVERY = 10.0  # seconds between the lines of a run that has no terminal
 
 def say(text: str) -> None:
   _console.print(text, markup=False)
+
+
+def first_lines(config, data, model, params, workdir) -> None:
+  """The first lines: what runs, on what, and where the results go."""
+  count = sum(x.size for x in jax.tree.leaves(params))
+  height, width = config.data.train_size
+  kinds = sorted({d.device_kind for d in jax.devices()})
+  train, watched = data.splits['train'], data.splits[data.watched]
+  shares = pipeline.class_shares(train, len(data.classes))
+  plan = pipeline.eval_plan(watched.sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases)
+  shapes = sorted({canvas for canvas, _ in plan})
+  say(
+    f'net      FCN-{model.stride}s, skips {"+".join(model.skips) or "none"}, upsampling {model.upsample}: '
+    f'{count:,} parameters, {fcn.flops(model, height, width) / 1e9:.2f} GFLOP a {height}x{width} picture'
+  )
+  say(
+    f'data     {data.fingerprint}: {len(train)} train, {len(watched)} {data.watched}; '
+    + ', '.join(f'{name} {100 * x:.1f} %' for name, x in zip(data.classes, shares, strict=True))
+  )
+  say(
+    f'devices  {jax.device_count()} x {", ".join(kinds)}; batch {config.train.batch_size}, '
+    f'{config.train.steps} steps, {config.train.steps * config.train.batch_size / len(train):.1f} epochs'
+  )
+  say(
+    f'compiles {1 + len(shapes)} shapes: training at {height}x{width}, evaluation at '
+    + ', '.join(f'{h}x{w}' for h, w in shapes)
+  )
+  say(f'results  {workdir}')
 
 
 class Bar:
@@ -65,16 +99,18 @@ class Counter:
     self._bar.advance(self._task)
 
 
-def results(scores: dict, rate: float, seconds: float, memory: float) -> None:
-  """The last table of a run: a row of `metrics.jsonl` with an evaluation, images/s, seconds, GiB."""
+def results(workdir, status) -> None:
+  """The last table of a run, from its files: the last evaluation, time, images/s, memory."""
+  scored = runlog.Rows(workdir / 'metrics.jsonl', status.step).with_field('eval/mean_iou')[-1]
+  timing = runlog.Rows(workdir / 'timing.jsonl', status.step).with_field('images_per_second')
   table = Table('metric', 'value')
-  for key, value in scores.items():
+  for key, value in scored.items():
     if key.startswith('eval/'):
       table.add_row(_title(key.removeprefix('eval/')), percent(value))
   table.add_section()
-  table.add_row('time', f'{seconds:.0f} s')
-  table.add_row('training', f'{rate:.1f} images/s')
-  table.add_row('peak memory', f'{memory:.2f} GiB')
+  table.add_row('time', f'{status.wall_seconds:.0f} s')
+  table.add_row('training', f'{np.median([row["images_per_second"] for row in timing]):.1f} images/s')
+  table.add_row('peak memory', f'{timing[-1]["peak_memory_gib"]:.2f} GiB')
   _console.print(table)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import operator
-import resource
 import time
 
 import flax
@@ -13,6 +12,7 @@ import optax
 from etils import epath
 
 from fcn_jax import checkpoint, display, losses, metrics, optim, parallel, pictures, runlog, scoring
+from fcn_jax.clock import Clock, peak_memory
 from fcn_jax.datasets import pipeline
 from fcn_jax.models import fcn
 from fcn_jax.stop import EXIT_CODES, Stop
@@ -106,14 +106,14 @@ def run(config, workdir: str) -> int:
   status = runlog.Status(workdir, steps)
   if status.state == 'done':
     display.say(f'{workdir} is done already; delete it to train anew')
-    finish(workdir, status)
+    display.results(workdir, status)
     return 0
 
   data = pipeline.load(config.data, display.say)
   model = fcn.from_config(config, len(data.classes))
   optimizer = optim.make(config.optim, steps)
   state = parallel.replicate(init_state(model, optimizer, config.seed))
-  introduce(config, data, model, state.params, workdir)
+  display.first_lines(config, data, model, state.params, workdir)
   runlog.write_config(workdir, config)
   runlog.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
   checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
@@ -227,60 +227,8 @@ def run(config, workdir: str) -> int:
     display.say(f'saved at step {step} of {steps}; the same command goes on from there')
     return EXIT_CODES[stop.signal]
   status.write('done', step)
-  finish(workdir, status)
+  display.results(workdir, status)
   return 0
-
-
-class Clock:
-  """The speed of training, compilation, evaluations and checkpoints left out.
-
-  Attributes:
-    rate: images/s of the last lap, 0 before the first.
-  """
-
-  def __init__(self, step: int, batch_size: int):
-    self._batch_size, self.rate = batch_size, 0.0
-    self.restart(step)
-
-  def restart(self, step: int) -> None:
-    self._step, self._time = step, time.time()
-
-  def seconds(self) -> float:
-    return time.time() - self._time
-
-  def lap(self, step: int) -> float:
-    if step > self._step:
-      self.rate = (step - self._step) * self._batch_size / self.seconds()
-    self.restart(step)
-    return self.rate
-
-
-def introduce(config, data, model, params, workdir) -> None:
-  """The first lines: what runs, on what, and where the results go."""
-  count = sum(x.size for x in jax.tree.leaves(params))
-  height, width = config.data.train_size
-  kinds = sorted({d.device_kind for d in jax.devices()})
-  train, watched = data.splits['train'], data.splits[data.watched]
-  shares = pipeline.class_shares(train, len(data.classes))
-  plan = pipeline.eval_plan(watched.sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases)
-  shapes = sorted({canvas for canvas, _ in plan})
-  display.say(
-    f'net      FCN-{model.stride}s, skips {"+".join(model.skips) or "none"}, upsampling {model.upsample}: '
-    f'{count:,} parameters, {fcn.flops(model, height, width) / 1e9:.2f} GFLOP a {height}x{width} picture'
-  )
-  display.say(
-    f'data     {data.fingerprint}: {len(train)} train, {len(watched)} {data.watched}; '
-    + ', '.join(f'{name} {100 * x:.1f} %' for name, x in zip(data.classes, shares, strict=True))
-  )
-  display.say(
-    f'devices  {jax.device_count()} x {", ".join(kinds)}; batch {config.train.batch_size}, '
-    f'{config.train.steps} steps, {config.train.steps * config.train.batch_size / len(train):.1f} epochs'
-  )
-  display.say(
-    f'compiles {1 + len(shapes)} shapes: training at {height}x{width}, evaluation at '
-    + ', '.join(f'{h}x{w}' for h, w in shapes)
-  )
-  display.say(f'results  {workdir}')
 
 
 def write_scores(workdir, step: int, matrices, examples, data) -> dict:
@@ -296,20 +244,3 @@ def write_scores(workdir, step: int, matrices, examples, data) -> dict:
   )
   by_class = {f'eval/iou/{name}': x for name, x in scores.pop('iou').items()}
   return {f'eval/{name}': x for name, x in scores.items()} | by_class
-
-
-def finish(workdir, status) -> None:
-  """The last table, from the files."""
-  scores = runlog.Rows(workdir / 'metrics.jsonl', status.step).with_field('eval/mean_iou')[-1]
-  timing = runlog.Rows(workdir / 'timing.jsonl', status.step)
-  rates = [row['images_per_second'] for row in timing.with_field('images_per_second')]
-  memory = timing.with_field('peak_memory_gib')[-1]['peak_memory_gib']
-  display.results(scores, float(np.median(rates)), status.wall_seconds, memory)
-
-
-def peak_memory() -> float:
-  """GiB: of the fullest device where devices have memory of their own, else of this process."""
-  stats = [d.memory_stats() for d in jax.local_devices()]
-  if all(stats):
-    return round(max(s['peak_bytes_in_use'] for s in stats) / 2**30, 3)
-  return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)  # KiB on Linux

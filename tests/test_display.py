@@ -1,11 +1,13 @@
 """Progress is a bar on a terminal and a line now and then elsewhere; the last table has every metric."""
 
 import io
+import types
 
 import pytest
+from etils import epath
 from rich.console import Console
 
-from fcn_jax import display
+from fcn_jax import display, runlog
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch):
   assert '10 s left' in output.getvalue()
 
 
-def test_the_table_has_every_metric_and_says_what_is_absent(screen):
+def test_the_table_has_every_metric_and_says_what_is_absent(screen, tmp_path):
   scores = {
     'step': 5,
     'train/loss': 1.0,
@@ -64,7 +66,15 @@ def test_the_table_has_every_metric_and_says_what_is_absent(screen):
     'eval/iou/sky': 0.125,
     'eval/iou/water': None,
   }
-  display.results(scores, rate=12.34, seconds=61.7, memory=1.5)
+  folder = epath.Path(tmp_path)
+  log, timing = runlog.Rows(folder / 'metrics.jsonl', 0), runlog.Rows(folder / 'timing.jsonl', 0)
+  log.add(4, {'eval/mean_iou': 0.125})
+  log.rows.append(scores)
+  for rate, memory in ((1.0, 1.25), (12.34, 1.5), (99.0, 1.5)):  # the median of the speeds, the last of the memories
+    timing.add(5, {'images_per_second': rate, 'peak_memory_gib': memory})
+  log.flush()
+  timing.flush()
+  display.results(folder, types.SimpleNamespace(step=5, wall_seconds=61.7))
   rows = [[cell.strip() for cell in line.split('│')[1:-1]] for line in screen.getvalue().splitlines() if '│' in line]
   assert rows == [
     ['pixel accuracy', '50.00 %'],
