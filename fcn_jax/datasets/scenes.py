@@ -7,11 +7,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageFilter
 
-from fcn_jax.datasets import drawing
+from fcn_jax.datasets import IGNORE, drawing
 
 SPLITS = {'train': 600, 'validation': 100}
 
-UNKNOWN = 255
 SMUDGES, SMUDGE_RADIUS = (2, 5), (1, 3)  # lowest and highest, both included
 UNKNOWN_BORDER = 0.1  # the share of the picture's columns whose borders are unknown
 
@@ -60,10 +59,10 @@ def forget(s: drawing.Scene, label: np.ndarray) -> np.ndarray:
   border = np.zeros(label.shape, bool)
   border[1:] |= label[1:] != label[:-1]
   start, count = s.rng.integers(width), int(UNKNOWN_BORDER * width)
-  known[border & (columns >= start) & (columns < start + count)] = UNKNOWN
+  known[border & (columns >= start) & (columns < start + count)] = IGNORE
   for _ in range(s.within(SMUDGES)):
     y, x, radius = s.rng.integers(height), s.rng.integers(width), s.within(SMUDGE_RADIUS)
-    known[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = UNKNOWN
+    known[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = IGNORE
   return known
 
 
