@@ -2,7 +2,8 @@
 
   python -m fcn_jax.main --config=experiments/stanford_small.py:8
 
-The argument is the stride, 32, 16 or 8.
+The argument is the stride, 32, 16 or 8. On fold 0, stride 8, expect about 78.8 % pixel accuracy and 59.3 % mean IoU
+(`results/stanford_background.md`).
 """
 
 from fcn_jax.config import default
