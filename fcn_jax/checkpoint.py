@@ -9,11 +9,11 @@ from fcn_jax.errors import UserError
 
 
 class Checkpoints:
-  """The folder `checkpoints` of a run."""
+  """The folder `checkpoints` of a run, or `best`, which holds the one that did best on the validation split."""
 
-  def __init__(self, workdir: epath.Path, keep: int):
+  def __init__(self, workdir: epath.Path, keep: int, folder: str = 'checkpoints'):
     """`keep` is how many of the newest stay."""
-    self._path = epath.Path(workdir).resolve() / 'checkpoints'
+    self._path = epath.Path(workdir).resolve() / folder
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       cleanup_tmp_directories=True,  # what a killed run left half-written
@@ -32,13 +32,17 @@ class Checkpoints:
     except Exception as error:
       raise self._not_saved(error) from error
 
-  def close(self) -> None:
+  def wait(self) -> None:
     """Returns when all that was saved is on disk."""
     try:
       self._manager.wait_until_finished()
-      self._manager.close()
     except Exception as error:
       raise self._not_saved(error) from error
+
+  def close(self) -> None:
+    """Returns when all that was saved is on disk; nothing can be saved afterwards."""
+    self.wait()
+    self._manager.close()
 
   def _not_saved(self, error: Exception) -> UserError:
     # Orbax, TensorStore and the file system each have their own exceptions for a full disk.

@@ -171,7 +171,14 @@ def run(config, workdir: str) -> int:
       stop=lambda: stop.signal,
     )
     if scored is not None:  # None: stopped meanwhile; the evaluation is made up for after the restart
-      log.add(step, write_scores(workdir, step, *scored, data))
+      row = write_scores(workdir, step, *scored, data)
+      before_this = [r['eval/mean_iou'] for r in log.with_field('eval/mean_iou')]
+      # Only where another split is held out to report on: a test split never chooses.
+      if data.watched != data.held_out and row['eval/mean_iou'] > max(before_this, default=-1):
+        best = checkpoint.Checkpoints(workdir, 1, 'best')
+        best.save(step, state)
+        best.close()  # before the row that says so
+      log.add(step, row)
       timing.add(step, {'eval_seconds': round(time.time() - before, 3)})
       save_logs()
 

@@ -3,10 +3,12 @@
 import jax
 import numpy as np
 import pytest
+import tiny
 
+from fcn_jax import checkpoint, metrics, optim, parallel, train
 from fcn_jax import config as config_lib
-from fcn_jax import optim, parallel, train
-from fcn_jax.datasets import IGNORE
+from fcn_jax.datasets import IGNORE, scenes
+from fcn_jax.errors import UserError
 from fcn_jax.models import fcn
 
 CLASSES = 4
@@ -144,3 +146,24 @@ def test_seeds_share_one_compilation_and_differ_in_dropout():
     losses.append(float(numbers['loss'].addressable_data(0)))
   assert len(texts) == 1
   assert losses[0] != losses[1]
+
+
+def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path, monkeypatch):
+  """Where a test split is kept apart; on it nothing is chosen."""
+  config = config_lib.default('scenes')
+  config.update_from_flattened_dict(tiny.SETTINGS | {'data.train_size': (32, 32), 'data.dir': str(tmp_path / 'data')})
+  tiny.prepare(tmp_path / 'data')
+  parts = {'train': 'train', 'validation': 'validation[:4]', 'test': 'validation[4:]'}
+  monkeypatch.setattr(scenes, 'splits', lambda _: parts)
+  scores = iter([0.2, 0.6, 0.4])  # at steps 4, 8 and 12
+  summarize = metrics.summarize
+  monkeypatch.setattr(metrics, 'summarize', lambda *args: summarize(*args) | {'mean_iou': next(scores)})
+  assert train.run(config, str(tmp_path / 'run')) == 0
+  assert checkpoint.load_params(tmp_path / 'run', 'best')[0] == 8
+  assert checkpoint.load_params(tmp_path / 'run')[0] == 12
+
+
+def test_without_a_test_split_there_is_no_best_checkpoint(tmp_path):
+  (tmp_path / 'best').mkdir()
+  with pytest.raises(UserError, match='has no best checkpoint; a run keeps one where it has a validation split beside'):
+    checkpoint.load_params(tmp_path, 'best')
