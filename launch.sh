@@ -6,7 +6,7 @@
 # install, as EXTRAS=cuda on a machine with NVIDIA GPUs.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 venv=$root/.venv
 
 usage() {

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import venv
 
 from PIL import Image
 
@@ -24,9 +25,13 @@ def commands() -> list[str]:
 
 
 def main() -> None:
-  environment = os.environ | {'PATH': f'{ROOT}/.venv/bin:{os.environ["PATH"]}'}
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
+    venv.create(folder / 'environment', with_pip=True)  # one of the user's own, for `pip install -e .`
+    environment = os.environ | {
+      'PATH': f'{folder}/environment/bin:{os.environ["PATH"]}',
+      'PIP_CONSTRAINT': f'{ROOT}/constraints.txt',  # a release of tomorrow is not this change's fault
+    }
     for entry in ROOT.iterdir():
       if entry.name != 'runs':  # the commands make their own
         (folder / entry.name).symlink_to(entry)
