@@ -36,7 +36,7 @@ def main() -> None:
       if entry.name != 'runs':  # the commands make their own
         (folder / entry.name).symlink_to(entry)
     (folder / 'folder').mkdir()
-    for path in ('photo.jpg', 'folder/photo.png'):
+    for path in ('photo.jpg', 'folder/another.png'):
       Image.effect_noise((150, 100), 60).save(folder / path)
     for command in commands():
       if command.startswith(ELSEWHERE):
