@@ -22,15 +22,16 @@ def comparison(examples: list[dict], classes, palette) -> bytes:
 
   Each example is a dict of image uint8 [H, W, 3], label and prediction uint8 [H, W].
   """
-  rows = []
-  for e in examples:
-    parts = (e['image'], colorize(e['label'], palette), colorize(e['prediction'], palette))
-    rows.append(_join([np.asarray(part) for part in parts], axis=1))
-  titles = _titles(('image', 'label', 'prediction'), examples[0]['image'].shape[1] + _GAP)
-  rows = [titles, *rows]
-  width = max(row.shape[1] for row in rows)
-  picture = Image.fromarray(_join([*rows, legend(classes, palette, width)], axis=0))
-  return png(picture)
+  rows = [[e['image'], *(colorize(e[name], palette) for name in ('label', 'prediction'))] for e in examples]
+  return grid(('image', 'label', 'prediction'), rows, classes, palette)
+
+
+def grid(titles, rows: list[list[np.ndarray]], classes, palette) -> bytes:
+  """A PNG of pictures uint8 [H, W, 3] in rows, a title above each column, the legend below."""
+  width = max(row[0].shape[1] for row in rows)
+  columns = [_join([_title(titles[i], width), *(row[i] for row in rows)], axis=0) for i in range(len(titles))]
+  picture = _join(columns, axis=1)
+  return png(Image.fromarray(_join([picture, legend(classes, palette, picture.shape[1])], axis=0)))
 
 
 def overlay(image: np.ndarray, prediction: np.ndarray, classes, palette) -> bytes:
@@ -70,10 +71,9 @@ def legend(classes, palette, width: int) -> np.ndarray:
   return np.asarray(picture)
 
 
-def _titles(texts, step: int) -> np.ndarray:
-  picture = Image.new('RGB', (step * len(texts), _LINE), 'white')
-  for number, text in enumerate(texts):
-    ImageDraw.Draw(picture).text((number * step, 1), text, fill='black')
+def _title(text: str, width: int) -> np.ndarray:
+  picture = Image.new('RGB', (width, _LINE), 'white')
+  ImageDraw.Draw(picture).text((0, 1), text, fill='black')
   return np.asarray(picture)
 
 

@@ -114,15 +114,19 @@ def write_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> None
 
 
 def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
-  """The config of a run, locked, with tuples as the file cannot hold them."""
-  saved = read_json(workdir / 'config.json', None)
+  """The config of a run; settings that did not exist yet when it was made have their defaults."""
+  try:
+    saved = read_json(workdir / 'config.json', None)
+  except json.JSONDecodeError as error:
+    raise UserError(f'{workdir / "config.json"} is damaged: {error}') from error
   if saved is None:
     raise UserError(f'{workdir} holds no run: there is no config.json in it')
-  config = ml_collections.ConfigDict(saved, convert_dict=True)
-  for name, value in config_lib.flatten(config).items():
-    if isinstance(value, list):
-      config.update_from_flattened_dict({name: tuple(value)})
-  return config.lock()
+  fields = config_lib.flatten(ml_collections.ConfigDict(saved))
+  config = config_lib.default(fields.get('data.name'))
+  # JSON has no tuples.
+  config.update_from_flattened_dict({n: tuple(x) if isinstance(x, list | tuple) else x for n, x in fields.items()})
+  config_lib.validate(config)
+  return config
 
 
 def add_environment(workdir: epath.Path, devices: list[str], fingerprint: str) -> None:

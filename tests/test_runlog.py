@@ -208,3 +208,26 @@ def test_a_machine_without_git_has_no_commit(folder, monkeypatch):
   monkeypatch.setenv('PATH', '')
   runlog.add_environment(folder, ['cpu'], 'scenes 1')
   assert runlog.read_json(folder / 'env.json', None)[0]['commit'] is None
+
+
+def test_the_config_of_a_run_comes_back_with_its_tuples(folder):
+  config = config_lib.default('stanford_background')
+  config.data.train_size, config.optim.lr = (64, 96), 0.5
+  runlog.write_config(folder, config)
+  assert config_lib.flatten(runlog.read_config(folder)) == config_lib.flatten(config)
+
+
+def test_a_setting_that_came_after_the_run_has_its_default(folder):
+  runlog.write_config(folder, config_lib.default())
+  saved = json.loads((folder / 'config.json').read_text())
+  del saved['model']['shrink']
+  runlog.write_json(folder / 'config.json', saved)
+  assert runlog.read_config(folder).model.shrink == 1
+
+
+def test_a_config_that_is_damaged_or_missing_is_a_sentence(folder):
+  with pytest.raises(UserError, match='holds no run: there is no config.json in it'):
+    runlog.read_config(folder)
+  (folder / 'config.json').write_text('{"model": {"stri')
+  with pytest.raises(UserError, match='config.json is damaged'):
+    runlog.read_config(folder)
