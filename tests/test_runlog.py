@@ -226,8 +226,8 @@ def test_a_setting_that_came_after_the_run_has_its_default(folder):
 
 
 def test_a_config_that_is_damaged_or_missing_is_a_sentence(folder):
-  with pytest.raises(UserError, match='holds no run: there is no config.json in it'):
+  with pytest.raises(UserError, match=r'holds no run: there is no config\.json in it'):
     runlog.read_config(folder)
   (folder / 'config.json').write_text('{"model": {"stri')
-  with pytest.raises(UserError, match='config.json is damaged'):
+  with pytest.raises(UserError, match=r'config\.json is damaged'):
     runlog.read_config(folder)
