@@ -46,12 +46,9 @@ def config() -> ml_collections.ConfigDict:
   """The config of the command line, overridden, validated and locked."""
   value = flags.FLAGS['config'].value
   if value is None:
-    given = any(argument.startswith('--config=') for argument in sys.argv)
-    raise UserError(
-      f'{_config_path()}: get_config() returned nothing; expected a config made by fcn_jax.config.default()'
-      if given
-      else 'no config given; try --config=experiments/fcn16s.py'
-    )
+    if path := _config_path():
+      raise UserError(f'{path}: get_config() returned nothing; expected a config made by fcn_jax.config.default()')
+    raise UserError('no config given; try --config=experiments/fcn16s.py')
   try:
     sections = set(value)  # where the file did not load, ml_collections raises at the first touch
   except OSError as error:

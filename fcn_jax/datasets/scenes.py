@@ -87,6 +87,17 @@ def encoded(pixels: np.ndarray, file_format: str, **options) -> bytes:
   return buffer.getvalue()
 
 
+def features() -> tfds.features.FeaturesDict:
+  """The record of every data set here, which `pipeline` decodes: a JPEG, a grayscale PNG of class numbers, a name."""
+  return tfds.features.FeaturesDict(
+    {
+      'image': tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg'),
+      'label': tfds.features.Image(shape=(None, None, 1), encoding_format='png'),
+      'id': tfds.features.Text(),
+    }
+  )
+
+
 def make(data) -> 'Scenes':
   """The builder for a config's section `data`."""
   return Scenes(data_dir=data.dir or None, file_format='array_record')
@@ -126,13 +137,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
         'difference within minutes; they are no photographs, and scores on them say nothing '
         'about scores on real pictures.'
       ),
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg'),
-          'label': tfds.features.Image(shape=(None, None, 1), encoding_format='png'),
-          'id': tfds.features.Text(),
-        }
-      ),
+      features=features(),
     )
 
   def _split_generators(self, dl_manager) -> dict[str, Iterator]:

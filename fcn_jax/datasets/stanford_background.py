@@ -20,7 +20,7 @@ from etils import epath
 from PIL import Image
 
 from fcn_jax.datasets import IGNORE
-from fcn_jax.datasets.scenes import Scenes, encoded
+from fcn_jax.datasets.scenes import Scenes, encoded, features
 from fcn_jax.errors import UserError
 
 URL = 'http://dags.stanford.edu/data/iccv09Data.tar.gz'
@@ -89,13 +89,7 @@ class StanfordBackground(tfds.core.GeneratorBasedBuilder):
       builder=self,
       description='715 outdoor photographs of about 320x240 pixels, each pixel with a class, or 255 for unknown.',
       citation='Gould, Fulton, Koller: Decomposing a Scene into Geometric and Semantically Consistent Regions, 2009',
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg'),
-          'label': tfds.features.Image(shape=(None, None, 1), encoding_format='png'),
-          'id': tfds.features.Text(),
-        }
-      ),
+      features=features(),
     )
 
   def _split_generators(self, dl_manager) -> dict[str, Iterator]:
