@@ -112,6 +112,13 @@ def evaluating(step):
   return condition
 
 
+def begun(workdir):
+  """The start that comes next has written its first status. What lies there may be of the start before."""
+  path = workdir / 'status.json'
+  before = path.stat().st_mtime_ns if path.exists() else None
+  return lambda: path.exists() and path.stat().st_mtime_ns != before
+
+
 def stop_when(process, condition, number) -> int:
   """Sends a signal as soon as a condition holds; the exit code."""
   end = time.time() + 200
@@ -173,9 +180,10 @@ def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed_one(data, 
 
   kills = 0
   for make in (lambda: saving, lambda: evaluating(4), after_a_while, after_a_while):
-    process, condition = tiny.start(tiny.command(data, workdir)), make()
+    condition, ready = make(), begun(workdir) if make is not after_a_while else lambda: True
+    process = tiny.start(tiny.command(data, workdir))
     try:
-      code = stop_when(process, lambda c=condition: c(workdir), signal.SIGKILL)
+      code = stop_when(process, lambda c=condition, r=ready: r() and c(workdir), signal.SIGKILL)
     except AssertionError:
       if status(workdir)['state'] == 'done' and condition is not saving:
         break  # the random moment came after the end
