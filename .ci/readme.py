@@ -41,8 +41,10 @@ def main() -> None:
     for command in commands():
       if command.startswith(ELSEWHERE):
         continue
-      if re.search(r'fcn_jax\.main --config|launch\.sh run', command):
+      if re.search(r'fcn_jax\.(main|sweep) --config|launch\.sh run', command):
         command += f' {SHORT}'
+      if 'fcn_jax.sweep' in command:
+        command += ' --only=stride=32,seed=0'
       print(f'$ {command}', flush=True)
       begun = time.time()
       done = subprocess.run(command, shell=True, cwd=folder, env=environment)

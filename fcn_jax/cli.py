@@ -46,7 +46,7 @@ def config() -> ml_collections.ConfigDict:
   """The config of the command line, overridden, validated and locked."""
   value = flags.FLAGS['config'].value
   if value is None:
-    if path := _config_path():
+    if path := config_path():
       raise UserError(f'{path}: get_config() returned nothing; expected a config made by fcn_jax.config.default()')
     raise UserError('no config given; try --config=experiments/fcn16s.py')
   try:
@@ -54,11 +54,11 @@ def config() -> ml_collections.ConfigDict:
   except OSError as error:
     raise UserError(_not_loaded(error)) from error
   if not {'model', 'data', 'train'} <= sections or not isinstance(value.model, ml_collections.ConfigDict):
-    raise UserError(f'{_config_path()}: get_config() does not start from fcn_jax.config.default()')
+    raise UserError(f'{config_path()}: get_config() does not start from fcn_jax.config.default()')
   try:
     config_lib.validate(value)
   except UserError as error:
-    raise UserError(f'{error} ({_config_path()})') from error
+    raise UserError(f'{error} ({config_path()})') from error
   return value
 
 
@@ -90,14 +90,14 @@ def _parse(argv: list[str]) -> list[str]:
   except flags.Error as error:
     if 'parsing config file' in str(error):  # by ml_collections, with a traceback as its message
       reason = str(error).strip().splitlines()[-1]
-      raise UserError(f'the config file {_config_path(argv)} does not load: {reason}') from error
+      raise UserError(f'the config file {config_path(argv)} does not load: {reason}') from error
     raise UserError(f'{error} (see --help)') from error
   except UserError:
     raise
   except OSError as error:
     raise UserError(_not_loaded(error)) from error
   except Exception as error:  # whatever a config file may raise
-    if isinstance(error, AttributeError | KeyError) and not _raised_in(error, _config_path(argv)):
+    if isinstance(error, AttributeError | KeyError) and not _raised_in(error, config_path(argv)):
       raise UserError(_wrong_field(argv)) from error  # ml_collections walks to the field that an override names
     raise UserError(_not_loaded(error, argv)) from error
 
@@ -107,7 +107,8 @@ def _raised_in(error: Exception, path: str) -> bool:
   return any(os.path.abspath(frame.filename) == os.path.abspath(path) for frame in frames)
 
 
-def _config_path(argv: list[str] | None = None) -> str:
+def config_path(argv: list[str] | None = None) -> str:
+  """The config file that the command line names, without its argument; '' where there is none."""
   words = list(argv or sys.argv)
   given = [a.removeprefix('--config=') for a in words if a.startswith('--config=')]
   given += [path for flag, path in itertools.pairwise(words) if flag == '--config']
@@ -115,7 +116,7 @@ def _config_path(argv: list[str] | None = None) -> str:
 
 
 def _not_loaded(error: Exception, argv: list[str] | None = None) -> str:
-  path = _config_path(argv)
+  path = config_path(argv)
   if not os.path.exists(path):
     return f'there is no config file {path} (looked in {os.getcwd()})'
   if os.path.isdir(path):
@@ -126,7 +127,7 @@ def _not_loaded(error: Exception, argv: list[str] | None = None) -> str:
 
 def _wrong_field(argv: list[str]) -> str:
   if not any(argument.startswith('--config.') for argument in argv):
-    return f'{_config_path(argv)} defines no get_config()'
+    return f'{config_path(argv)} defines no get_config()'
   by_data = {name: set(config_lib.flatten(config_lib.default(name))) for name in config_lib.DATASETS}
   known = sorted(set.union(*by_data.values()))
   fields = [a.removeprefix('--config.').split('=')[0] for a in argv if a.startswith('--config.')]
@@ -136,4 +137,4 @@ def _wrong_field(argv: list[str]) -> str:
   special = [field for field in fields if not all(field in own for own in by_data.values())]
   if special:
     return f'{", ".join(special)} does not go with this data set'
-  return f'{_config_path(argv)}: get_config() is missing, or does not return fcn_jax.config.default() with changes'
+  return f'{config_path(argv)}: get_config() is missing, or does not return fcn_jax.config.default() with changes'

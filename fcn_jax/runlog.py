@@ -7,6 +7,7 @@ run's file equals the undisturbed one's. What depends on the machine goes to `ti
 
 import contextlib
 import datetime
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -93,24 +94,49 @@ class Status:
 
 def begin(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   """Makes the directory, or sees that the run there has the same config."""
-  mine = json.loads(config.to_json())  # lists for tuples, as the file has them
+  check(workdir, config)
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(f'cannot write {workdir}: {error.strerror or error}') from error
+
+
+def check(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
+  """Raises `UserError` where the directory holds a run of another config."""
   theirs = read_json(workdir / 'config.json', None)
-  if theirs is None:
-    try:
-      workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise UserError(f'cannot write {workdir}: {error.strerror or error}') from error
-    return
+  if theirs and (different := difference(plain(config), theirs)):
+    raise UserError(f'{workdir} holds a run of another config: {different}. Take another --workdir, or delete that one')
+
+
+def plain(config: ml_collections.ConfigDict) -> dict:
+  """The config as its file has it: nested dicts, with lists for tuples."""
+  return json.loads(config.to_json())
+
+
+def difference(mine: dict, theirs: dict) -> str:
+  """Where two plain configs differ, 'seed is 0 there, 1 here; ...', or '' where they do not."""
   mine, theirs = (config_lib.flatten(ml_collections.ConfigDict(c)) for c in (mine, theirs))
   different = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
-  if different:
-    listed = '; '.join(f'{n} is {theirs.get(n)} there, {mine.get(n)} here' for n in different)
-    raise UserError(f'{workdir} holds a run of another config: {listed}. Take another --workdir, or delete that one')
+  return '; '.join(f'{n} is {theirs.get(n)} there, {mine.get(n)} here' for n in different)
+
+
+@contextlib.contextmanager
+def claim(workdir: epath.Path):
+  """Keeps other processes out of a directory until it ends, however it ends; `UserError` where one is in there."""
+  held = os.open(workdir, os.O_RDONLY)
+  try:
+    try:
+      fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise UserError(f'another process is training in {workdir}; wait for it, or take another --workdir') from error
+    yield
+  finally:
+    os.close(held)
 
 
 def write_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   """Makes `config.json`. From then on the directory refuses another config, so not before the data are seen to fit."""
-  write_json(workdir / 'config.json', json.loads(config.to_json()))
+  write_json(workdir / 'config.json', plain(config))
 
 
 def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:

@@ -98,11 +98,17 @@ def run(config, workdir: str) -> int:
   Raises:
     UserError: where the devices, the directory, the data or the disk do not allow it.
   """
-  workdir, steps, batch_size = epath.Path(workdir), config.train.steps, config.train.batch_size
-  parallel.check_batch('train.batch_size', batch_size, config.train.accumulation)
+  workdir = epath.Path(workdir)
+  parallel.check_batch('train.batch_size', config.train.batch_size, config.train.accumulation)
   parallel.check_batch('eval.batch_size', config.eval.batch_size)
   parallel.keep_compilations()
   runlog.begin(workdir, config)
+  with runlog.claim(workdir):
+    return _run(config, workdir)
+
+
+def _run(config, workdir: epath.Path) -> int:
+  steps, batch_size = config.train.steps, config.train.batch_size
   status = runlog.Status(workdir, steps)
   if status.state == 'done':
     display.say(f'{workdir} is done already; delete it to train anew')

@@ -1,35 +1,35 @@
-"""The figure of the README is drawn by `docs/grid.py`."""
+"""Sweeps as lists of points."""
 
-import sys
+import pytest
 
-import numpy as np
-import tiny
-from PIL import Image
-
-from fcn_jax import config
-from fcn_jax.datasets import pipeline, scenes
-from fcn_jax.pictures import colorize
+from fcn_jax.grid import axis, chain, name, product, zipped
 
 
-def test_the_grid_shows_what_it_should(tmp_path):
-  tiny.prepare(tmp_path / 'data')
-  data = config.default('scenes').data
-  data.dir = str(tmp_path / 'data')
-  shown = pipeline.load(data).splits['validation']
-  (tmp_path / 'mine').mkdir()
-  for picture in (shown[i] for i in range(len(shown))):
-    Image.fromarray(picture['label']).save(tmp_path / 'mine' / f'{picture["id"]}.png')
-  command = [sys.executable, f'{tiny.ROOT}/docs/grid.py', f'--config={tiny.ROOT}/experiments/fcn8s.py']
-  command += [f'--config.data.dir={data.dir}', '--pictures=2', f'--out={tmp_path}/grid.png']
-  done = tiny.run([*command, str(tmp_path / 'mine')])
-  assert done.returncode == 0, done.stderr
-  drawn = np.asarray(Image.open(tmp_path / 'grid.png'))
-  red = (drawn == (200, 30, 30)).all(-1)
-  assert not red.any(), 'a prediction equal to the label has no errors'
-  height, width = shown[0]['label'].shape
-  expected, step = colorize(shown[0]['label'], scenes.Scenes.PALETTE), max(shown[i]['label'].shape[1] for i in (0, 7))
-  column = drawn[:, step + 4 : step + 4 + width]  # the second: the label
-  assert any(np.array_equal(column[top : top + height], expected) for top in range(len(column) - height))
+def test_a_product_has_every_combination_and_the_last_varies_fastest():
+  assert product(axis('model.stride', [32, 16]), axis('seed', [0, 1])) == [
+    {'model.stride': 32, 'seed': 0},
+    {'model.stride': 32, 'seed': 1},
+    {'model.stride': 16, 'seed': 0},
+    {'model.stride': 16, 'seed': 1},
+  ]
 
-  done = tiny.run([*command, str(tmp_path / 'nothing')])
-  assert done.returncode == 1 and done.stderr.startswith('error: cannot read the prediction'), done.stderr
+
+def test_a_chain_is_one_after_the_other_and_zipped_goes_side_by_side():
+  assert chain(axis('a', [1]), axis('b', [2, 3])) == [{'a': 1}, {'b': 2}, {'b': 3}]
+  assert zipped(axis('a', [1, 2]), axis('b', [3, 4])) == [{'a': 1, 'b': 3}, {'a': 2, 'b': 4}]
+  with pytest.raises(ValueError, match='shorter'):
+    zipped(axis('a', [1, 2]), axis('b', [3]))
+
+
+def test_a_setting_is_set_once_in_a_point():
+  for combine in (product, zipped):
+    with pytest.raises(ValueError, match='seed is set twice'):
+      combine(axis('seed', [0]), axis('seed', [1]))
+
+
+def test_a_name_is_what_a_point_changes():
+  assert name({'model.stride': 16, 'model.skips': 'pool4+pool3', 'seed': 0}) == 'stride=16,skips=pool4+pool3,seed=0'
+  assert name({'eval.every': 1, 'checkpoint.every': 2}) == 'eval.every=1,checkpoint.every=2'
+  assert (
+    name({'init.run': 'runs/stride=32,seed=0', 'data.scale': (0.5, 2.0)}) == 'run=runs+stride=32+seed=0,scale=0.5+2.0'
+  )

@@ -1,0 +1,27 @@
+"""Which skips matter, at stride 8 and at stride 2; three seeds.
+
+  python -m fcn_jax.sweep --config=experiments/skips.py --workdir=runs/skips
+
+`none` rises to the stride by bilinear steps alone: the control of the networks with skips.
+"""
+
+from fcn_jax.config import default
+from fcn_jax.grid import axis, chain, product
+
+
+def get_config(dataset='scenes'):
+  config = default(dataset)
+  if dataset == 'scenes':
+    config.train.steps = 500
+    config.eval.every = config.checkpoint.every = 250
+  return config
+
+
+def sweep():
+  at_8 = ['none', 'pool4', 'pool3', 'pool4+pool3']
+  at_2 = [*at_8, 'pool4+pool3+pool2', 'all']
+  networks = chain(
+    product(axis('model.stride', [8]), axis('model.skips', at_8)),
+    product(axis('model.stride', [2]), axis('model.skips', at_2)),
+  )
+  return product(networks, axis('seed', [0, 1, 2]))

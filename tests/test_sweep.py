@@ -1,0 +1,190 @@
+"""The driver of a sweep: real runs, the smallest there are, in processes of their own."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tiny
+
+# Two good runs, one that diverges, one that starts from that, one that starts from a good one.
+EXPERIMENT = """
+from fcn_jax.config import default
+
+def get_config(dataset='scenes'):
+  config = default(dataset)
+  config.update_from_flattened_dict({settings})
+  return config
+
+def sweep():
+  return {points}
+"""
+GOOD = [{'seed': 0}, {'seed': 1}]
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  return tiny.prepare(tmp_path_factory.mktemp('small') / 'data')
+
+
+def command(folder, data, points, *flags, **settings) -> list[str]:
+  """The command of a sweep of runs of the size of `tiny`."""
+  changed = tiny.SETTINGS | {'data.dir': str(data), 'model.stride': 32} | settings
+  changed['data.train_size'] = (32, 32)
+  path = folder / 'experiment.py'
+  path.write_text(EXPERIMENT.format(settings=changed, points=points))
+  return [sys.executable, '-m', 'fcn_jax.sweep', f'--config={path}', f'--workdir={folder / "sweep"}', *flags]
+
+
+def status(folder, name) -> dict:
+  path = folder / 'sweep' / name / 'status.json'
+  return json.loads(path.read_text()) if path.exists() else {}
+
+
+def scores(folder, name) -> bytes:
+  return (folder / 'sweep' / name / 'metrics.jsonl').read_bytes()
+
+
+def wait_for(condition, process):
+  end = time.time() + 200
+  while not condition():
+    assert process.poll() is None, process.communicate()
+    assert time.time() < end
+    time.sleep(0.01)
+
+
+def processes_of(folder) -> list[str]:
+  """The commands that name the folder, of all processes; a zombie has none."""
+  found = []
+  for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):
+    try:
+      found.append(path.read_bytes().replace(b'\0', b' ').decode(errors='replace'))
+    except OSError:
+      continue  # it ended meanwhile
+  return [line for line in found if str(folder) in line]
+
+
+def test_the_driver_never_imports_jax():
+  code = 'import sys, fcn_jax.sweep; sys.exit("jax" in sys.modules)'
+  assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_list_and_dry_run_start_nothing(tmp_path):
+  listed = tiny.run(command(tmp_path, tmp_path, GOOD, '--list'))
+  assert listed.returncode == 0 and 'seed=0' in listed.stdout and '2 waiting' in listed.stdout
+  dry = tiny.run(command(tmp_path, tmp_path, GOOD, '--dry_run', '--only=seed=1'))
+  (line,) = dry.stdout.splitlines()
+  assert f'-m fcn_jax.main --config={tmp_path}/experiment.py --config.seed=1 --workdir={tmp_path}/sweep/seed=1' in line
+  assert not (tmp_path / 'sweep').exists()
+
+
+@pytest.mark.parametrize(
+  ('points', 'flags', 'sentence'),
+  [
+    ([{'model.strid': 8}], [], 'point strid=8 of the sweep: there is no setting model.strid (did you mean'),
+    (GOOD, ['--only=seed=7'], '--only=seed=7 leaves no run'),
+    (GOOD, ['--shard=2/2'], '--shard is 2/2; expected i/n'),
+    (GOOD, ['surplus'], "unexpected argument 'surplus'"),
+  ],
+)
+def test_bad_input_is_one_sentence_and_starts_nothing(tmp_path, points, flags, sentence):
+  done = tiny.run(command(tmp_path, tmp_path, points, *flags))
+  assert done.returncode == 1 and done.stderr.count('\n') == 1
+  assert done.stderr.startswith('error: ') and sentence in done.stderr
+  assert not (tmp_path / 'sweep').exists()
+
+
+def test_a_file_without_a_sweep_and_a_folder_of_another_sweep_are_refused(tmp_path):
+  arguments = [sys.executable, '-m', 'fcn_jax.sweep', f'--workdir={tmp_path}']
+  plain = tiny.run([*arguments, f'--config={tiny.ROOT}/experiments/fcn16s.py'])
+  assert plain.returncode == 1 and 'fcn16s.py defines no sweep(); expected one beside get_config()' in plain.stderr
+  (tmp_path / 'sweep.json').write_text(json.dumps({'experiment': 'other.py', 'config': {}}))
+  other = tiny.run([*arguments, f'--config={tiny.ROOT}/experiments/ablation.py'])
+  assert other.returncode == 1 and 'holds the sweep other.py, not ablation.py' in other.stderr
+
+
+@pytest.mark.slow
+def test_one_failing_run_is_reported_and_stops_only_those_that_start_from_it(data, tmp_path):
+  points = [
+    {'seed': 0},
+    {'optim.lr': 1e15, 'optim.schedule': 'constant', 'optim.warmup': 0},
+    {'init.run': 'lr=1e+15'.replace('lr=1e+15', 'lr=1000000000000000.0,schedule=constant,warmup=0'), 'seed': 3},
+    {'init.run': 'seed=0', 'seed': 4},
+    {'init.run': '/nowhere', 'seed': 5},
+  ]
+  done = tiny.run(command(tmp_path, data, points, '--slots=2', '--retries=1'))
+  assert done.returncode == 1 and done.stderr == ''
+  bad = 'lr=1000000000000000.0,schedule=constant,warmup=0'
+  assert status(tmp_path, 'seed=0')['state'] == status(tmp_path, 'run=seed=0,seed=4')['state'] == 'done'
+  assert status(tmp_path, bad)['state'] == 'diverged' and status(tmp_path, bad)['restarts'] == 0
+  assert not (tmp_path / 'sweep' / f'run={bad.replace(",", "+")},seed=3').exists()
+  assert f'blocked, since {bad}, which it starts from, did not get done' in done.stdout
+  assert '2 done' in done.stdout and '1 diverged' in done.stdout and 'Try a lower optim.lr' in done.stdout
+  # A failed run: its last words, once a try.
+  assert done.stdout.count('run=+nowhere,seed=5: exit code 1') == 2 and '/nowhere' in done.stdout
+  log = (tmp_path / 'sweep' / 'run=seed=0,seed=4' / 'log.txt').read_text()
+  assert f'of {tmp_path}/sweep/seed=0' in log and 'taken' in log
+
+  before = (tmp_path / 'sweep' / 'seed=0' / 'status.json').stat().st_mtime_ns
+  listed = tiny.run(command(tmp_path, data, points, '--list'))
+  assert '2 done' in listed.stdout and 'mean IoU' in listed.stdout
+  again = tiny.run(command(tmp_path, data, points, '--only=seed=0'))
+  assert again.returncode == 0 and (tmp_path / 'sweep' / 'seed=0' / 'status.json').stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_stopped_or_killed_goes_on_and_ends_the_same(data, tmp_path):
+  undisturbed, longer = tmp_path / 'undisturbed', {'train.steps': 400, 'eval.every': 200, 'checkpoint.every': 50}
+  undisturbed.mkdir()
+  done = tiny.run(command(undisturbed, data, GOOD, **longer))
+  assert done.returncode == 0, done.stdout + done.stderr
+
+  process = tiny.start(command(tmp_path, data, GOOD, '--slots=2', **longer), start_new_session=True)
+  try:
+    wait_for(lambda: status(tmp_path, 'seed=1').get('state') == 'running', process)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 130 and errors == '', errors
+    assert 'the same command goes on from there' in output
+    assert {status(tmp_path, f'seed={seed}')['state'] for seed in (0, 1)} == {'preempted'}
+    assert not processes_of(tmp_path / 'sweep')
+
+    process = tiny.start(command(tmp_path, data, GOOD, '--slots=2', **longer), start_new_session=True)
+    wait_for(lambda: len(processes_of(tmp_path / 'sweep')) == 3, process)  # the driver and two runs
+    process.kill()
+    process.communicate()
+    end = time.time() + 60
+    while processes_of(tmp_path / 'sweep'):
+      assert time.time() < end, processes_of(tmp_path / 'sweep')
+      time.sleep(0.1)
+  finally:
+    process.kill()
+  done = tiny.run(command(tmp_path, data, GOOD, '--slots=2', **longer))
+  assert done.returncode == 0, done.stdout
+  for seed in (0, 1):
+    assert scores(tmp_path, f'seed={seed}') == scores(undisturbed, f'seed={seed}')
+  assert scores(tmp_path, 'seed=0') != scores(tmp_path, 'seed=1')
+
+
+@pytest.mark.slow
+def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
+  first = tiny.start(tiny.command(data, tmp_path / 'run'))
+  try:
+    wait_for(lambda: (tmp_path / 'run' / 'env.json').exists(), first)
+    second = tiny.run(tiny.command(data, tmp_path / 'run'))
+    first.communicate(timeout=100)
+  finally:
+    first.kill()
+  assert first.returncode == 0
+  assert second.returncode == 1 and f'another process is training in {tmp_path}/run' in second.stderr
+  assert len(json.loads((tmp_path / 'run' / 'env.json').read_text())) == 1
+
+
+def test_a_folder_that_is_not_writable_is_said(tmp_path):
+  (tmp_path / 'sweep').write_text('a file')
+  done = tiny.run(command(tmp_path, tmp_path, GOOD))
+  assert done.returncode == 1 and 'cannot write' in done.stderr and os.path.isfile(tmp_path / 'sweep')
