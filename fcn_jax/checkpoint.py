@@ -115,23 +115,3 @@ def load_params(workdir: epath.Path, which: str = 'last') -> tuple[int, dict]:
     except Exception as error:  # whatever a damaged file makes the readers raise
       raise UserError(f'the checkpoint of step {step} in {path} cannot be read: {_reason(error)}') from error
   return step, jax.tree.map(np.asarray, state['params'])
-
-
-def take_over(params: dict, workdir: str, say) -> dict:
-  """`params` with every tensor of another run's last checkpoint that has the same name and shape.
-
-  `say` is told of each tensor whether it is taken, fresh (stays as it is) or left over.
-  """
-  step, source = load_params(workdir)
-  own, other = (
-    {jax.tree_util.keystr(path, simple=True, separator='/'): x for path, x in leaves}
-    for leaves in map(jax.tree_util.tree_leaves_with_path, (params, source))
-  )
-  taken = {name for name, x in own.items() if name in other and other[name].shape == x.shape}
-  say(f'from step {step} of {workdir}:')
-  for name, x in own.items():
-    say(f'  {"taken" if name in taken else "fresh"}      {name} {list(x.shape)}')
-  for name in sorted(other.keys() - taken):
-    say(f'  left over  {name} {list(other[name].shape)}')
-  leaves = [other[name] if name in taken else x for name, x in own.items()]
-  return jax.tree.unflatten(jax.tree.structure(params), leaves)

@@ -181,7 +181,7 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
   config.checkpoint.keep = 2  # newest checkpoints that stay
 
   config.init = ml_collections.ConfigDict()
-  config.init.run = ''  # workdir of another run: what fits of its last checkpoint is taken over
+  config.init.run = ''  # workdir of a run that is done, or its name in a sweep: what fits of its checkpoint is taken
 
   config.update_from_flattened_dict(DATASETS[dataset])
   return config

@@ -175,21 +175,21 @@ class Driver:
       self.states[name] = 'preempted'
 
   def _conclude(self) -> int:
-    counts = collections.Counter(self.states.values())
-    say(', '.join(f'{count} {known}' for known, count in counts.items()))
+    _console.print(table(list(self._runs.values()), self.states, {}))
     for name, known in self.states.items():
       if known == BLOCKED:
         say(f'{name}: blocked, since {self._runs[name].source}, which it starts from, did not get done')
       elif known == DIVERGED:
         say(f'{name}: diverged:\n{last_lines(self._runs[name])}')
-    return 0 if counts[DONE] == len(self.states) else 1
+    return 0 if set(self.states.values()) == {DONE} else 1
 
   def began(self) -> dict[str, float]:
     """When the runs that are running were started, in seconds since the epoch."""
     return {name: begun for name, (_, _, begun) in self._processes.items()}
 
   def table(self) -> Table:
-    return table(list(self._runs.values()), self.states, self.began(), self.forecast())
+    """Of what is going on, or went wrong: a sweep has more runs than a terminal has lines."""
+    return table(list(self._runs.values()), self.states, self.began(), self.forecast(), hidden=('waiting', DONE))
 
   def forecast(self) -> float | None:
     """Seconds until all is done, if runs take as long as those before; None while none is done."""
@@ -230,14 +230,19 @@ class Display:
     self._shown = dict(driver.states)
 
 
-def table(runs: list[points.Run], states: dict[str, str], began: dict, left: float | None = None) -> Table:
-  """A row a run: its state, how long it took or takes, what it scored or said last."""
+def table(
+  runs: list[points.Run], states: dict[str, str], began: dict, left: float | None = None, hidden: tuple[str, ...] = ()
+) -> Table:
+  """A row a run that is not in a hidden state: how long it took or takes, what it scored or said last."""
   counts = collections.Counter(states[run.name] for run in runs)
   title = ', '.join(f'{count} {known}' for known, count in counts.items())
   out = Table(title=title + (f'; {_minutes(left)} left' if left else ''))
-  for column in ('run', 'state', 'time', ''):
-    out.add_column(column, overflow='fold')  # names are what is looked for: never cut
+  out.add_column('run', overflow='fold')  # names are what is looked for: never cut
+  for column in ('state', 'time', ''):
+    out.add_column(column, no_wrap=True)
   for run in runs:
+    if states[run.name] in hidden:
+      continue
     status, text = runlog.read_json(run.workdir / 'status.json', {}), ''
     seconds = time.time() - began[run.name] if run.name in began else status.get('wall_seconds')
     if states[run.name] == 'running':

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from etils import epath
 
-from fcn_jax import checkpoint, display, losses, metrics, optim, parallel, pictures, runlog, scoring
+from fcn_jax import checkpoint, display, initial, losses, metrics, optim, parallel, pictures, runlog, scoring
 from fcn_jax.clock import Clock, peak_memory
 from fcn_jax.datasets import pipeline
 from fcn_jax.models import fcn
@@ -102,6 +102,8 @@ def run(config, workdir: str) -> int:
   parallel.check_batch('train.batch_size', config.train.batch_size, config.train.accumulation)
   parallel.check_batch('eval.batch_size', config.eval.batch_size)
   parallel.keep_compilations()
+  if not (workdir / 'config.json').exists():
+    initial.check(config)
   runlog.begin(workdir, config)
   with runlog.claim(workdir):
     return _run(config, workdir)
@@ -123,13 +125,16 @@ def _run(config, workdir: epath.Path) -> int:
   runlog.write_config(workdir, config)
   runlog.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
   checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
-  if config.init.run and not checkpoints.steps():
-    params = checkpoint.take_over(state.params, config.init.run, display.say)
-    state = state.replace(params=parallel.replicate(params))
+  starts_from_another = config.init.run and not checkpoints.steps()
+  if starts_from_another:
+    state = state.replace(params=initial.from_run(model, state.params, config, data, display.say))
   state = checkpoints.restore(state, display.say)
   step = start = int(state.step)
 
   log = runlog.Rows(workdir / 'metrics.jsonl', start)
+  if starts_from_another:
+    log.rows = []  # of a start that was killed before its first checkpoint
+    log.add(0, initial.metrics_before_training(model, state.params, config, data, display.say))
   timing = runlog.Rows(workdir / 'timing.jsonl', start)
   train_step = make_train_step(model, optimizer, config)
   learning_rate = optim.schedule(config.optim, steps)

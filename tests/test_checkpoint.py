@@ -242,58 +242,32 @@ def test_a_full_disk_at_the_first_checkpoint_says_that_there_is_none(tmp_path):
     checkpoints.save(6, make_state(6, side=128))
 
 
-def take_over(params, workdir):
-  said = []
-  return checkpoint.take_over(params, str(workdir), said.append), [line.split() for line in said]
-
-
-def test_another_runs_tensors_are_taken_by_name_and_shape(tmp_path):
-  save(tmp_path, 3, 6)
-  source = make_state(6).params
-  params = {
-    'trunk': {'conv1_1': {'kernel': np.zeros((3, 3, 8, 8), np.float32), 'bias': np.zeros(9, np.float32)}},
-    'score_pool4': {'kernel': np.ones((1, 1, 8, 4), np.float32)},
-  }
-  taken, said = take_over(params, tmp_path)
-  assert jax.tree.structure(taken) == jax.tree.structure(params)
-  assert np.array_equal(taken['trunk']['conv1_1']['kernel'], source['trunk']['conv1_1']['kernel'])
-  assert np.array_equal(taken['trunk']['conv1_1']['bias'], np.zeros(9))  # another shape
-  assert np.array_equal(taken['score_pool4']['kernel'], np.ones((1, 1, 8, 4)))
-  assert ' '.join(said[0]) == f'from step 6 of {tmp_path}:'
-  assert sorted(said[1:]) == sorted([
-    ['taken', 'trunk/conv1_1/kernel', '[3,', '3,', '8,', '8]'],
-    ['fresh', 'trunk/conv1_1/bias', '[9]'],
-    ['fresh', 'score_pool4/kernel', '[1,', '1,', '8,', '4]'],
-    ['left', 'over', 'score_fr/kernel', '[1,', '1,', '8,', '4]'],
-    ['left', 'over', 'trunk/conv1_1/bias', '[8]'],
-  ])  # fmt: skip
-
-
-def test_a_run_without_a_checkpoint_has_nothing_to_take_over(tmp_path):
+def test_a_run_without_a_checkpoint_has_no_parameters(tmp_path):
   (tmp_path / 'empty' / 'checkpoints').mkdir(parents=True)
   for place in ('none', 'empty'):
     with pytest.raises(UserError, match=rf'{tmp_path / place} has no checkpoint'):
-      take_over({}, tmp_path / place)
+      checkpoint.load_params(tmp_path / place)
 
 
-def test_a_damaged_run_has_nothing_to_take_over(tmp_path):
+def test_a_damaged_run_has_no_parameters(tmp_path):
   save(tmp_path, 3)
   cut(tmp_path / 'checkpoints' / '3')
   with pytest.raises(UserError, match=str(tmp_path)):
-    take_over(make_state(0).params, tmp_path)
+    checkpoint.load_params(tmp_path)
 
 
 ON_ONE_DEVICE = """
 import sys
 import jax, numpy as np
-from test_checkpoint import assert_same, make_state, restore, take_over
+from fcn_jax import checkpoint
+from test_checkpoint import assert_same, make_state, restore
 assert jax.device_count() == 1
 assert_same(restore(sys.argv[1])[0], make_state(3))
-assert_same(take_over(make_state(0).params, sys.argv[1])[0], make_state(3).params)
+assert_same(checkpoint.load_params(sys.argv[1])[1], make_state(3).params)
 """
 
 
-def test_what_eight_devices_saved_one_device_restores_and_takes_over(tmp_path):
+def test_what_eight_devices_saved_one_device_restores_and_loads(tmp_path):
   save(tmp_path, 3)
   path = os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / 'tests')))
   done = tiny.run([sys.executable, '-c', ON_ONE_DEVICE, str(tmp_path)], env={'PYTHONPATH': path})

@@ -109,6 +109,8 @@ def finished(data_dir, tmp_path_factory):
   checkpoints = checkpoint.Checkpoints(epath.Path(folder / 'random'), keep=1)
   checkpoints.save(1, {'params': params})
   checkpoints.close()
+  runlog.write_config(epath.Path(folder / 'random'), config)
+  runlog.Status(epath.Path(folder / 'random'), 1).write('done', 1)
   done = tiny.run(tiny.command(data_dir, folder / 'run', init__run=folder / 'random'))
   assert (done.returncode, done.stderr) == (0, '')
   return folder / 'run'

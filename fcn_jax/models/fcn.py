@@ -64,6 +64,7 @@ class FCN(nn.Module):
     x = _mean_of_cells(keep(pixels, x), pixels, self.shrink)
     maps = self.trunk(x, mask, train)
     x = self._score(maps['fc7'], mask(32), 'score_fr')
+    self.sow('intermediates', 'scores_32', x)
     for skip, stride in geometry.SKIP_STRIDES.items():
       if stride < self.stride:
         break
@@ -71,7 +72,13 @@ class FCN(nn.Module):
       if skip in self.skips:
         x = x + self._score(maps[skip], mask(stride), f'score_{skip}')
       x = keep(mask(stride), x)
+      self.sow('intermediates', f'scores_{stride}', x)
     return Upsample(self.stride * self.shrink, self.upsample, name='upsample_to_1')(x, full)
+
+  def coarse_scores(self, params: dict, images: jax.Array, size: jax.Array, stride: int) -> jax.Array:
+    """The scores on the grid of a stride, 32 to `self.stride`: float32 [B, ceil(H/stride), ceil(W/stride), classes]."""
+    _, kept = self.apply({'params': params}, images, size, mutable='intermediates')
+    return kept['intermediates'][f'scores_{stride}'][0]
 
   def _score(self, x: jax.Array, mask: jax.Array | None, name: str) -> jax.Array:
     conv = nn.Conv(self.classes, (1, 1), kernel_init=nn.initializers.zeros, dtype=self.trunk.dtype, name=name)
