@@ -120,22 +120,22 @@ def choose(all_runs: list[Run], *, only: str | None, shard: str | None) -> list[
   return chosen
 
 
-def claim(workdir: epath.Path, experiment: str, base: ml_collections.ConfigDict) -> None:
+def claim(workdir: epath.Path, experiment: str, base: ml_collections.ConfigDict, all_runs: list[Run]) -> None:
   """Writes `sweep.json`, or sees that the sweep there has the same experiment file and config.
 
-  Its points may be others: a sweep can grow.
+  Its runs may be others: a sweep can grow. The file lists all that it ever had, so that a report can tell which are
+  missing.
   """
-  mine = {'experiment': experiment, 'config': runlog.plain(base)}
-  theirs = runlog.read_json(workdir / 'sweep.json', None)
-  if theirs is None:
-    if (workdir / 'config.json').exists():
-      raise UserError(f'{workdir} holds a run, not a sweep; take another --workdir')
-    runlog.write_json(workdir / 'sweep.json', mine)
-    return
+  mine = {'experiment': experiment, 'config': runlog.plain(base), 'runs': [run.name for run in all_runs]}
+  theirs = runlog.read_json(workdir / 'sweep.json', mine | {'runs': []})
+  if (workdir / 'config.json').exists():
+    raise UserError(f'{workdir} holds a run, not a sweep; take another --workdir')
   if theirs['experiment'] != experiment:
     raise UserError(f'{workdir} holds the sweep {theirs["experiment"]}, not {experiment}; take another --workdir')
   if different := runlog.difference(mine['config'], theirs['config']):
     raise UserError(f'{workdir} holds a sweep of another config: {different}. Take another --workdir')
+  mine['runs'] = list(dict.fromkeys(theirs['runs'] + mine['runs']))
+  runlog.write_json(workdir / 'sweep.json', mine)
 
 
 def _laid_over(base: ml_collections.ConfigDict, point: dict, name: str) -> ml_collections.ConfigDict:

@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> None:
     states = {run.name: state(run) for run in chosen}
     _console.print(table(chosen, states, {}))
     return
-  points.claim(workdir, os.path.basename(cli.config_path()), config)
+  points.claim(workdir, os.path.basename(cli.config_path()), config, every_run)
   sys.exit(Driver(chosen, every_run).drive())
 
 

@@ -1,5 +1,6 @@
 """The runs of a sweep, read and checked before anything starts."""
 
+import json
 import pathlib
 
 import pytest
@@ -94,18 +95,21 @@ def test_shards_divide_a_sweep_and_keep_chains_together(tmp_path):
 
 
 def test_a_folder_belongs_to_one_sweep_which_may_grow(tmp_path):
-  base = points.load(str(ROOT / 'experiments/ablation.py'), '')[1]
-  folder = epath.Path(tmp_path / 'sweep')
-  points.claim(folder, 'ablation.py', base)
-  points.claim(folder, 'ablation.py', base)
+  experiment = str(ROOT / 'experiments/ablation.py')
+  base, folder = points.load(experiment, '')[1], epath.Path(tmp_path / 'sweep')
+  runs = points.runs(experiment, base, folder)
+  points.claim(folder, 'ablation.py', base, runs[1:])
+  points.claim(folder, 'ablation.py', base, runs[:2])
+  listed = json.loads((folder / 'sweep.json').read_text())['runs']
+  assert sorted(listed) == sorted(run.name for run in runs)
   with pytest.raises(UserError, match=r'holds the sweep ablation.py, not skips.py'):
-    points.claim(folder, 'skips.py', base)
+    points.claim(folder, 'skips.py', base, runs)
   base.train.steps = 7
   with pytest.raises(UserError, match=r'another config: train\.steps is 500 there, 7 here'):
-    points.claim(folder, 'ablation.py', base)
+    points.claim(folder, 'ablation.py', base, runs)
   (tmp_path / 'config.json').write_text('{}')
   with pytest.raises(UserError, match='holds a run, not a sweep'):
-    points.claim(epath.Path(tmp_path), 'ablation.py', base)
+    points.claim(epath.Path(tmp_path), 'ablation.py', base, runs)
 
 
 @pytest.mark.parametrize('name', ['ablation', 'skips', 'stages', 'width'])
