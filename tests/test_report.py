@@ -41,13 +41,9 @@ def ablation(tmp_path):
   for stride, better in ((32, 0), (16, 0.1)):
     for upsample, worse in (('bilinear_fixed', 0), ('learned_random', 0.02)):
       for seed in (0, 1):
-        state = {(32, 'learned_random', 1): 'failed', (16, 'learned_random', 0): 'running'}.get(
-          (stride, upsample, seed)
-        )
-        skill = 0.7 + better - worse + 0.01 * seed
-        make_run(
-          tmp_path, skill=skill, state=state or 'done', model__stride=stride, model__upsample=upsample, seed=seed
-        )
+        state = not_done.get((stride, upsample, seed), 'done')
+        settings = {'model__stride': stride, 'model__upsample': upsample, 'seed': seed}
+        make_run(tmp_path, skill=0.7 + better - worse + 0.01 * seed, state=state, **settings)
   names = sorted(path.name for path in tmp_path.iterdir())
   runlog.write_json(epath.Path(tmp_path) / 'sweep.json', {'runs': [*names, 'stride=16,upsample=x,seed=2']})
   return tmp_path
