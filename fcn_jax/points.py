@@ -97,11 +97,11 @@ def chain(run: Run, made: dict[str, Run]) -> list[Run]:
 
 
 def choose(all_runs: list[Run], *, only: str | None, shard: str | None) -> list[Run]:
-  """The runs that --only names, and of these the share --shard=i/n, i from 0.
+  """The runs that --only names, and of these the share --shard=i/n, i from 0; with them those that they start from.
 
   Runs that start from each other go to the same shard.
   """
-  chosen = all_runs
+  chosen, made = all_runs, {run.name: run for run in all_runs}
   if only:
     wanted = set(only.split(','))
     chosen = [run for run in all_runs if wanted <= set(run.name.split(','))]
@@ -114,10 +114,10 @@ def choose(all_runs: list[Run], *, only: str | None, shard: str | None) -> list[
       index, count = -1, 0
     if not 0 <= index < count:
       raise UserError(f'--shard is {shard}; expected i/n with i from 0 to n-1, as 0/4')
-    made = {run.name: run for run in all_runs}
     firsts = list(dict.fromkeys(chain(run, made)[-1].name for run in chosen))
     chosen = [run for run in chosen if firsts.index(chain(run, made)[-1].name) % count == index]
-  return chosen
+  needed = {before.name for run in chosen for before in chain(run, made)}
+  return [run for run in all_runs if run.name in needed]
 
 
 def claim(workdir: epath.Path, experiment: str, base: ml_collections.ConfigDict, all_runs: list[Run]) -> None:

@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
     _console.print(table(chosen, states, {}))
     return
   points.claim(workdir, os.path.basename(cli.config_path()), config, every_run)
-  sys.exit(Driver(chosen, every_run).drive())
+  sys.exit(Driver(chosen).drive())
 
 
 def state(run: points.Run) -> str:
@@ -78,9 +78,8 @@ def state(run: points.Run) -> str:
 class Driver:
   """Starts runs as slots and the runs that they start from allow, and sees to their ends."""
 
-  def __init__(self, chosen: list[points.Run], every_run: list[points.Run]):
+  def __init__(self, chosen: list[points.Run]):
     self._runs = {run.name: run for run in chosen}
-    self._every_run = {run.name: run for run in every_run}
     self.states = {run.name: state(run) for run in chosen}
     for name, known in self.states.items():
       if known != DONE:
@@ -115,18 +114,12 @@ class Driver:
     for name, run in self._runs.items():
       if self.states[name] != 'waiting':
         continue
-      source = self._state_of_source(run)
+      source = self.states[run.source] if run.source else DONE
       if source in (FAILED, DIVERGED, BLOCKED):
         self.states[name] = BLOCKED
       # The first run prepares the data, alone, for all of them.
       elif source == DONE and self._free and (self._prepared or not self._processes):
         self._start(run)
-
-  def _state_of_source(self, run: points.Run) -> str:
-    """Done, too, where there is none."""
-    if not run.source:
-      return DONE
-    return self.states.get(run.source) or state(self._every_run[run.source])
 
   def _start(self, run: points.Run) -> None:
     slot = self._free.pop(0)

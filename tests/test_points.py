@@ -80,6 +80,11 @@ def test_only_takes_whole_parts_of_names(tmp_path):
     points.choose(runs, only='seed=2', shard=None)
 
 
+def test_what_a_chosen_run_starts_from_is_chosen_too(tmp_path):
+  runs = runs_of(tmp_path, returning('[{"seed": 0}, {"seed": 2}, {"init.run": "seed=0", "model.stride": 16}]'))
+  assert [run.name for run in points.choose(runs, only='stride=16', shard=None)] == ['seed=0', 'run=seed=0,stride=16']
+
+
 def test_shards_divide_a_sweep_and_keep_chains_together(tmp_path):
   experiment = str(ROOT / 'experiments/stages.py')
   runs = points.runs(experiment, points.load(experiment, '')[1], epath.Path('x'))
