@@ -3,5 +3,6 @@
 Read `config.py` (what can be set), `train.py` (the loop), `models/fcn.py` over `models/vgg.py`, `models/upsample.py`
 and `models/geometry.py` (the network), `datasets/pipeline.py` (the batches), `losses.py`, `metrics.py`, `scoring.py`
 (what is minimised and what is reported), then `runlog.py`, `checkpoint.py`, `parallel.py`. `main.py` and `cli.py` are
-the door.
+the door. Ablations: `grid.py` and `points.py` (what a sweep runs), `sweep.py` over `machine.py` (how), `results.py`,
+`bootstrap.py` and `report.py` (what came out).
 """
