@@ -27,7 +27,7 @@ def check(config) -> None:
 
 
 def from_run(model, params: dict, config, data: pipeline.Data, say) -> dict:
-  """`params` with what the last checkpoint of `config.init.run` has for them, on the devices of `params`.
+  """`params` with what the last checkpoint of `config.init.run` has for them, not yet on the devices.
 
   Raises:
     UserError: its scores on its own coarse grid did not come over as they should have.
@@ -37,7 +37,6 @@ def from_run(model, params: dict, config, data: pipeline.Data, say) -> dict:
   step, source = checkpoint.load_params(workdir)
   say(f'from step {step} of {workdir}:')
   taken, lost = take_over(params, source, say)
-  taken = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), taken, params)
   own, other = config_lib.flatten(config), config_lib.flatten(source_config)
   changed = [field for field in _SAME_SCORES if own[field] != other[field]]
   # Its own way to pixels is another one, of another stride; all that comes before must be here.

@@ -85,7 +85,7 @@ def runs(experiment: str, base: ml_collections.ConfigDict, workdir: epath.Path) 
   return list(made.values())
 
 
-def chain(run: Run, made: dict[str, Run]) -> list[Run]:
+def lineage(run: Run, made: dict[str, Run]) -> list[Run]:
   """The run, the one that it starts from, and so on to the first.
 
   It ends: a run's name holds that of the one before, so it is longer.
@@ -114,9 +114,9 @@ def choose(all_runs: list[Run], *, only: str | None, shard: str | None) -> list[
       index, count = -1, 0
     if not 0 <= index < count:
       raise UserError(f'--shard is {shard}; expected i/n with i from 0 to n-1, as 0/4')
-    firsts = list(dict.fromkeys(chain(run, made)[-1].name for run in chosen))
-    chosen = [run for run in chosen if firsts.index(chain(run, made)[-1].name) % count == index]
-  needed = {before.name for run in chosen for before in chain(run, made)}
+    firsts = list(dict.fromkeys(lineage(run, made)[-1].name for run in chosen))
+    chosen = [run for run in chosen if firsts.index(lineage(run, made)[-1].name) % count == index]
+  needed = {before.name for run in chosen for before in lineage(run, made)}
   return [run for run in all_runs if run.name in needed]
 
 

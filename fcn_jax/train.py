@@ -127,7 +127,8 @@ def _run(config, workdir: epath.Path) -> int:
   checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
   starts_from_another = config.init.run and not checkpoints.steps()
   if starts_from_another:
-    state = state.replace(params=initial.from_run(model, state.params, config, data, display.say))
+    params = initial.from_run(model, state.params, config, data, display.say)
+    state = state.replace(params=parallel.replicate(params))
   state = checkpoints.restore(state, display.say)
   step = start = int(state.step)
 

@@ -70,7 +70,7 @@ def test_a_run_that_starts_from_another_of_the_sweep_gets_its_folder(tmp_path):
   )
   assert second.source == 'seed=0' and second.config.init.run == 'runs/x/seed=0'
   assert elsewhere.source is None and elsewhere.config.init.run == 'runs/other'
-  assert points.chain(second, {run.name: run for run in (first, second)}) == [second, first]
+  assert points.lineage(second, {run.name: run for run in (first, second)}) == [second, first]
 
 
 def test_only_takes_whole_parts_of_names(tmp_path):
