@@ -1,12 +1,14 @@
 """FCN-32s, 16s or 8s on the Stanford Background Dataset on a CPU: a quarter of the width, half the resolution.
 
   python -m fcn_jax.main --config=experiments/stanford_small.py:8
+  python -m fcn_jax.sweep --config=experiments/stanford_small.py --workdir=runs/stanford
 
-The argument is the stride, 32, 16 or 8. On fold 0, stride 8, expect about 78.8 % pixel accuracy and 59.3 % mean IoU
-(`results/stanford_background.md`).
+The argument is the stride, 32, 16 or 8; the sweep takes all three, with two seeds. On fold 0, stride 8, expect about
+78.8 % pixel accuracy and 59.3 % mean IoU (`results/stanford_background.md`).
 """
 
 from fcn_jax.config import default
+from fcn_jax.grid import axis, product
 
 
 def get_config(stride='8'):
@@ -23,3 +25,7 @@ def get_config(stride='8'):
   config.eval.every = 700
   config.checkpoint.every = 175
   return config
+
+
+def sweep():
+  return product(axis('model.stride', [32, 16, 8]), axis('seed', [0, 1]))
