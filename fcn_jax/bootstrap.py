@@ -5,6 +5,8 @@ draws pictures once, for both. It also draws seeds, of which a few say little: a
 narrow rather than too wide.
 """
 
+import dataclasses
+
 import numpy as np
 
 RESAMPLES = 10_000
@@ -29,14 +31,42 @@ def resampled_iou(confusions: np.ndarray, weights: np.ndarray) -> np.ndarray:
   return np.stack(out, axis=1)
 
 
-def difference(a: np.ndarray, b: np.ndarray, *, paired_seeds: bool, resamples: int = RESAMPLES, seed: int = 0) -> dict:
-  """The mean IoU of one network minus that of another, each trained with several seeds.
+@dataclasses.dataclass(frozen=True)
+class Resampled:
+  """The mean IoU of a network that was trained with S seeds and scored on N pictures.
+
+  Attributes:
+    iou: of each seed, [S].
+    drawn: the same in R resamples of the pictures, [R, S].
+    pictures: N.
+  """
+
+  iou: np.ndarray
+  drawn: np.ndarray
+  pictures: int
+
+
+def resample(confusions: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Resampled:
+  """Draws pictures, the same ones for every network with as many.
 
   Args:
-    a, b: per-picture confusion matrices [S, N, C, C] of the same N pictures; the numbers of seeds may differ.
-    paired_seeds: a[i] and b[i] have the same seed, so that seeds are drawn for both at once.
+    confusions: integers [S, N, C, C]: of each seed, one matrix a picture.
     resamples: how many.
     seed: of the draws.
+  """
+  pictures = confusions.shape[1]
+  weights = np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), resamples)
+  once = resampled_iou(confusions, np.ones((1, pictures)))[0]
+  return Resampled(once, resampled_iou(confusions, weights.astype(np.float64)), pictures)
+
+
+def difference(a: Resampled, b: Resampled, *, paired_seeds: bool, seed: int = 0) -> dict:
+  """The mean IoU of one network minus that of another.
+
+  Args:
+    a, b: scored on the same pictures and resampled alike; the numbers of seeds may differ.
+    paired_seeds: the i-th of both have the same seed, so that seeds are drawn for both at once.
+    seed: of the draws of seeds.
 
   Returns:
     difference, of the means over seeds; low and high, the 95 % interval (2.5th and 97.5th percentile).
@@ -44,19 +74,11 @@ def difference(a: np.ndarray, b: np.ndarray, *, paired_seeds: bool, resamples: i
   Raises:
     ValueError: where the numbers of pictures differ.
   """
-  if a.shape[1] != b.shape[1]:
-    raise ValueError(f'{a.shape[1]} pictures against {b.shape[1]}; a paired bootstrap wants the same ones')
-  rng, pictures = np.random.default_rng(seed), a.shape[1]
-  weights = rng.multinomial(pictures, np.full(pictures, 1 / pictures), resamples).astype(np.float64)
-  drawn_a = rng.integers(len(a), size=(resamples, len(a)))
-  drawn_b = drawn_a if paired_seeds else rng.integers(len(b), size=(resamples, len(b)))
-  means = [
-    np.take_along_axis(resampled_iou(x, weights), drawn, axis=1).mean(1) for x, drawn in ((a, drawn_a), (b, drawn_b))
-  ]
-  once = np.ones((1, pictures))
+  if a.pictures != b.pictures:
+    raise ValueError(f'{a.pictures} pictures against {b.pictures}; a paired bootstrap wants the same ones')
+  rng = np.random.default_rng([seed, 1])  # not the stream that drew the pictures
+  drawn_a = rng.integers(len(a.iou), size=a.drawn.shape)
+  drawn_b = drawn_a if paired_seeds else rng.integers(len(b.iou), size=b.drawn.shape)
+  means = [np.take_along_axis(x.drawn, drawn, axis=1).mean(1) for x, drawn in ((a, drawn_a), (b, drawn_b))]
   low, high = np.percentile(means[0] - means[1], (2.5, 97.5))
-  return {
-    'difference': float(resampled_iou(a, once).mean() - resampled_iou(b, once).mean()),
-    'low': float(low),
-    'high': float(high),
-  }
+  return {'difference': float(a.iou.mean() - b.iou.mean()), 'low': float(low), 'high': float(high)}

@@ -30,15 +30,15 @@ def _through_grid(label: jax.Array, stride: int, classes: int) -> jax.Array:
   return metrics.confusion(jnp.argmax(back, -1), label[None], classes)[0]
 
 
-def upper_bounds(labels: Iterable[np.ndarray], classes: int) -> dict[int, dict]:
-  """`metrics.summarize`, with classes by number, for each of `STRIDES`, over labels uint8 [H, W], 255 = ignore."""
-  totals = {stride: np.zeros((classes, classes), np.int64) for stride in STRIDES}
+def upper_bounds(labels: Iterable[np.ndarray], classes: int, strides: tuple[int, ...] = STRIDES) -> dict[int, dict]:
+  """`metrics.summarize`, with classes by number, for each of the strides, over labels uint8 [H, W], 255 = ignore."""
+  totals = {stride: np.zeros((classes, classes), np.int64) for stride in strides}
   for label in labels:
     padding = [(0, -length % CANVAS) for length in label.shape]
     label = np.pad(label, padding, constant_values=IGNORE)  # no class: the cell's shares are of what is known
-    for stride in STRIDES:
+    for stride in strides:
       totals[stride] += np.asarray(_through_grid(label, stride, classes))
-  if not totals[STRIDES[0]].any():
+  if not totals[strides[0]].any():
     raise UserError('no pixel of these labels has a class, so there is nothing to score')
   names = tuple(str(number) for number in range(classes))
   return {stride: metrics.summarize(total, names) for stride, total in totals.items()}

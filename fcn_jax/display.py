@@ -117,7 +117,7 @@ def results(workdir, status) -> None:
 def scores(values: dict) -> None:
   """The table of an evaluation, as `evaluate` writes it."""
   table = Table('metric', 'value')
-  for name in ('pixel_accuracy', 'mean_accuracy', 'mean_iou', 'fw_iou'):
+  for name in runlog.METRICS:
     table.add_row(_title(name), percent(values[name]))
   for name, value in values['iou'].items():
     table.add_row(_title(f'iou/{name}'), percent(value))

@@ -5,7 +5,8 @@
   python -m fcn_jax.evaluate --upper_bounds --config=experiments/fcn16s.py
   python -m fcn_jax.evaluate --upper_bounds --masks=folder/of/png --classes=21
 
-Scores go to WORKDIR/eval/SPLIT.json, one confusion matrix a picture to WORKDIR/eval/SPLIT.npz; upper bounds to OUT.
+Scores go to WORKDIR/eval/SPLIT.json, one confusion matrix a picture to WORKDIR/eval/SPLIT.npz, size and cost of the
+network to WORKDIR/eval/network.json; upper bounds to OUT.
 """
 
 import pathlib
@@ -50,8 +51,8 @@ def evaluate(workdir: str) -> None:
   config = runlog.read_config(epath.Path(workdir))  # jax takes seconds to import: not before this is there
   import jax
 
-  from fcn_jax import boundaries, checkpoint, display, metrics, parallel, pictures, scoring
-  from fcn_jax.datasets import IGNORE, pipeline
+  from fcn_jax import checkpoint, display, network, parallel, pictures, scoring
+  from fcn_jax.datasets import pipeline
   from fcn_jax.models import fcn
 
   parallel.keep_compilations()
@@ -60,30 +61,22 @@ def evaluate(workdir: str) -> None:
   step, params = checkpoint.load_params(workdir, _CHECKPOINT.value)
   data = pipeline.load(config.data, display.say)
   split = _SPLIT.value or data.held_out
-  chosen, count = data.split(split), len(data.classes)
-  names, model = chosen.ids(), fcn.from_config(config, count)
-  matrices, pixels = np.zeros((len(chosen), count, count), np.int64), 0
-  bands = np.zeros((len(boundaries.WIDTHS), count, count), np.int64)
+  chosen = data.split(split)
+  names, model = chosen.ids(), fcn.from_config(config, len(data.classes))
+
+  def save(picture: dict) -> None:
+    if _SAVE.value:
+      path = epath.Path(_SAVE.value) / f'{names[picture["index"]]}.png'
+      runlog.write(path, pictures.indexed(picture['prediction'], data.palette))
+    bar.advance()
+
   with display.Counter(len(chosen)) as bar:
-    for picture in scoring.predictions(model, parallel.replicate(params), chosen, config, count):
-      matrices[picture['index']] = picture['confusion']
-      pixels += np.count_nonzero(picture['label'] != IGNORE)
-      bands += boundaries.confusions(picture['label'], picture['prediction'], count)
-      if _SAVE.value:
-        path = epath.Path(_SAVE.value) / f'{names[picture["index"]]}.png'
-        runlog.write(path, pictures.indexed(picture['prediction'], data.palette))
-      bar.advance()
-  scoring.check_total(matrices, pixels)
-  if not pixels:
-    raise UserError(f'no pixel of {split} is labelled, so there is nothing to score')
-  scores = metrics.summarize(matrices.sum(0), data.classes)
-  scores |= {'images': len(chosen), 'pixels': int(pixels), 'step': step}
-  scores['boundary_iou'] = {
-    width: metrics.summarize(band, data.classes)['mean_iou'] if band.any() else None
-    for width, band in zip(boundaries.WIDTHS, bands, strict=True)
-  }
-  scoring.write(epath.Path(workdir), split, scores, matrices, names)
-  display.say(f'{workdir}, step {step}, on {split} of {data.fingerprint}: {len(chosen)} images, {pixels:,} pixels')
+    scored = scoring.score(model, parallel.replicate(params), chosen, config, len(data.classes), each=save)
+  scores = scoring.write(epath.Path(workdir), split, scored, data, step)
+  network.write(epath.Path(workdir), split, model, params, data, config.data.train_size)
+  display.say(
+    f'{workdir}, step {step}, on {split} of {data.fingerprint}: {len(chosen)} images, {scores["pixels"]:,} pixels'
+  )
   display.scores(scores)
 
 

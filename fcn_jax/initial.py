@@ -93,8 +93,8 @@ def _difference(model, params, source_config, source, config, data) -> float:
 def metrics_before_training(model, params, config, data: pipeline.Data, say) -> dict:
   """What the run scores at step 0, beside what the run that it starts from scored at its end; the row for the log."""
   classes = len(data.classes)
-  matrices, _ = scoring.score(model, params, data.splits[data.watched], config, classes)
-  now = metrics.summarize(matrices.sum(0), data.classes)
+  scored = scoring.score(model, params, data.splits[data.watched], config, classes)
+  now = metrics.summarize(scored.matrices.sum(0), data.classes)
   rows = runlog.Rows(epath.Path(config.init.run) / 'metrics.jsonl', np.inf).with_field('eval/mean_iou')
   names = ('pixel_accuracy', 'mean_iou')
   for name in names:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fcn_jax.datasets import IGNORE
+from fcn_jax.runlog import METRICS
 
 
 def confusion(prediction: jax.Array, label: jax.Array, classes: int) -> jax.Array:
@@ -47,10 +48,12 @@ def summarize(matrix: np.ndarray, names: tuple[str, ...]) -> dict:
   union = labelled + predicted - correct
   iou = correct / np.maximum(union, 1)
   accuracy = correct[labelled > 0] / labelled[labelled > 0]
-  return {
-    'pixel_accuracy': float(correct.sum() / labelled.sum()),
-    'mean_accuracy': float(accuracy.mean()),
-    'mean_iou': float(iou[union > 0].mean()),
-    'fw_iou': float((labelled * iou).sum() / labelled.sum()),
+  values = (
+    correct.sum() / labelled.sum(),
+    accuracy.mean(),
+    iou[union > 0].mean(),
+    (labelled * iou).sum() / labelled.sum(),
+  )
+  return dict(zip(METRICS, map(float, values), strict=True)) | {
     'iou': {n: float(i) if u else None for n, i, u in zip(names, iou, union, strict=True)},
   }

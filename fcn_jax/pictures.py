@@ -31,26 +31,26 @@ def grid(titles, rows: list[list[np.ndarray]], classes, palette) -> bytes:
   width = max(row[0].shape[1] for row in rows)
   columns = [_join([_title(titles[i], width), *(row[i] for row in rows)], axis=0) for i in range(len(titles))]
   picture = _join(columns, axis=1)
-  return png(Image.fromarray(_join([picture, legend(classes, palette, picture.shape[1])], axis=0)))
+  return encoded(Image.fromarray(_join([picture, legend(classes, palette, picture.shape[1])], axis=0)))
 
 
 def overlay(image: np.ndarray, prediction: np.ndarray, classes, palette) -> bytes:
   """A PNG of the picture under half transparent class colours, the legend below."""
   blended = (image.astype(np.uint16) + colorize(prediction, palette)) // 2
   parts = [blended.astype(np.uint8), legend(classes, palette, max(image.shape[1], 160))]
-  return png(Image.fromarray(_join(parts, axis=0)))
+  return encoded(Image.fromarray(_join(parts, axis=0)))
 
 
 def indexed(label: np.ndarray, palette) -> bytes:
   """A PNG of class numbers [H, W] with the class colours as its palette: it looks right and reads exactly."""
   picture = Image.fromarray(label.astype(np.uint8))
   picture.putpalette(colorize(np.arange(256, dtype=np.uint8), palette).tobytes())
-  return png(picture)
+  return encoded(picture)
 
 
-def png(picture: Image.Image) -> bytes:
+def encoded(picture: Image.Image, form: str = 'PNG') -> bytes:
   buffer = io.BytesIO()
-  picture.save(buffer, 'PNG')
+  picture.save(buffer, form)
   return buffer.getvalue()
 
 

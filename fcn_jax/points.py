@@ -21,6 +21,7 @@ class Run:
     workdir: that folder.
     config: whole and valid.
     flags: the command line's part that makes this config.
+    point: the settings that it changes.
     source: the name of the run of this sweep that it starts from, or None.
   """
 
@@ -28,6 +29,7 @@ class Run:
   workdir: epath.Path
   config: ml_collections.ConfigDict
   flags: tuple[str, ...]
+  point: dict
   source: str | None
 
   def command(self) -> list[str]:
@@ -80,6 +82,7 @@ def runs(experiment: str, base: ml_collections.ConfigDict, workdir: epath.Path) 
       workdir=workdir / name,
       config=_laid_over(base, point, name),
       flags=(f'--config={experiment}', *(f'--config.{f}={_as_flag(x)}' for f, x in (overridden | point).items())),
+      point=point,
       source=source,
     )
   return list(made.values())
@@ -126,15 +129,15 @@ def claim(workdir: epath.Path, experiment: str, base: ml_collections.ConfigDict,
   Its runs may be others: a sweep can grow. The file lists all that it ever had, so that a report can tell which are
   missing.
   """
-  mine = {'experiment': experiment, 'config': runlog.plain(base), 'runs': [run.name for run in all_runs]}
-  theirs = runlog.read_json(workdir / 'sweep.json', mine | {'runs': []})
+  mine = {'experiment': experiment, 'config': runlog.plain(base), 'runs': {run.name: run.point for run in all_runs}}
+  theirs = runlog.read_json(workdir / 'sweep.json', mine | {'runs': {}})
   if (workdir / 'config.json').exists():
     raise UserError(f'{workdir} holds a run, not a sweep; take another --workdir')
   if theirs['experiment'] != experiment:
     raise UserError(f'{workdir} holds the sweep {theirs["experiment"]}, not {experiment}; take another --workdir')
   if different := runlog.difference(mine['config'], theirs['config']):
     raise UserError(f'{workdir} holds a sweep of another config: {different}. Take another --workdir')
-  mine['runs'] = list(dict.fromkeys(theirs['runs'] + mine['runs']))
+  mine['runs'] = theirs['runs'] | mine['runs']
   runlog.write_json(workdir / 'sweep.json', mine)
 
 

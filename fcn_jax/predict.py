@@ -169,7 +169,7 @@ def write(out, name: str, image: np.ndarray, probabilities: np.ndarray, classes,
   if _HEATMAPS.value:
     for number, label in enumerate(classes):
       grey = Image.fromarray((255 * probabilities[..., number]).round().astype(np.uint8))
-      runlog.write(out / f'{name}.{label}.png', pictures.png(grey))
+      runlog.write(out / f'{name}.{label}.png', pictures.encoded(grey))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, probabilities=probabilities, classes=classes)
     runlog.write(out / f'{name}.npz', buffer.getvalue())

@@ -1,36 +1,29 @@
-"""Turns run directories into a table, with the spread over seeds, and differences with intervals.
+"""Turns run directories into tables and a page, with the spread over seeds, and differences with intervals.
 
   python -m fcn_jax.report runs/ablation
   python -m fcn_jax.report runs/ablation --rows=model.stride --cols=model.upsample --metric=pixel_accuracy
 
-Prints, and writes to FOLDER/report/: table.md, table.tex, and table.csv with a row a run. Only runs that are done
-count; the others are named in their cell.
+Prints, and writes to FOLDER/report/: table.md; table.tex, the first table; table.csv, a row a run; curves.png,
+intervals.png and, where upsampling is trained, kernels.png; and index.html, all of it and pictures on one page. Only
+runs that are done count; the others are named in their cells.
 """
 
 import collections
 
-import numpy as np
 import pandas as pd
 from absl import flags
 from etils import epath
 from rich.console import Console
 from rich.markdown import Markdown
 
-from fcn_jax import bootstrap, cli, results, runlog
+from fcn_jax import cli, results, runlog, tables
 from fcn_jax import config as config_lib
 from fcn_jax.errors import UserError
 from fcn_jax.results import Result
 
 _ROWS = flags.DEFINE_list('rows', None, 'Settings that make the rows; by default what varies, but for the last.')
 _COLS = flags.DEFINE_list('cols', None, 'Settings that make the columns; by default the last that varies.')
-_METRIC = flags.DEFINE_enum('metric', 'mean_iou', results.METRICS, 'What stands in the cells.')
-
-TITLES = {
-  'pixel_accuracy': 'pixel accuracy',
-  'mean_accuracy': 'mean accuracy',
-  'mean_iou': 'mean IoU',
-  'fw_iou': 'f.w. IoU',
-}
+_METRIC = flags.DEFINE_enum('metric', 'mean_iou', runlog.METRICS, 'What stands in the cells of the first table.')
 
 
 def main(arguments: list[str]) -> None:
@@ -40,26 +33,52 @@ def main(arguments: list[str]) -> None:
   runs = results.read(folder)
   rows, cols = layout(runs, _ROWS.value, _COLS.value)
   cells = grouped(runs, rows + cols)
-  markdown = '\n'.join([
-    f'# {folder.name}',
-    *(['', sentence] if (sentence := what_is_missing(runs)) else []),
-    '',
-    f'{TITLES[_METRIC.value]} in per cent: mean ± standard deviation (number of seeds)',
-    '',
-    *markdown_table(cells, rows, cols, _METRIC.value),
-    '',
-    'Cost, mean over seeds:',
-    '',
-    *cost_table(cells, rows + cols),
-    '',
-    *differences(cells, rows + cols),
-  ])  # fmt: skip
-  out = folder / 'report'
-  runlog.write(out / 'table.md', markdown + '\n')
-  runlog.write(out / 'table.tex', latex_table(cells, rows, cols, _METRIC.value))
-  runlog.write(out / 'table.csv', frame(runs).to_csv(index=False))
+  first = tables.main(cells, rows, cols, _METRIC.value)
+  markdown = write(folder, runs, cells, rows + cols, first)
   Console(soft_wrap=True).print(Markdown(markdown))
-  print(f'written to {out}')
+  print(f'written to {folder / "report"}')
+
+
+def write(folder: epath.Path, runs: list[Result], cells: tables.Cells, fields: list[str], first: tables.Table) -> str:
+  """Writes all files of the report; returns the text."""
+  from fcn_jax import figures, page  # matplotlib takes a second: not before the runs are seen to be in order
+
+  out, text, sections = folder / 'report', [], []
+
+  def add(table: tables.Table | None, **style) -> None:
+    if table and table.lines:
+      text.append(f'## {table.title}\n\n{table.note}\n\n{table.markdown()}\n')
+      sections.append(page.table(table, **style))
+
+  def draw(name: str, title: str, note: str, figure) -> None:
+    if figure:
+      runlog.write(out / f'{name}.png', figures.encoded(figure, 'png'))
+      sections.append(page.figure(title, note, figures.encoded(figure, 'svg')))
+
+  add(first)
+  if any(run.done for run in runs):
+    found = tables.differences(cells, fields)
+    if found:
+      draw('intervals', 'Differences', 'In grey those whose interval holds 0.', figures.intervals(found))
+      add(tables.difference_table(found, len(next(run for run in runs if run.done).ids)))
+    add(tables.scores(cells, fields))
+    add(tables.published_table(runs[0].settings['data.name']))
+    note = 'Mean over seeds; the shade goes from the lowest to the highest.'
+    draw('curves', 'Learning curves', note, figures.curves(cells, fields))
+    add(tables.bands(cells, fields))
+    add(tables.classes(cells, fields), heat=True)
+    add(tables.kernels(cells, fields))
+    note = 'Of the first seed, mean over classes.'
+    draw('kernels', 'Upsampling kernels', note, figures.kernels(cells, fields))
+    add(tables.costs(cells, fields))
+    sections.append(page.gallery(cells, fields))
+  introduction = about(runs)
+  markdown = '\n'.join([f'# {folder.name}\n', *(f'{sentence}\n' for sentence in introduction), *text])
+  runlog.write(out / 'table.md', markdown)
+  runlog.write(out / 'table.tex', first.latex())
+  runlog.write(out / 'table.csv', frame(runs).to_csv(index=False))
+  runlog.write(out / 'index.html', page.page(folder.name, introduction, sections))
+  return markdown
 
 
 def layout(runs: list[Result], rows: list[str] | None, cols: list[str] | None) -> tuple[list[str], list[str]]:
@@ -88,12 +107,11 @@ def layout(runs: list[Result], rows: list[str] | None, cols: list[str] | None) -
   return rows, cols or []
 
 
-def grouped(runs: list[Result], fields: list[str]) -> dict[tuple, list[Result]]:
-  """The runs by their values of the settings, which differ in the seed alone; missing runs have no settings."""
+def grouped(runs: list[Result], fields: list[str]) -> tables.Cells:
+  """The runs by their values of the settings; those of a cell differ in the seed alone."""
   cells = collections.defaultdict(list)
   for run in runs:
-    if run.settings:
-      cells[tuple(run.settings[field] for field in fields)].append(run)
+    cells[tuple(run.settings[field] for field in fields)].append(run)
   for values, members in cells.items():
     seeds = [run.seed for run in members]
     if len(set(seeds)) < len(seeds):
@@ -102,120 +120,35 @@ def grouped(runs: list[Result], fields: list[str]) -> dict[tuple, list[Result]]:
   return dict(cells)
 
 
-def what_is_missing(runs: list[Result]) -> str:
-  counts = collections.Counter(run.state for run in runs if run.state != 'done')
-  listed = ', '.join(f'{count} {state}' for state, count in counts.items())
-  return f'Of {len(runs)} runs {len(runs) - sum(counts.values())} are done: {listed}.' if listed else ''
-
-
-def statistics(members: list[Result], metric: str) -> tuple[float, float, int] | None:
-  """Mean, standard deviation (of the sample; nan for one) and number of the runs that are done, in per cent."""
-  values = pd.Series([100 * run.scores[metric] for run in members if run.state == 'done'])
-  return (values.mean(), values.std(ddof=1), len(values)) if len(values) else None
-
-
-def cell(members: list[Result], metric: str, *, plus_minus: str = '±') -> str:
-  """'73.2 ± 0.4 (3)', and what is not done."""
-  known = statistics(members, metric)
-  text = []
-  if known:
-    mean, deviation, count = known
-    text.append(f'{mean:.2f} {plus_minus} {deviation:.2f} ({count})' if count > 1 else f'{mean:.2f} (1)')
-  counts = collections.Counter(run.state for run in members if run.state != 'done')
-  return '; '.join([*text, *(f'{count} {state}' for state, count in counts.items())])
-
-
-def _ordered(cells: dict, start: int, end: int) -> list[tuple]:
-  """The different values at these places of the keys, as they first come."""
-  return list(dict.fromkeys(key[start:end] for key in cells))
-
-
-def _best(cells: dict, metric: str) -> tuple | None:
-  scored = {key: known[0] for key, members in cells.items() if (known := statistics(members, metric))}
-  return max(scored, key=scored.get) if len(scored) > 1 else None
-
-
-def _label(fields: list[str], values: tuple) -> str:
-  return ', '.join(f'{field.rpartition(".")[2]} {value}' for field, value in zip(fields, values, strict=True))
-
-
-def body(cells: dict, rows: list[str], cols: list[str], metric: str, bold, **style) -> list[list[str]]:
-  """The table as text, header first; `bold` marks the best cell."""
-  columns, best = _ordered(cells, len(rows), len(rows) + len(cols)), _best(cells, metric)
-  table = [
-    [field.rpartition('.')[2] for field in rows] + [_label(cols, values) or TITLES[metric] for values in columns]
-  ]
-  for row in _ordered(cells, 0, len(rows)):
-    line = [str(value) for value in row]
-    for column in columns:
-      members = cells.get(row + column)
-      text = cell(members, metric, **style) if members else ''
-      line.append(bold(text) if row + column == best else text)
-    table.append(line)
-  return table
-
-
-def markdown_table(cells: dict, rows: list[str], cols: list[str], metric: str) -> list[str]:
-  return _markdown(body(cells, rows, cols, metric, lambda text: f'**{text}**'))
-
-
-def _markdown(table: list[list[str]]) -> list[str]:
-  head, *lines = ([text.replace('|', '\\|') for text in line] for line in table)
-  return ['| ' + ' | '.join(line) + ' |' for line in (head, ['---'] * len(head), *lines)]
-
-
-def latex_table(cells: dict, rows: list[str], cols: list[str], metric: str) -> str:
-  """A tabular, to be put into a table environment."""
-  table = body(cells, rows, cols, metric, lambda text: f'\\textbf{{{text}}}', plus_minus='$\\pm$')
-  head, *lines = ([text.replace('_', '\\_').replace('%', '\\%') for text in line] for line in table)
-  out = [f'\\begin{{tabular}}{{{"l" * len(head)}}}', '\\hline', ' & '.join(head) + ' \\\\', '\\hline']
-  out += [' & '.join(line) + ' \\\\' for line in lines]
-  return '\n'.join([*out, '\\hline', '\\end{tabular}', ''])
-
-
-def cost_table(cells: dict, fields: list[str]) -> list[str]:
-  table = [[field.rpartition('.')[2] for field in fields] + ['images/s', 'peak memory, GiB', 'minutes']]
-  for values, members in cells.items():
-    costs = pd.DataFrame([run.costs for run in members if run.state == 'done'])
-    if len(costs):
-      means = costs.mean()
-      numbers = [f'{means.images_per_second:.1f}', f'{means.peak_memory_gib:.2f}', f'{means.minutes:.1f}']
-      table.append([*map(str, values), *numbers])
-  return _markdown(table)
-
-
-def differences(cells: dict, fields: list[str]) -> list[str]:
-  """Mean IoU of each network minus that of the first, with intervals."""
-  done = {values: [run for run in members if run.state == 'done'] for values, members in cells.items()}
-  done = {values: members for values, members in done.items() if members}
-  if len(done) < 2:
-    return ['No differences: fewer than two networks have a run that is done.']
-  (first, base), *others = done.items()
-  table = [['network', 'difference', '95 % interval']]
-  for values, members in others:
-    if any(run.ids != base[0].ids for run in [*base, *members]):
-      raise UserError(f'{members[0].name} and {base[0].name} were not scored on the same pictures')
-    paired = [run.seed for run in members] == [run.seed for run in base]
-    found = bootstrap.difference(*(_stack(runs) for runs in (members, base)), paired_seeds=paired)
-    numbers = {name: f'{100 * x:+.2f}' for name, x in found.items()}
-    table.append([_label(fields, values), numbers['difference'], f'{numbers["low"]} to {numbers["high"]}'])
-  return [
-    f'Mean IoU, in points, minus that of {_label(fields, first)}; paired bootstrap over {len(base[0].ids)} pictures '
-    f'and the seeds, {bootstrap.RESAMPLES:,} resamples:',
-    '',
-    *_markdown(table),
-  ]
-
-
-def _stack(runs: list[Result]) -> np.ndarray:
-  return np.stack([run.confusion for run in runs])
+def about(runs: list[Result]) -> list[str]:
+  """Sentences on what is done, and on what the runs were made of and with."""
+  counts = collections.Counter(run.state for run in runs)
+  listed = ', '.join(f'{count} {state}' for state, count in counts.items() if state != 'done')
+  sentences = [f'Of {len(runs)} runs {counts["done"]} are done{": " if listed else ""}{listed}.']
+  made = [run.environment for run in runs if run.done and run.environment]
+  if made:
+    commits = dict.fromkeys(
+      f'{(start["commit"] or "unknown")[:7]}{", with changes" if start["dirty"] else ""}' for start in made
+    )
+    devices = dict.fromkeys(f'{len(start["devices"])} x {start["devices"][0]}' for start in made)
+    days = sorted({start['time'][:10] for start in made})
+    sentences.append(
+      f'Data: {", ".join(dict.fromkeys(start["data"] for start in made))}, '
+      f'{len(next(run for run in runs if run.done).ids)} pictures scored. Commit: {"; ".join(commits)}. '
+      f'A run had {", ".join(devices)}. {" to ".join(dict.fromkeys((days[0], days[-1])))}.'
+    )
+  return sentences
 
 
 def frame(runs: list[Result]) -> pd.DataFrame:
-  """A row a run: name, state, the settings that vary and the seed, all metrics, all costs."""
+  """A row a run: name, state, the settings that vary and the seed, all metrics, bands and costs."""
   fields = [*results.varying(runs), 'seed']
   return pd.DataFrame([
-    {'run': run.name, 'state': run.state} | {f: run.settings.get(f) for f in fields} | run.scores | run.costs
+    {'run': run.name, 'state': run.state}
+    | {field: run.settings.get(field) for field in fields}
+    | run.scores
+    | {f'mean_iou_within_{width}_px': x for width, x in run.bands.items()}
+    | run.costs
     for run in runs
   ])  # fmt: skip
 

@@ -22,6 +22,9 @@ from etils import epath
 from fcn_jax import config as config_lib
 from fcn_jax.errors import UserError
 
+# What an evaluation reports, by their names in all files.
+METRICS = ('pixel_accuracy', 'mean_accuracy', 'mean_iou', 'fw_iou')
+
 
 def write(path: epath.Path, content: str | bytes) -> None:
   """Writes a file whole, or not at all; `UserError` where the disk does not take it."""
@@ -147,12 +150,22 @@ def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
     raise UserError(f'{workdir / "config.json"} is damaged: {error}') from error
   if saved is None:
     raise UserError(f'{workdir} holds no run: there is no config.json in it')
-  fields = config_lib.flatten(ml_collections.ConfigDict(saved))
-  config = config_lib.default(fields.get('data.name'))
-  # JSON has no tuples.
-  config.update_from_flattened_dict({n: tuple(x) if isinstance(x, list | tuple) else x for n, x in fields.items()})
+  config = from_plain(saved)
   config_lib.validate(config)
   return config
+
+
+def from_plain(saved: dict) -> ml_collections.ConfigDict:
+  """The config of which `plain` made this, with the defaults of what it lacks."""
+  fields = config_lib.flatten(ml_collections.ConfigDict(saved))
+  config = config_lib.default(fields.get('data.name'))
+  config.update_from_flattened_dict(with_tuples(fields))
+  return config
+
+
+def with_tuples(fields: dict) -> dict:
+  """Settings as a config has them: JSON knows lists only."""
+  return {name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()}
 
 
 def add_environment(workdir: epath.Path, devices: list[str], fingerprint: str) -> None:

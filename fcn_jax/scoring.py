@@ -1,5 +1,6 @@
 """A split's confusion matrices, one a picture, with every picture at its own size."""
 
+import dataclasses
 import functools
 import io
 from collections.abc import Iterator
@@ -7,9 +8,28 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
-from fcn_jax import metrics, parallel, runlog
+from fcn_jax import boundaries, metrics, parallel, pictures, runlog
 from fcn_jax.datasets import IGNORE, pipeline
+from fcn_jax.errors import UserError
+
+EXAMPLES = 6  # pictures of a split that are kept to be looked at
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """What is counted on a split of N pictures.
+
+  Attributes:
+    matrices: confusion matrices int64 [N, C, C], one a picture.
+    bands: int64 [len(boundaries.WIDTHS), C, C], of the pixels near label boundaries.
+    examples: some pictures, dicts of index, image, label and prediction, as `predictions` yields them.
+  """
+
+  matrices: np.ndarray
+  bands: np.ndarray
+  examples: list[dict]
 
 
 @functools.cache
@@ -49,41 +69,61 @@ def predictions(model, params, pictures, config, classes: int) -> Iterator[dict]
       yield maps | {'index': int(index[place]), 'confusion': batch['confusion'][place]}
 
 
-def score(model, params, pictures, config, classes: int, *, examples: int = 0, stop=lambda: False):
+def score(
+  model, params, chosen, config, classes: int, *, each=lambda picture: None, stop=lambda: False
+) -> Scored | None:
   """Scores a split.
 
   Args:
     model: the network; `params`: its parameters, on the devices.
-    pictures: `pipeline.Pictures`.
-    examples: of how many pictures, spread over the split, to return the prediction.
+    chosen: `pipeline.Pictures`.
+    each: called with each picture, as `predictions` yields it.
     stop: asked between pictures; once true, nothing more is scored.
 
   Returns:
-    int64 [N, C, C], one confusion matrix a picture, and a list of dicts {image, label, prediction}; None if stopped.
+    The counts, with examples spread over the split; None if stopped.
   """
-  matrices = np.zeros((len(pictures), classes, classes), np.int64)
-  wanted = set(np.linspace(0, len(pictures) - 1, min(examples, len(pictures))).astype(int).tolist())
-  shown, pixels = {}, 0
-  for picture in predictions(model, params, pictures, config, classes):
+  matrices = np.zeros((len(chosen), classes, classes), np.int64)
+  bands = np.zeros((len(boundaries.WIDTHS), classes, classes), np.int64)
+  wanted = set(np.linspace(0, len(chosen) - 1, min(EXAMPLES, len(chosen))).astype(int).tolist())
+  examples, pixels = {}, 0
+  for picture in predictions(model, params, chosen, config, classes):
     if stop():
       return None
     matrices[picture['index']] = picture['confusion']
     pixels += np.count_nonzero(picture['label'] != IGNORE)
+    bands += boundaries.confusions(picture['label'], picture['prediction'], classes)
     if picture['index'] in wanted:
-      shown[picture['index']] = picture
-  check_total(matrices, pixels)
-  return matrices, [shown[number] for number in sorted(shown)]
-
-
-def check_total(matrices: np.ndarray, pixels: int) -> None:
-  """Every labelled pixel counts once, and no other."""
-  if matrices.sum() != pixels:
+      examples[picture['index']] = picture
+    each(picture)
+  if matrices.sum() != pixels:  # every labelled pixel counts once, and no other
     raise AssertionError(f'{pixels} labelled pixels, but {matrices.sum()} in the confusion matrices')
+  return Scored(matrices, bands, [examples[index] for index in sorted(examples)])
 
 
-def write(workdir, split: str, scores: dict, matrices: np.ndarray, names: list[str]) -> None:
-  """`eval/SPLIT.json`, the scores, and `eval/SPLIT.npz`: confusion [N, C, C] and id [N], one a picture."""
+def write(workdir, split: str, scored: Scored, data: pipeline.Data, step: int) -> dict:
+  """Writes what was counted, and returns the scores.
+
+  `eval/SPLIT.json` has the scores, `eval/SPLIT.npz` confusion [N, C, C] and id [N], one a picture, and the folder
+  `eval/SPLIT` the examples: ID.image.jpg, ID.label.png and ID.prediction.png.
+  """
+  if not scored.matrices.any():
+    raise UserError(f'no pixel of {split} is labelled, so there is nothing to score')
+  names = data.split(split).ids()
+  scores = metrics.summarize(scored.matrices.sum(0), data.classes)
+  scores |= {'images': len(names), 'pixels': int(scored.matrices.sum()), 'step': step}
+  scores['boundary_iou'] = {
+    width: metrics.summarize(band, data.classes)['mean_iou'] if band.any() else None
+    for width, band in zip(boundaries.WIDTHS, scored.bands, strict=True)
+  }
   buffer = io.BytesIO()
-  np.savez_compressed(buffer, confusion=matrices, id=names)
-  runlog.write(workdir / 'eval' / f'{split}.npz', buffer.getvalue())
-  runlog.write_json(workdir / 'eval' / f'{split}.json', scores)
+  np.savez_compressed(buffer, confusion=scored.matrices, id=names)
+  folder = workdir / 'eval'
+  runlog.write(folder / f'{split}.npz', buffer.getvalue())
+  for example in scored.examples:
+    path = folder / split / names[example['index']]
+    runlog.write(path.with_name(f'{path.name}.image.jpg'), pictures.encoded(Image.fromarray(example['image']), 'JPEG'))
+    for name in ('label', 'prediction'):
+      runlog.write(path.with_name(f'{path.name}.{name}.png'), pictures.indexed(example[name], data.palette))
+  runlog.write_json(folder / f'{split}.json', scores)
+  return scores

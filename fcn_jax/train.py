@@ -11,7 +11,18 @@ import numpy as np
 import optax
 from etils import epath
 
-from fcn_jax import checkpoint, display, initial, losses, metrics, optim, parallel, pictures, runlog, scoring
+from fcn_jax import (
+  checkpoint,
+  display,
+  initial,
+  losses,
+  network,
+  optim,
+  parallel,
+  pictures,
+  runlog,
+  scoring,
+)
 from fcn_jax.clock import Clock, peak_memory
 from fcn_jax.datasets import pipeline
 from fcn_jax.models import fcn
@@ -174,16 +185,12 @@ def _run(config, workdir: epath.Path) -> int:
   def evaluate() -> None:
     before = time.time()
     scored = scoring.score(
-      model,
-      state.params,
-      data.splits[data.watched],
-      config,
-      len(data.classes),
-      examples=6,
-      stop=lambda: stop.signal,
+      model, state.params, data.splits[data.watched], config, len(data.classes), stop=lambda: stop.signal
     )
     if scored is not None:  # None: stopped meanwhile; the evaluation is made up for after the restart
-      row = write_scores(workdir, step, *scored, data)
+      row = write_scores(workdir, step, scored, data)
+      if step == steps:
+        network.write(workdir, data.watched, model, state.params, data, config.data.train_size)
       before_this = [r['eval/mean_iou'] for r in log.with_field('eval/mean_iou')]
       # Only where another split is held out to report on: a test split never chooses.
       if data.watched != data.held_out and row['eval/mean_iou'] > max(before_this, default=-1):
@@ -250,16 +257,13 @@ def _run(config, workdir: epath.Path) -> int:
   return 0
 
 
-def write_scores(workdir, step: int, matrices, examples, data) -> dict:
+def write_scores(workdir, step: int, scored: scoring.Scored, data: pipeline.Data) -> dict:
   """Writes the folder `eval` and returns the row for the log."""
-  scores = metrics.summarize(matrices.sum(0), data.classes)
-  names = data.splits[data.watched].ids()
-  more = {'images': len(names), 'pixels': int(matrices.sum()), 'step': step}
-  scoring.write(workdir, data.watched, scores | more, matrices, names)
-  picture = pictures.comparison(examples, data.classes, data.palette)
+  scores = scoring.write(workdir, data.watched, scored, data, step)
+  picture = pictures.comparison(scored.examples, data.classes, data.palette)
   runlog.write(workdir / 'eval' / 'examples.png', picture)
   display.say(
     f'step {step}: pixel accuracy {100 * scores["pixel_accuracy"]:.2f} %, mean IoU {100 * scores["mean_iou"]:.2f} %'
   )
-  by_class = {f'eval/iou/{name}': x for name, x in scores.pop('iou').items()}
-  return {f'eval/{name}': x for name, x in scores.items()} | by_class
+  row = {f'eval/{name}': scores[name] for name in runlog.METRICS}
+  return row | {f'eval/iou/{name}': x for name, x in scores['iou'].items()}

@@ -16,6 +16,12 @@ def confusions(rng, seeds, pictures, classes, skill):
   return right[..., None] * here + (pixels - right)[..., None] * beside
 
 
+def difference(a, b, *, paired_seeds, seed=0, **options):
+  return bootstrap.difference(
+    *(bootstrap.resample(x, seed=seed, **options) for x in (a, b)), paired_seeds=paired_seeds, seed=seed
+  )
+
+
 def test_resamples_score_as_the_metrics_do():
   rng = np.random.default_rng(0)
   matrices = confusions(rng, 2, 5, 4, 0.7)
@@ -34,7 +40,7 @@ def test_the_interval_holds_the_difference_and_shrinks_with_the_pictures():
   widths = []
   for pictures in (20, 320):
     a, b = confusions(rng, 3, pictures, 3, 0.8), confusions(rng, 3, pictures, 3, 0.7)
-    found = bootstrap.difference(a, b, paired_seeds=True, resamples=2000)
+    found = difference(a, b, paired_seeds=True, resamples=2000)
     assert 0 < found['low'] < found['difference'] < found['high']
     widths.append(found['high'] - found['low'])
   assert widths[1] < widths[0] / 2
@@ -45,7 +51,7 @@ def test_nineteen_intervals_of_twenty_hold_the_truth():
   rng, hits = np.random.default_rng(2), 0
   for number in range(200):
     a, b = confusions(rng, 1, 40, 3, 0.75), confusions(rng, 1, 40, 3, 0.75)
-    found = bootstrap.difference(a, b, paired_seeds=True, resamples=300, seed=number)
+    found = difference(a, b, paired_seeds=True, resamples=300, seed=number)
     hits += found['low'] <= 0 <= found['high']
   assert 180 <= hits <= 199
 
@@ -53,11 +59,11 @@ def test_nineteen_intervals_of_twenty_hold_the_truth():
 def test_what_a_picture_does_to_both_cancels():
   rng = np.random.default_rng(3)
   a = confusions(rng, 1, 30, 3, 0.7)
-  assert bootstrap.difference(a, a, paired_seeds=True) == {'difference': 0, 'low': 0, 'high': 0}
+  assert difference(a, a, paired_seeds=True) == {'difference': 0, 'low': 0, 'high': 0}
   b = np.concatenate([confusions(rng, 1, 15, 3, 0.95), confusions(rng, 1, 15, 3, 0.3)], axis=1)
   better = b.copy()
   better[..., 0, 0] += 20  # in easy and hard pictures alike
-  found = bootstrap.difference(better, b, paired_seeds=True)
+  found = difference(better, b, paired_seeds=True)
   alone = np.percentile(bootstrap.resampled_iou(b, rng.multinomial(30, np.full(30, 1 / 30), 2000)), (2.5, 97.5))
   assert found['low'] > 0 and found['high'] - found['low'] < (alone[1] - alone[0]) / 4
 
@@ -67,19 +73,19 @@ def test_seeds_that_differ_widen_the_interval():
   alike = confusions(rng, 3, 200, 3, 0.7)
   spread = np.concatenate([confusions(rng, 1, 200, 3, skill) for skill in (0.6, 0.7, 0.8)])
   b = confusions(rng, 3, 200, 3, 0.5)
-  narrow, wide = (bootstrap.difference(x, b, paired_seeds=False, resamples=2000) for x in (alike, spread))
+  narrow, wide = (difference(x, b, paired_seeds=False, resamples=2000) for x in (alike, spread))
   assert wide['high'] - wide['low'] > 3 * (narrow['high'] - narrow['low'])
 
 
 def test_other_pictures_are_refused():
   rng = np.random.default_rng(5)
   with pytest.raises(ValueError, match='20 pictures against 19'):
-    bootstrap.difference(confusions(rng, 1, 20, 2, 0.5), confusions(rng, 1, 19, 2, 0.5), paired_seeds=True)
+    difference(confusions(rng, 1, 20, 2, 0.5), confusions(rng, 1, 19, 2, 0.5), paired_seeds=True)
 
 
 def test_ten_thousand_resamples_take_seconds():
   rng = np.random.default_rng(6)
   a, b = confusions(rng, 3, 143, 8, 0.7), confusions(rng, 3, 143, 8, 0.6)
   begun = time.process_time()  # whatever else this machine does
-  bootstrap.difference(a, b, paired_seeds=True)
+  difference(a, b, paired_seeds=True)
   assert time.process_time() - begun < 5

@@ -19,7 +19,6 @@ from fcn_jax.models import fcn
 
 CLASSES, PALETTE = scenes.Scenes.CLASSES, scenes.Scenes.PALETTE
 CONFIG = f'--config={tiny.ROOT}/experiments/fcn16s.py'
-METRICS = ('pixel_accuracy', 'mean_accuracy', 'mean_iou', 'fw_iou')
 
 
 def evaluate(*arguments, **options):
@@ -148,7 +147,7 @@ def test_a_run_is_scored_as_at_its_end_and_its_predictions_give_the_same_scores(
   scores, matrices, names = read(run, 'validation')  # what the run did not train on
   last = json.loads((run / 'metrics.jsonl').read_text().splitlines()[-1])
   assert last['step'] == scores['step'] == tiny.STEPS
-  assert {name: scores[name] for name in METRICS} == {name: last[f'eval/{name}'] for name in METRICS}
+  assert {name: scores[name] for name in runlog.METRICS} == {name: last[f'eval/{name}'] for name in runlog.METRICS}
   assert scores['iou'] == {name: last[f'eval/iou/{name}'] for name in CLASSES}
 
   truth = pictures(run, 'validation')
@@ -164,17 +163,26 @@ def test_a_run_is_scored_as_at_its_end_and_its_predictions_give_the_same_scores(
   assert np.count_nonzero(matrices.sum((0, 1))) > 2, 'a network that predicts one class everywhere tests little'
 
   assert scores | metrics.summarize(matrices.sum(0), CLASSES) == scores
-  assert all(0 < scores[name] < 1 for name in METRICS)
+  assert all(0 < scores[name] < 1 for name in runlog.METRICS)
   assert scores['boundary_iou'] == {
     str(width): metrics.summarize(band, CLASSES)['mean_iou']
     for width, band in zip(boundaries.WIDTHS, bands, strict=True)
   }
   assert scores['images'] == len(truth) == 8
   assert scores['pixels'] == sum(np.count_nonzero(picture['label'] != IGNORE) for picture in truth)
-  assert set(scores) == {*METRICS, 'iou', 'images', 'pixels', 'boundary_iou', 'step'}
+  assert set(scores) == {*runlog.METRICS, 'iou', 'images', 'pixels', 'boundary_iou', 'step'}
+
+  assert json.loads((run / 'eval' / 'network.json').read_text())['upper_bound'].keys() == {'validation'}
+  for picture in (truth[0], truth[-1]):
+    with Image.open(run / 'eval' / 'validation' / f'{picture["id"]}.prediction.png') as image:
+      assert np.array_equal(np.asarray(image), np.asarray(Image.open(f'{tmp_path}/out/put/{picture["id"]}.png')))
+    with Image.open(run / 'eval' / 'validation' / f'{picture["id"]}.label.png') as image:
+      assert np.array_equal(np.asarray(image), picture['label'])
+    with Image.open(run / 'eval' / 'validation' / f'{picture["id"]}.image.jpg') as image:
+      assert np.abs(np.asarray(image).astype(int) - picture['image']).mean() < 8
 
   assert 'on validation of scenes/1.0.0' in done.stdout and f'8 images, {scores["pixels"]:,} pixels' in done.stdout
-  for name in METRICS:
+  for name in runlog.METRICS:
     assert f'{100 * scores[name]:.2f} %' in done.stdout
   assert 'IoU sky' in done.stdout and 'mean IoU within 16 px of a boundary' in done.stdout
   assert '8/8' not in done.stdout, 'the bar is for terminals'
@@ -186,7 +194,7 @@ def test_another_split_and_checkpoint_on_more_devices_than_the_run_had(run):
   env = {'XLA_FLAGS': '--xla_force_host_platform_device_count=3'}
   done = evaluate(f'--workdir={run}', '--split=train', '--checkpoint=best', env=env)
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
-  assert sorted(path.name for path in (run / 'eval').iterdir()) == ['train.json', 'train.npz']
+  assert sorted(path.name for path in (run / 'eval').iterdir()) == ['network.json', 'train', 'train.json', 'train.npz']
   scores, matrices, names = read(run, 'train')
   assert scores['step'] == 9 and scores['images'] == 24
   truth = pictures(run, 'train')

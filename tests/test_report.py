@@ -1,37 +1,18 @@
 """Tables from run directories: what counts, what is refused, what is said."""
 
 import io
-import json
 import subprocess
 import sys
 
-import numpy as np
+import made
 import pandas as pd
 import pytest
 import tiny
 from etils import epath
 
 from fcn_jax import config as config_lib
-from fcn_jax import metrics, report, results, runlog, scoring
+from fcn_jax import report, results, runlog, tables
 from fcn_jax.errors import UserError
-
-CLASSES = ('sky', 'tree', 'road')
-
-
-def make_run(folder, *, skill=0.7, state='done', ids=10, **settings):
-  """A run directory; a share `skill` of every class's pixels is right. Settings have __ for the dot."""
-  config = config_lib.default('scenes')
-  config.update_from_flattened_dict({name.replace('__', '.'): x for name, x in settings.items()})
-  name = ','.join(f'{n.rpartition("__")[2]}={x}' for n, x in settings.items())
-  path = epath.Path(folder) / name
-  runlog.write_config(path, config)
-  right = round(1000 * skill)
-  matrix = np.eye(3, dtype=np.int64) * right + np.roll(np.eye(3, dtype=np.int64), 1, axis=1) * (1000 - right)
-  matrices = np.tile(matrix, (ids, 1, 1))
-  scoring.write(path, 'validation', metrics.summarize(matrix, CLASSES), matrices, [str(i) for i in range(ids)])
-  runlog.write(path / 'timing.jsonl', json.dumps({'step': 5, 'images_per_second': 40.0, 'peak_memory_gib': 1.5}))
-  runlog.write_json(path / 'status.json', {'state': state, 'step': 5, 'wall_seconds': 90.0})
-  return path
 
 
 @pytest.fixture
@@ -43,9 +24,18 @@ def ablation(tmp_path):
       for seed in (0, 1):
         state = not_done.get((stride, upsample, seed), 'done')
         settings = {'model__stride': stride, 'model__upsample': upsample, 'seed': seed}
-        make_run(tmp_path, skill=0.7 + better - worse + 0.01 * seed, state=state, **settings)
-  names = sorted(path.name for path in tmp_path.iterdir())
-  runlog.write_json(epath.Path(tmp_path) / 'sweep.json', {'runs': [*names, 'stride=16,upsample=x,seed=2']})
+        made.run(tmp_path, skill=0.7 + better - worse + 0.01 * seed, state=state, **settings)
+  points = {
+    path.name: {'model.stride': 0, 'model.upsample': 'not read: the run has a config'}
+    for path in sorted(tmp_path.iterdir())
+  }
+  points['stride=16,upsample=bilinear_fixed,seed=2'] = {
+    'model.stride': 16,
+    'model.upsample': 'bilinear_fixed',
+    'seed': 2,
+  }
+  config = runlog.plain(config_lib.default('scenes'))
+  runlog.write_json(epath.Path(tmp_path) / 'sweep.json', {'config': config, 'runs': points})
   return tmp_path
 
 
@@ -68,16 +58,17 @@ def test_a_table_has_means_spread_and_counts_and_says_what_is_missing(ablation):
   start = lines.index('| stride | upsample bilinear_fixed | upsample learned_random |')
   assert set(lines[start + 2 : start + 4]) == {
     f'| 32 | {fixed_32} | {iou(0.68):.2f} (1); 1 failed |',
-    f'| 16 | **{fixed_16}** | {iou(0.79):.2f} (1); 1 running |',
+    f'| 16 | **{fixed_16}; 1 missing** | {iou(0.79):.2f} (1); 1 running |',
   }
-  assert '| 16 | bilinear_fixed | 40.0 | 1.50 | 1.5 |' in lines
+  assert '| stride 16, upsample bilinear_fixed | 1.23 | 2.50 | 40.0 | 1.50 | 1.5 |' in lines
 
 
 def test_the_csv_has_a_row_a_run_with_all_that_varies(ablation):
   run(ablation)
   table = pd.read_csv(ablation / 'report' / 'table.csv')
   assert len(table) == 9
-  assert {'run', 'state', 'model.stride', 'model.upsample', 'seed', 'mean_iou', 'iou/sky', 'minutes'} <= set(table)
+  named = {'run', 'state', 'model.stride', 'model.upsample', 'seed', 'mean_iou', 'iou/sky', 'minutes', 'parameters'}
+  assert named | {'mean_iou_within_16_px'} <= set(table)
   row = table[(table['model.stride'] == 16) & (table['model.upsample'] == 'bilinear_fixed') & (table.seed == 1)].iloc[0]
   assert row.mean_iou == pytest.approx(iou(0.81) / 100) and row.minutes == 1.5
   assert table[table.state != 'done'].mean_iou.isna().all()
@@ -87,19 +78,58 @@ def test_rows_columns_and_metric_are_as_asked(ablation):
   done = run(ablation, '--rows=model.upsample', '--cols=model.stride', '--metric=pixel_accuracy')
   assert done.returncode == 0
   text = (ablation / 'report' / 'table.md').read_text()
-  assert '| upsample | stride 16 | stride 32 |' in text and 'pixel accuracy in per cent' in text
+  assert '| upsample | stride 16 | stride 32 |' in text and '## Pixel accuracy' in text
   assert f'{80.5:.2f} ± {0.71:.2f} (2)' in text
   latex = (ablation / 'report' / 'table.tex').read_text()
-  assert 'bilinear\\_fixed & ' in latex and '\\textbf{80.50 $\\pm$ 0.71 (2)}' in latex
+  assert 'bilinear\\_fixed & ' in latex and '\\textbf{80.50 $\\pm$ 0.71 (2); 1 missing}' in latex
 
 
-def test_differences_have_intervals(ablation):
+def test_differences_are_of_networks_that_differ_in_one_setting(ablation):
   run(ablation)
   text = (ablation / 'report' / 'table.md').read_text()
-  (line,) = (line for line in text.splitlines() if line.startswith('| stride 32, upsample bilinear_fixed | '))
-  assert 'minus that of stride 16, upsample bilinear_fixed; paired bootstrap over 10 pictures' in text
+  assert 'paired bootstrap over 10 pictures and the seeds, 10,000 resamples' in text
+  lines = [line.split(' | ') for line in text.splitlines() if ' to ' in line and line.startswith('| stride')]
+  pairs = {(first.removeprefix('| '), second): float(value) for first, second, value, _ in lines}
+  fixed, random = ('upsample bilinear_fixed', 'upsample learned_random')
+  assert {frozenset(pair) for pair in pairs} == {
+    frozenset(pair)
+    for pair in [
+      (f'stride 16, {fixed}', f'stride 32, {fixed}'),
+      (f'stride 16, {random}', f'stride 32, {random}'),
+      (f'stride 16, {fixed}', f'stride 16, {random}'),
+      (f'stride 32, {fixed}', f'stride 32, {random}'),
+    ]
+  }
   shown = (iou(0.7) + iou(0.71) - iou(0.8) - iou(0.81)) / 2
-  assert f'| {shown:+.2f} |' in line
+  assert pairs[f'stride 16, {fixed}', f'stride 32, {fixed}'] == pytest.approx(shown, abs=0.006)
+
+
+def test_the_text_has_bounds_bands_kernels_and_where_it_was_measured(ablation):
+  run(ablation)
+  text = (ablation / 'report' / 'table.md').read_text()
+  assert '| upper bound, stride 32 | 68.00 | 68.00 | 68.00 | 68.00 |' in text
+  assert '| upper bound, stride 16 | 84.00 |' in text
+  assert '| network | 1 px | 2 px | 4 px | 8 px | 16 px | everywhere |' in text
+  assert '| stride 16, upsample learned_random | 16x, upsample_to_1 | ' in text
+  assert 'Data: made/1.0.0 0123, 10 pictures scored. Commit: ' in text and 'A run had 1 x cpu.' in text
+  assert '## Published' not in text  # on data that only this project has
+
+
+def test_published_numbers_stand_beside_ours(tmp_path):
+  made.run(tmp_path, data='stanford_background', seed=0)
+  assert run(tmp_path).returncode == 0
+  text = (tmp_path / 'report' / 'table.md').read_text()
+  assert 'Five folds of 572 and 143' in text
+  assert '| ConvNet, three scales | Farabet et al. 2013 | 78.8 | 72.4 |  |  |' in text
+
+
+def test_where_nothing_is_done_the_table_says_so(tmp_path):
+  made.run(tmp_path, state='failed', seed=0)
+  done = run(tmp_path)
+  assert done.returncode == 0, done.stderr
+  text = (tmp_path / 'report' / 'table.md').read_text()
+  assert 'Of 1 runs 0 are done: 1 failed.' in text and '| 1 failed |' in text
+  assert not (tmp_path / 'report' / 'curves.png').exists() and (tmp_path / 'report' / 'index.html').exists()
 
 
 def test_a_setting_that_varies_and_is_not_named_is_refused(ablation):
@@ -112,8 +142,8 @@ def test_a_setting_that_varies_and_is_not_named_is_refused(ablation):
 
 
 def test_two_runs_of_one_seed_are_refused(tmp_path):
-  make_run(tmp_path, seed=0)
-  first = make_run(tmp_path, seed=1)
+  made.run(tmp_path, seed=0)
+  first = made.run(tmp_path, seed=1)
   subprocess.run(['cp', '-r', str(first), f'{tmp_path}/copy'], check=True)
   done = run(tmp_path)
   assert done.returncode == 1 and 'copy' in done.stderr and 'share a seed' in done.stderr
@@ -121,8 +151,8 @@ def test_two_runs_of_one_seed_are_refused(tmp_path):
 
 def test_stages_are_told_apart_by_what_they_start_from_but_not_by_its_seed(tmp_path):
   for seed in (0, 1):
-    make_run(tmp_path, seed=seed, model__stride=16)
-    make_run(tmp_path, seed=seed, model__stride=16, init__run=f'runs+x+stride=32,seed={seed}')
+    made.run(tmp_path, seed=seed, model__stride=16)
+    made.run(tmp_path, seed=seed, model__stride=16, init__run=f'runs+x+stride=32,seed={seed}')
   runs = results.read(epath.Path(tmp_path))
   assert results.varying(runs) == ['init.run']
   assert {run.settings['init.run'] for run in runs} == {'', 'runs+x+stride=32'}
@@ -134,11 +164,12 @@ def test_stages_are_told_apart_by_what_they_start_from_but_not_by_its_seed(tmp_p
   [
     (lambda folder: None, 'holds no run; expected folders with a config.json'),
     (lambda folder: folder.rmdir(), 'there is no folder'),
-    (lambda folder: (make_run(folder, seed=0) / 'status.json').write_text('{"state": "do'), 'is damaged'),
-    (lambda folder: (make_run(folder, seed=0) / 'config.json').write_text('{'), 'config.json is damaged'),
-    (lambda folder: (make_run(folder, seed=0) / 'eval/validation.json').unlink(), 'is done, but has no scores'),
+    (lambda folder: (made.run(folder, seed=0) / 'status.json').write_text('{"state": "do'), 'is damaged'),
+    (lambda folder: (made.run(folder, seed=0) / 'config.json').write_text('{'), 'config.json is damaged'),
+    (lambda folder: (made.run(folder, seed=0) / 'eval/validation.json').unlink(), 'its scores in eval/ are not whole'),
+    (lambda folder: (made.run(folder, seed=0) / 'eval/network.json').unlink(), 'its scores in eval/ are not whole'),
   ],
-  ids=['empty', 'none', 'half a status', 'half a config', 'no scores'],
+  ids=['empty', 'none', 'half a status', 'half a config', 'no scores', 'no network'],
 )
 def test_a_folder_that_is_no_sweep_is_one_sentence(tmp_path, make, sentence):
   folder = tmp_path / 'runs'
@@ -150,17 +181,17 @@ def test_a_folder_that_is_no_sweep_is_one_sentence(tmp_path, make, sentence):
 
 
 def test_runs_scored_on_other_pictures_are_not_compared(tmp_path):
-  make_run(tmp_path, model__stride=32)
-  make_run(tmp_path, model__stride=16, ids=9)
+  made.run(tmp_path, model__stride=32)
+  made.run(tmp_path, model__stride=16, pictures=9)
   runs = results.read(epath.Path(tmp_path))
   with pytest.raises(UserError, match='not scored on the same pictures'):
-    report.differences(report.grouped(runs, ['model.stride']), ['model.stride'])
+    tables.differences(report.grouped(runs, ['model.stride']), ['model.stride'])
 
 
 def test_one_run_is_a_table_too(tmp_path):
-  make_run(tmp_path, seed=0)
+  made.run(tmp_path, seed=0)
   done = run(tmp_path)
   assert done.returncode == 0, done.stderr
   text = (tmp_path / 'report' / 'table.md').read_text()
-  assert f'| {iou(0.7):.2f} (1) |' in text and 'No differences' in text
+  assert f'| {iou(0.7):.2f} (1) |' in text and '## Differences' not in text
   assert len(pd.read_csv(io.StringIO((tmp_path / 'report' / 'table.csv').read_text()))) == 1

@@ -82,8 +82,7 @@ def test_scores_are_those_of_each_picture_alone():
     picture['label'][first - second < 1e-3] = IGNORE  # rounding may decide here
     expected.append(slow_confusion(logits.argmax(-1), picture['label']))
 
-  matrices, shown = scoring.score(net, parallel.replicate(params), pictures, settings(8, 2), CLASSES)
-  assert not shown
+  matrices = scoring.score(net, parallel.replicate(params), pictures, settings(8, 2), CLASSES).matrices
   assert matrices.dtype == np.int64
   assert np.array_equal(matrices, expected)
   assert np.all(matrices.sum((0, 1)) > 100)  # all classes are predicted
@@ -93,9 +92,9 @@ def test_scores_are_those_of_each_picture_alone():
 def test_fillers_do_not_count(count):
   pictures = Drawn([(5, 7), (40, 3), (6, 6)] * 3)
   pictures._pictures = pictures._pictures[:count]
-  matrices, _ = scoring.score(ByBrightness('fillers'), parallel.replicate(PARAMS), pictures, settings(8, 1), CLASSES)
+  scored = scoring.score(ByBrightness('fillers'), parallel.replicate(PARAMS), pictures, settings(8, 1), CLASSES)
   expected = [slow_confusion(p['image'][..., 0] // 64, p['label']) for p in pictures._pictures]
-  assert np.array_equal(matrices, expected)
+  assert np.array_equal(scored.matrices, expected)
 
 
 @pytest.mark.parametrize('fault', ['drops', 'doubles'])
@@ -117,10 +116,9 @@ def test_a_pixel_lost_or_counted_twice_is_noticed(monkeypatch, fault):
 
 def test_examples_are_spread_over_the_split_at_their_own_sizes():
   pictures = Drawn([(5, 7), (40, 3), (6, 6), (33, 33)] * 5)
-  _, shown = scoring.score(
-    ByBrightness('examples'), parallel.replicate(PARAMS), pictures, settings(8, 2), CLASSES, examples=3
-  )
-  for example, number in zip(shown, (0, 9, 19), strict=True):
+  scored = scoring.score(ByBrightness('examples'), parallel.replicate(PARAMS), pictures, settings(8, 2), CLASSES)
+  for example, number in zip(scored.examples, (0, 3, 7, 11, 15, 19), strict=True):
+    assert example['index'] == number
     for name, value in pictures[number].items():
       assert np.array_equal(example[name], value)
     assert np.array_equal(example['prediction'], pictures[number]['image'][..., 0] // 64)
@@ -128,10 +126,8 @@ def test_examples_are_spread_over_the_split_at_their_own_sizes():
 
 def test_more_examples_than_pictures_are_all_pictures():
   pictures = Drawn([(5, 7), (6, 6)])
-  _, shown = scoring.score(
-    ByBrightness('few'), parallel.replicate(PARAMS), pictures, settings(8, 1), CLASSES, examples=6
-  )
-  assert [example['label'].shape for example in shown] == [(5, 7), (6, 6)]
+  scored = scoring.score(ByBrightness('few'), parallel.replicate(PARAMS), pictures, settings(8, 1), CLASSES)
+  assert [example['label'].shape for example in scored.examples] == [(5, 7), (6, 6)]
 
 
 def test_it_stops_between_batches_and_returns_nothing():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from fcn_jax import checkpoint, metrics, optim, parallel, train
+from fcn_jax import checkpoint, optim, parallel, scoring, train
 from fcn_jax import config as config_lib
 from fcn_jax.datasets import IGNORE, scenes
 from fcn_jax.errors import UserError
@@ -156,8 +156,8 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path, monkeypatc
   parts = {'train': 'train', 'validation': 'validation[:4]', 'test': 'validation[4:]'}
   monkeypatch.setattr(scenes, 'splits', lambda _: parts)
   scores = iter([0.2, 0.6, 0.4])  # at steps 4, 8 and 12
-  summarize = metrics.summarize
-  monkeypatch.setattr(metrics, 'summarize', lambda *args: summarize(*args) | {'mean_iou': next(scores)})
+  write = scoring.write
+  monkeypatch.setattr(scoring, 'write', lambda *args: write(*args) | {'mean_iou': next(scores)})
   assert train.run(config, str(tmp_path / 'run')) == 0
   assert checkpoint.load_params(tmp_path / 'run', 'best')[0] == 8
   assert checkpoint.load_params(tmp_path / 'run')[0] == 12

@@ -1,4 +1,4 @@
-"""Sizes, strides, crops and valid regions: where a feature sits in the picture.
+"""Sizes, strides, crops, valid regions and interpolation: where a feature sits in the picture.
 
 Every pooling halves a size, rounding up, and every 3x3 convolution keeps it, so the map of stride s holds
 ceil(size / s) features, and feature i sits at pixel s*i + (s-1)/2, the middle of its s x s cell.
@@ -27,6 +27,15 @@ def crop_offset(stride: int) -> int:
   its place in the picture: half a stride too far. 16 for FCN-32s; 1 and 8 for FCN-16s; 1, 1 and 4 for FCN-8s.
   """
   return stride // 2
+
+
+def bilinear_kernel(stride: int) -> np.ndarray:
+  """The kernel [2s, 2s] that interpolates linearly: (1 - |y-c|/s)(1 - |x-c|/s) with centre c = s - 1/2.
+
+  Source: the authors' `surgery.py`, f = (k+1)//2 with k = 2s.
+  """
+  weight = 1 - np.abs(np.arange(2 * stride) - (stride - 0.5)) / stride
+  return np.outer(weight, weight).astype(np.float32)
 
 
 def valid_mask(size, height: int, width: int):

@@ -14,15 +14,6 @@ import numpy as np
 from fcn_jax.models import geometry
 
 
-def bilinear_kernel(stride: int) -> np.ndarray:
-  """The kernel [2s, 2s] that interpolates linearly: (1 - |y-c|/s)(1 - |x-c|/s) with centre c = s - 1/2.
-
-  Source: the authors' `surgery.py`, f = (k+1)//2 with k = 2s.
-  """
-  weight = 1 - np.abs(np.arange(2 * stride) - (stride - 0.5)) / stride
-  return np.outer(weight, weight).astype(np.float32)
-
-
 def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Each channel convolved, transposed, with its own kernel.
 
@@ -62,7 +53,7 @@ class Upsample(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, size: tuple[int, int]) -> jax.Array:
     shape = (2 * self.stride, 2 * self.stride, x.shape[-1])
-    bilinear = bilinear_kernel(self.stride)[..., None]
+    bilinear = geometry.bilinear_kernel(self.stride)[..., None]
     if self.method == 'bilinear_fixed':
       kernel = jnp.asarray(bilinear)
     elif self.method == 'bilinear_learned':

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fcn_jax.models import upsample
+from fcn_jax.models import geometry, upsample
 
 STRIDES = (2, 4, 8, 16, 32)
 
@@ -118,7 +118,7 @@ def test_bilinear_kernel_is_the_closed_form(stride):
   taps = 2 * stride
   factor = (taps + 1) // 2
   centre = factor - 1 if taps % 2 else factor - 0.5
-  kernel = upsample.bilinear_kernel(stride)
+  kernel = geometry.bilinear_kernel(stride)
   assert kernel.shape == (taps, taps)
   for y in range(taps):
     for x in range(taps):
@@ -168,7 +168,7 @@ def test_fixed_has_no_parameter_and_learned_starts_as_fixed(rng, stride):
   kernel = variables['params']['kernel']
   assert kernel.shape == (2 * stride, 2 * stride, 3)
   for c in range(3):
-    assert np.array_equal(kernel[..., c], upsample.bilinear_kernel(stride))
+    assert np.array_equal(kernel[..., c], geometry.bilinear_kernel(stride))
   assert np.array_equal(learned, fixed)
 
 
