@@ -5,6 +5,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from fcn_jax import parallel
 from fcn_jax.errors import UserError
 
 
@@ -28,7 +29,8 @@ class Checkpoints:
     if step in self.steps():
       return
     try:
-      self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), force=True)
+      arguments = ocp.args.StandardSave(parallel.to_global(state))
+      self._manager.save(step, args=ocp.args.Composite(state=arguments), force=True)
     except Exception as error:
       raise self._not_saved(error) from error
 
@@ -65,7 +67,7 @@ class Checkpoints:
     failed = []
     for step in self.steps()[::-1]:
       try:
-        restored = _read(self._manager, step, state)
+        restored = parallel.to_local(_read(self._manager, step, parallel.to_global(state)))
       except Exception as error:  # whatever a damaged file makes the readers raise
         say(f'the checkpoint of step {step} cannot be read ({type(error).__name__}: {_reason(error)})')
         failed.append(step)

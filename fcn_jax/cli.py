@@ -17,6 +17,7 @@ from fcn_jax import config as config_lib
 from fcn_jax.errors import UserError
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
@@ -75,6 +76,9 @@ def _guarded(function, argv):
     if '--debug' in sys.argv:  # not the flag: the error may be about the flags
       raise
     sys.exit(f'error: {error}')
+  except BrokenPipeError:  # as `| head` leaves it
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(EXIT_BROKEN_PIPE)
   except KeyboardInterrupt:
     sys.stderr.write('\ninterrupted\n')
     sys.exit(EXIT_INTERRUPTED)

@@ -16,6 +16,11 @@ _console = Console(highlight=False, soft_wrap=True)
 _EVERY = 10.0  # seconds between the lines of a run that has no terminal
 
 
+def mute() -> None:
+  """From now on nothing is said: another host of the run says it."""
+  _console.quiet = True
+
+
 def say(text: str) -> None:
   _console.print(text, markup=False)
 

@@ -41,7 +41,7 @@ def curves(cells: tables.Cells, fields: list[str]) -> Figure:
       axis.plot(steps, values.mean(0), label=tables.label(fields, key), marker='.' if len(steps) < 20 else '', **style)
       axis.fill_between(steps, values.min(0), values.max(0), color=style['color'], alpha=0.15, linewidth=0)
   axes[0].set(xlabel='step', ylabel='mean IoU, per cent')
-  axes[1].set(xlabel='step', ylabel='training loss', yscale='log')
+  axes[1].set(xlabel='step', ylabel='training loss')
   figure.legend(*axes[0].get_legend_handles_labels(), loc='upper center', bbox_to_anchor=(0.5, 0), ncols=3)
   return figure
 

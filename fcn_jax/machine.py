@@ -3,6 +3,7 @@
 import ctypes
 import dataclasses
 import glob
+import importlib.util
 import os
 import signal
 import sys
@@ -58,6 +59,14 @@ def _chips() -> list[str]:
   if visible is not None:
     return [name for name in visible.split(',') if name.strip()]
   return [str(number) for number in range(len(glob.glob('/dev/accel[0-9]*') or glob.glob('/dev/vfio/[0-9]*')))]
+
+
+def is_one_of_several() -> bool:
+  """Whether this process is one of those that SLURM or a TPU pod has started for one run."""
+  if int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1:
+    return True
+  # A run of a sweep has bounds of its own, and is alone. Chips that jax cannot use are none.
+  return bool(_chips()) and 'TPU_PROCESS_BOUNDS' not in os.environ and importlib.util.find_spec('libtpu') is not None
 
 
 def settle(slot: Slot) -> None:

@@ -16,6 +16,10 @@ from fcn_jax.errors import UserError
 
 cli.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run goes; runs/EXPERIMENT-DATASET by default.')
+# A run on several hosts is this command on each. On a TPU pod, or under srun, the environment says all three.
+_COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT of the first of several processes.')
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes train together.', lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.', lower_bound=0)
 
 
 def main(arguments: list[str]) -> None:
@@ -23,9 +27,15 @@ def main(arguments: list[str]) -> None:
     raise UserError(f'unexpected argument {arguments[0]!r}; settings are written --config.x=y')
   config = cli.config()
   workdir = _WORKDIR.value or cli.default_workdir(config.data.name)
+  hosts = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+  if len({value is None for value in hosts}) > 1:
+    raise UserError('--coordinator, --num_processes and --process_id go together; some of them are missing')
+  if hosts[0] and not hosts[2] < hosts[1]:
+    raise UserError(f'--process_id is {hosts[2]}; expected 0 to {hosts[1] - 1}, since --num_processes is {hosts[1]}')
 
-  from fcn_jax import train  # jax takes seconds to import: only now
+  from fcn_jax import parallel, train  # jax takes seconds to import: only now
 
+  parallel.join_hosts(*hosts)
   sys.exit(train.run(config, workdir))
 
 

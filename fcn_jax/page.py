@@ -21,6 +21,7 @@ p { max-width: 46rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid #e4e4e8; }
 td.number { text-align: right; white-space: nowrap; }
+th.number button { text-align: right; }
 td.best { font-weight: 700; background: #e8f3e8; }
 th { padding: 0; vertical-align: bottom; border-bottom: 2px solid #888; }
 th button { font: inherit; font-weight: 600; text-align: left; width: 100%; padding: .3rem .7rem; border: 0;
@@ -30,7 +31,7 @@ th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 img { max-width: 100%; height: auto; }
 .gallery { display: grid; gap: .4rem; width: max-content; }
-.gallery img { width: 11rem; image-rendering: pixelated; display: block; }
+.gallery img { width: 11rem; display: block; }
 .gallery span { font-size: .8rem; width: 11rem; align-self: end; overflow-wrap: anywhere; }
 .legend span { display: inline-block; margin-right: 1rem; font-size: .875rem; }
 .legend i { display: inline-block; width: .8rem; height: .8rem; border: 1px solid #333; margin-right: .3rem; }
@@ -89,10 +90,15 @@ def page(title: str, introduction: list[str], sections: list[str]) -> str:
 """
 
 
-def table(shown: Table, *, heat: bool = False) -> str:
-  """A table that sorts when a head is pressed; with `heat`, numbers have a colour, dark where they are large."""
-  heads = ''.join(f'<th><button type="button">{html.escape(text)}</button></th>' for text in shown.head)
-  lines = []
+def section(shown: Table, *, heat: bool = False, plot: bytes | None = None) -> str:
+  """A table that sorts when a head is pressed, below its plot (SVG).
+
+  With `heat`, numbers have a colour, dark where they are large.
+  """
+  heads, lines = [], []
+  for texts in zip(shown.head, *shown.lines, strict=True):
+    kind = 'number' if any(_number(text) is not None for text in texts[1:]) else ''
+    heads.append(f'<th{_attribute("class", kind)}><button type="button">{html.escape(texts[0])}</button></th>')
   for i, line in enumerate(shown.lines):
     cells = []
     for j, text in enumerate(line):
@@ -101,13 +107,13 @@ def table(shown: Table, *, heat: bool = False) -> str:
       style = _heat(number) if heat and number is not None else ''
       cells.append(f'<td{_attribute("class", kind)}{_attribute("style", style)}>{html.escape(text)}</td>')
     lines.append(f'<tr>{"".join(cells)}</tr>')
-  body = f'<table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-  return _section(shown.title, shown.note, f'<div class="wide">{body}</div>')
+  body = f'<table><thead><tr>{"".join(heads)}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+  return _section(shown.title, shown.note, f'{_plot(plot, shown.title)}<div class="wide">{body}</div>')
 
 
-def figure(title: str, note: str, svg: bytes) -> str:
-  """A plot."""
-  return _section(title, note, f'<img alt="{html.escape(title)}" src="{_data(svg, "image/svg+xml")}">')
+def plot_section(title: str, note: str, plot: bytes) -> str:
+  """A plot (SVG) alone."""
+  return _section(title, note, _plot(plot, title))
 
 
 def gallery(cells: tables.Cells, fields: list[str]) -> str:
@@ -147,6 +153,10 @@ def _examples(run: Result):
 def _picture(run: Result, name: str, kind: str, text: str) -> str:
   content = (_examples(run) / name).read_bytes()
   return f'<img loading="lazy" alt="{html.escape(text)}" src="{_data(content, kind)}">'
+
+
+def _plot(svg: bytes | None, title: str) -> str:
+  return f'<img alt="{html.escape(title)}" src="{_data(svg, "image/svg+xml")}">' if svg else ''
 
 
 def _section(title: str, note: str, content: str) -> str:

@@ -25,6 +25,8 @@ _ROWS = flags.DEFINE_list('rows', None, 'Settings that make the rows; by default
 _COLS = flags.DEFINE_list('cols', None, 'Settings that make the columns; by default the last that varies.')
 _METRIC = flags.DEFINE_enum('metric', 'mean_iou', runlog.METRICS, 'What stands in the cells of the first table.')
 
+_WIDTH = 200  # columns of text that goes to no terminal
+
 
 def main(arguments: list[str]) -> None:
   if len(arguments) != 1:
@@ -35,7 +37,9 @@ def main(arguments: list[str]) -> None:
   cells = grouped(runs, rows + cols)
   first = tables.main(cells, rows, cols, _METRIC.value)
   markdown = write(folder, runs, cells, rows + cols, first)
-  Console(soft_wrap=True).print(Markdown(markdown))
+  console = Console()
+  # In a file or a pipe nothing is cut to the width of a terminal.
+  console.print(Markdown(markdown), width=None if console.is_terminal else _WIDTH)
   print(f'written to {folder / "report"}')
 
 
@@ -45,32 +49,33 @@ def write(folder: epath.Path, runs: list[Result], cells: tables.Cells, fields: l
 
   out, text, sections = folder / 'report', [], []
 
-  def add(table: tables.Table | None, **style) -> None:
+  def add(table: tables.Table | None, plot: bytes | None = None, *, heat: bool = False) -> None:
     if table and table.lines:
       text.append(f'## {table.title}\n\n{table.note}\n\n{table.markdown()}\n')
-      sections.append(page.table(table, **style))
+      sections.append(page.section(table, heat=heat, plot=plot))
 
-  def draw(name: str, title: str, note: str, figure) -> None:
-    if figure:
-      runlog.write(out / f'{name}.png', figures.encoded(figure, 'png'))
-      sections.append(page.figure(title, note, figures.encoded(figure, 'svg')))
+  def drawn(name: str, figure) -> bytes | None:
+    """The figure for the page; it is written for other uses too."""
+    if not figure:
+      return None
+    runlog.write(out / f'{name}.png', figures.encoded(figure, 'png'))
+    return figures.encoded(figure, 'svg')
 
   add(first)
-  if any(run.done for run in runs):
+  scored = [run for run in runs if run.done]
+  if scored:
     found = tables.differences(cells, fields)
-    if found:
-      draw('intervals', 'Differences', 'In grey those whose interval holds 0.', figures.intervals(found))
-      add(tables.difference_table(found, len(next(run for run in runs if run.done).ids)))
+    plot = drawn('intervals', figures.intervals(found)) if found else None
+    add(tables.difference_table(found, len(scored[0].ids)), plot)
     add(tables.scores(cells, fields))
     add(tables.published_table(runs[0].settings['data.name']))
-    note = 'Mean over seeds; the shade goes from the lowest to the highest.'
-    draw('curves', 'Learning curves', note, figures.curves(cells, fields))
     add(tables.bands(cells, fields))
     add(tables.classes(cells, fields), heat=True)
-    add(tables.kernels(cells, fields))
-    note = 'Of the first seed, mean over classes.'
-    draw('kernels', 'Upsampling kernels', note, figures.kernels(cells, fields))
+    add(tables.kernels(cells, fields), drawn('kernels', figures.kernels(cells, fields)))
     add(tables.costs(cells, fields))
+    note = 'Mean over seeds; the shade goes from the lowest to the highest.'
+    plot = drawn('curves', figures.curves(cells, fields))
+    sections.append(page.plot_section('Learning curves', note, plot))
     sections.append(page.gallery(cells, fields))
   introduction = about(runs)
   markdown = '\n'.join([f'# {folder.name}\n', *(f'{sentence}\n' for sentence in introduction), *text])

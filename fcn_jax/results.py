@@ -102,7 +102,8 @@ def read(folder: epath.Path) -> list[Result]:
   """
   if not folder.is_dir():
     raise UserError(f'there is no folder {folder}')
-  there = sorted(path.name for path in folder.iterdir() if (path / 'config.json').exists())
+  there = [path.name for path in folder.iterdir() if (path / 'config.json').exists()]
+  there.sort(key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)])
   if not there:
     raise UserError(f'{folder} holds no run; expected folders with a config.json, as fcn_jax.sweep makes them')
   try:

@@ -26,8 +26,19 @@ from fcn_jax.errors import UserError
 METRICS = ('pixel_accuracy', 'mean_accuracy', 'mean_iou', 'fw_iou')
 
 
+_leaves_writing_to_another = False
+
+
+def leave_writing_to_another() -> None:
+  """From now on `write` does nothing: of a run on several hosts, the first one writes."""
+  global _leaves_writing_to_another
+  _leaves_writing_to_another = True
+
+
 def write(path: epath.Path, content: str | bytes) -> None:
   """Writes a file whole, or not at all; `UserError` where the disk does not take it."""
+  if _leaves_writing_to_another:
+    return
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -51,14 +51,7 @@ def predictions(model, params, pictures, config, classes: int) -> Iterator[dict]
     index, its place in `pictures`; image uint8 [H, W, 3], label and prediction uint8 [H, W]; confusion int32 [C, C].
   """
   eval_step = make_eval_step(model, classes)
-  for batch in pipeline.eval_batches(
-    pictures,
-    config.data,
-    batch_size=config.eval.batch_size,
-    canvases=config.eval.canvases,
-    host=jax.process_index(),
-    hosts=jax.process_count(),
-  ):
+  for batch in pipeline.eval_batches(pictures, config.data, **_batches(config)):
     index = batch.pop('index')
     counts, prediction = eval_step(params, parallel.share(batch))
     batch['confusion'] = np.asarray(counts).reshape(-1, classes, classes)
@@ -67,6 +60,16 @@ def predictions(model, params, pictures, config, classes: int) -> Iterator[dict]
       h, w = batch['size'][place]
       maps = {name: batch[name][place, :h, :w] for name in ('image', 'label', 'prediction')}
       yield maps | {'index': int(index[place]), 'confusion': batch['confusion'][place]}
+
+
+def _batches(config) -> dict:
+  """How evaluation is shared out."""
+  return {
+    'batch_size': config.eval.batch_size,
+    'canvases': config.eval.canvases,
+    'host': jax.process_index(),
+    'hosts': jax.process_count(),
+  }
 
 
 def score(
@@ -81,11 +84,12 @@ def score(
     stop: asked between pictures; once true, nothing more is scored.
 
   Returns:
-    The counts, with examples spread over the split; None if stopped.
+    The counts of all hosts, with examples spread over the pictures of this one; None if stopped.
   """
   matrices = np.zeros((len(chosen), classes, classes), np.int64)
   bands = np.zeros((len(boundaries.WIDTHS), classes, classes), np.int64)
-  wanted = set(np.linspace(0, len(chosen) - 1, min(EXAMPLES, len(chosen))).astype(int).tolist())
+  own = pipeline.own_pictures(chosen, **_batches(config))
+  wanted = {own[i] for i in np.linspace(0, len(own) - 1, min(EXAMPLES, len(own))).astype(int)}
   examples, pixels = {}, 0
   for picture in predictions(model, params, chosen, config, classes):
     if stop():
@@ -96,6 +100,7 @@ def score(
     if picture['index'] in wanted:
       examples[picture['index']] = picture
     each(picture)
+  matrices, bands, pixels = map(parallel.sum_over_hosts, (matrices, bands, np.array(pixels)))
   if matrices.sum() != pixels:  # every labelled pixel counts once, and no other
     raise AssertionError(f'{pixels} labelled pixels, but {matrices.sum()} in the confusion matrices')
   return Scored(matrices, bands, [examples[index] for index in sorted(examples)])

@@ -155,7 +155,7 @@ def kernels(cells: Cells, fields: list[str]) -> Table | None:
       lines.append([label(fields, key), f'{stride}x, {layer}', *(f'{x:.3f}' for x in _spread(values))])
   note = (
     'The norm of a trained kernel minus the bilinear one, over the norm of that (Frobenius): 0 is bilinear, 1 as far '
-    'from it as a kernel of zeros. Over classes and seeds.'
+    'from it as a kernel of zeros. Over classes and seeds; the plot has the first seed, mean over classes.'
   )
   head = ['network', 'layer', 'mean', 'smallest', 'largest']
   return Table('Upsampling kernels, distance from bilinear', note, head, lines) if lines else None
@@ -223,7 +223,7 @@ def difference_table(found: list[Difference], pictures: int) -> Table:
   note = (
     f'Mean IoU of the second minus that of the first, in points; paired bootstrap over {pictures} pictures and the '
     f'seeds, {bootstrap.RESAMPLES:,} resamples. Of twenty such intervals one misses; over few seeds they are rather '
-    'too narrow.'
+    'too narrow. In the plot those that hold 0 are grey.'
   )
   return Table('Differences', note, ['first', 'second', 'difference', '95 % interval'], lines)
 

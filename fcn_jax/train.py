@@ -54,7 +54,10 @@ def init_state(model, optimizer, seed: int) -> TrainState:
 
 
 def make_train_step(model, optimizer, config):
-  """`train_step(state, batch)` on all devices: the next state, and loss, gradient norm and parameter norm.
+  """`train_step(state, batch)` on all devices: the next state, and loss, gradient norm, parameter norm and signal.
+
+  `batch` has `signal` too, [B], the number of the signal that its host has got, or 0: all hosts learn of it at the same
+  step, with no communication but that of the step.
 
   The loss is summed, and its pixels counted, over micro-batches and devices before the one division: a mean of means
   would weigh pixels by how many others of their share are ignored.
@@ -81,6 +84,7 @@ def make_train_step(model, optimizer, config):
     return carry
 
   def train_step(state, batch):
+    signal = jax.lax.pmax(jnp.max(batch.pop('signal')), parallel.AXIS)
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     keys = jax.random.split(jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS)), parts)
     micro = {name: x.reshape(parts, -1, *x.shape[1:]) for name, x in batch.items()}
@@ -94,6 +98,7 @@ def make_train_step(model, optimizer, config):
       'loss': total,
       'gradient_norm': optax.tree.norm(gradients),
       'parameter_norm': optax.tree.norm(params),
+      'signal': signal,
     }
     return TrainState(state.step + 1, params, opt_state, state.seed), numbers
 
@@ -115,6 +120,10 @@ def run(config, workdir: str) -> int:
   parallel.keep_compilations()
   if not (workdir / 'config.json').exists():
     initial.check(config)
+  if not parallel.is_first_host():
+    runlog.leave_writing_to_another()
+    display.mute()
+    return _run(config, workdir)
   runlog.begin(workdir, config)
   with runlog.claim(workdir):
     return _run(config, workdir)
@@ -128,13 +137,19 @@ def _run(config, workdir: epath.Path) -> int:
     display.results(workdir, status)
     return 0
 
-  data = pipeline.load(config.data, display.say)
+  if parallel.is_first_host():
+    data = pipeline.load(config.data, display.say)
+  parallel.wait_for_hosts('data are prepared')  # by one host for all, where they share a disk
+  if not parallel.is_first_host():
+    data = pipeline.load(config.data, display.say)
   model = fcn.from_config(config, len(data.classes))
   optimizer = optim.make(config.optim, steps)
   state = parallel.replicate(init_state(model, optimizer, config.seed))
   display.first_lines(config, data, model, state.params, workdir)
   runlog.write_config(workdir, config)
   runlog.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
+  parallel.wait_for_hosts('the directory is made')
+  parallel.check_same('starts in env.json', len(runlog.read_json(workdir / 'env.json', [])))
   checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
   starts_from_another = config.init.run and not checkpoints.steps()
   if starts_from_another:
@@ -148,6 +163,7 @@ def _run(config, workdir: epath.Path) -> int:
     log.rows = []  # of a start that was killed before its first checkpoint
     log.add(0, initial.metrics_before_training(model, state.params, config, data, display.say))
   timing = runlog.Rows(workdir / 'timing.jsonl', start)
+  parallel.wait_for_hosts('the logs are read')  # before one writes them
   train_step = make_train_step(model, optimizer, config)
   learning_rate = optim.schedule(config.optim, steps)
   batches = pipeline.train_batches(
@@ -160,14 +176,20 @@ def _run(config, workdir: epath.Path) -> int:
     hosts=jax.process_count(),
   )
   # On a CPU that fakes several devices, steps that queue up without bound deadlock their collectives.
-  wait_each_step = jax.default_backend() == 'cpu' and jax.local_device_count() > 1
+  wait_each_step = jax.default_backend() == 'cpu' and jax.device_count() > 1
 
   def due(every: int) -> bool:
     return step == steps or (every > 0 and step % every == 0)
 
+  def asked_to_stop() -> int:
+    """The signal, or 0. Several hosts go by what all of them have read of a step, so as to stop at the same one."""
+    return (stop.signal or 0) if jax.process_count() == 1 else signal_of_all
+
   def note(numbers) -> None:
     """Reads a step's numbers, which waits for the device, and logs them when it is time to."""
+    nonlocal signal_of_all
     numbers = {name: float(x.addressable_data(0)) for name, x in numbers.items()}
+    signal_of_all = max(signal_of_all, int(numbers.pop('signal')))
     for name, value in numbers.items():
       if not np.isfinite(value):  # a norm too: the loss is only that of the parameters before the step
         raise FloatingPointError(f'the {name.replace("_", " ")} of step {step} is {value}')
@@ -185,11 +207,11 @@ def _run(config, workdir: epath.Path) -> int:
   def evaluate() -> None:
     before = time.time()
     scored = scoring.score(
-      model, state.params, data.splits[data.watched], config, len(data.classes), stop=lambda: stop.signal
+      model, state.params, data.splits[data.watched], config, len(data.classes), stop=asked_to_stop
     )
     if scored is not None:  # None: stopped meanwhile; the evaluation is made up for after the restart
       row = write_scores(workdir, step, scored, data)
-      if step == steps:
+      if step == steps and parallel.is_first_host():
         network.write(workdir, data.watched, model, state.params, data, config.data.train_size)
       before_this = [r['eval/mean_iou'] for r in log.with_field('eval/mean_iou')]
       # Only where another split is held out to report on: a test split never chooses.
@@ -202,6 +224,7 @@ def _run(config, workdir: epath.Path) -> int:
       save_logs()
 
   status.write('running', step)
+  signal_of_all = 0
   bar, clock = display.Bar(step, steps, batch_size), Clock(step, batch_size)
   try:
     with Stop(display.say) as stop:
@@ -209,8 +232,13 @@ def _run(config, workdir: epath.Path) -> int:
       if start and due(config.eval.every) and not any('eval/mean_iou' in r for r in log.at(start)):
         evaluate()
       numbers = None
-      while step < steps and not stop.signal:
-        state, coming = train_step(state, parallel.share(next(batches)))
+      while step < steps and not asked_to_stop():
+        batch = next(batches)
+        batch['signal'] = np.full(len(batch['image']), stop.signal or 0, np.int32)
+        batch = parallel.share(batch)
+        if step == start:
+          train_step = parallel.compiled(train_step, state, batch)
+        state, coming = train_step(state, batch)
         if wait_each_step:
           jax.block_until_ready(state)
         if numbers:
@@ -228,10 +256,10 @@ def _run(config, workdir: epath.Path) -> int:
           save_logs()
           if due(config.checkpoint.every):
             checkpoints.save(step, state)
-          if due(config.eval.every) and not stop.signal:
+          if due(config.eval.every) and not asked_to_stop():
             evaluate()
           clock.restart(step)
-      if stop.signal:
+      if asked_to_stop():
         if numbers:
           note(numbers)
         save_logs()
@@ -242,16 +270,19 @@ def _run(config, workdir: epath.Path) -> int:
     display.say(f'diverged: {error}. Try a lower optim.lr, or optim.clip=1')
     return EXIT_DIVERGED
   except Exception as error:
+    if said := parallel.sign_of_lost_host(error):
+      status.write('preempted', step)
+      parallel.end_at_once(f'stopped at step {step}, since another host of this run seems to be gone ({said})')
     status.write('failed', step, error=str(error))
     raise
   finally:
     bar.close()
     with contextlib.suppress(Exception):  # on the way out of an error: what is being saved may well be whole
       checkpoints.close()
-  if stop.signal:
+  if asked_to_stop():
     status.write('preempted', step)
     display.say(f'saved at step {step} of {steps}; the same command goes on from there')
-    return EXIT_CODES[stop.signal]
+    return EXIT_CODES[asked_to_stop()]
   status.write('done', step)
   display.results(workdir, status)
   return 0
@@ -260,8 +291,9 @@ def _run(config, workdir: epath.Path) -> int:
 def write_scores(workdir, step: int, scored: scoring.Scored, data: pipeline.Data) -> dict:
   """Writes the folder `eval` and returns the row for the log."""
   scores = scoring.write(workdir, data.watched, scored, data, step)
-  picture = pictures.comparison(scored.examples, data.classes, data.palette)
-  runlog.write(workdir / 'eval' / 'examples.png', picture)
+  if scored.examples:  # a host may have none
+    picture = pictures.comparison(scored.examples, data.classes, data.palette)
+    runlog.write(workdir / 'eval' / 'examples.png', picture)
   display.say(
     f'step {step}: pixel accuracy {100 * scores["pixel_accuracy"]:.2f} %, mean IoU {100 * scores["mean_iou"]:.2f} %'
   )

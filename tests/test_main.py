@@ -160,7 +160,9 @@ def run(config, workdir):
   print(json.dumps([workdir, config.is_locked, config.to_dict()]))
   return 7
 train.run = run
-sys.modules['fcn_jax.train'] = train
+parallel = types.ModuleType('fcn_jax.parallel')
+parallel.join_hosts = lambda *hosts: print(json.dumps(hosts), file=sys.stderr)
+sys.modules['fcn_jax.train'], sys.modules['fcn_jax.parallel'] = train, parallel
 from fcn_jax import cli, main
 cli.run(main.main)
 """

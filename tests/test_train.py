@@ -46,7 +46,8 @@ def small_batch(count: int = 8) -> dict:
   for number, picture in enumerate(label):
     picture[rng.random((32, 32)) < 1 - number / (count - 1)] = IGNORE
   size = rng.integers(20, 33, (count, 2)).astype(np.int32)
-  return {'image': rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8), 'label': label, 'size': size}
+  image = rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8)
+  return {'image': image, 'label': label, 'size': size, 'signal': np.zeros(count, np.int32)}
 
 
 def steps(config, batch: dict, count: int):

@@ -213,6 +213,12 @@ def eval_batches(
   return iter(dataset.to_iter_dataset(_read_options(data, ahead=2)))
 
 
+def own_pictures(pictures: Pictures, *, batch_size: int, canvases: int, host: int, hosts: int) -> list[int]:
+  """The places of the pictures that `eval_batches` gives to a host, in order."""
+  plan = eval_plan(pictures.sizes(), batch_size=batch_size, canvases=canvases)
+  return sorted(int(i) for _, indices in plan for i in indices[host::hosts])
+
+
 def eval_plan(sizes: np.ndarray, *, batch_size: int, canvases: int) -> list[tuple[tuple, np.ndarray]]:
   """Which pictures share a batch, and its canvas: [((height, width), indices), ...], for all hosts."""
   shapes = choose_canvases(sizes, canvases)

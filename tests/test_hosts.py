@@ -1,0 +1,134 @@
+"""One run on several hosts: processes that each fake some devices, and meet by gloo."""
+
+import json
+import shutil
+import signal
+import socket
+import time
+
+import pytest
+import tiny
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  return tiny.prepare(tmp_path_factory.mktemp('hosts') / 'data')
+
+
+def start(hosts: int, data_dir, workdir, devices: int = 8, **settings) -> list:
+  """Starts the processes of a run that have so many devices together; `workdir` may be a list, one a process."""
+  with socket.socket() as one:
+    one.bind(('localhost', 0))
+    port = one.getsockname()[1]
+  processes = []
+  for number in range(hosts):
+    own = workdir[number] if isinstance(workdir, list) else workdir
+    command = tiny.command(data_dir, own, **settings)
+    if hosts > 1:
+      command += [f'--coordinator=localhost:{port}', f'--num_processes={hosts}', f'--process_id={number}']
+    env = {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices // hosts}'}
+    processes.append(tiny.start(command, env=env))
+  return processes
+
+
+def ends(processes, patience: float = 300) -> list[tuple[int, str]]:
+  """Exit code and standard error of each."""
+  until = time.time() + patience
+  try:
+    return [(p.returncode, e) for p in processes for _, e in [p.communicate(timeout=max(until - time.time(), 1))]]
+  finally:
+    for process in processes:
+      process.kill()
+
+
+def train(hosts: int, data_dir, workdir):
+  """Trains to the end; the rows of the log."""
+  for code, errors in ends(start(hosts, data_dir, workdir)):
+    assert code == 0, errors
+  assert json.loads((workdir / 'status.json').read_text())['state'] == 'done'
+  return rows(workdir)
+
+
+def rows(workdir) -> list[dict]:
+  return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def assert_same(these, those):
+  assert [row.keys() for row in these] == [row.keys() for row in those]
+  for mine, theirs in zip(these, those, strict=True):
+    assert mine == pytest.approx(theirs, rel=2e-3, abs=1e-5)  # sums over devices differ in their order
+
+
+@pytest.fixture(scope='module')
+def alone(data_dir, tmp_path_factory):
+  """What one process on eight devices logs."""
+  return train(1, data_dir, tmp_path_factory.mktemp('hosts') / 'alone')
+
+
+@pytest.mark.parametrize('hosts', [2, 4])
+def test_several_hosts_learn_the_same_as_one(alone, data_dir, tmp_path, hosts):
+  assert_same(train(hosts, data_dir, tmp_path / 'run'), alone)
+  env = json.loads((tmp_path / 'run' / 'env.json').read_text())
+  assert len(env) == 1 and len(env[0]['devices']) == 8  # one host alone has written
+  scores = json.loads((tmp_path / 'run' / 'eval' / 'validation.json').read_text())
+  assert scores['images'] == 8 and (tmp_path / 'run' / 'eval' / 'examples.png').exists()
+
+
+def until_saved(workdir, processes) -> None:
+  """Returns when the run has its first checkpoint."""
+  while not (workdir / 'checkpoints').exists() or not any(
+    p.name.isdigit() for p in (workdir / 'checkpoints').iterdir()
+  ):
+    assert all(process.poll() is None for process in processes), ends(processes)
+    time.sleep(0.02)
+
+
+@pytest.fixture(scope='module')
+def stopped(data_dir, tmp_path_factory):
+  """A run on two hosts of which the second got SIGTERM."""
+  workdir = tmp_path_factory.mktemp('hosts') / 'stopped'
+  processes = start(2, data_dir, workdir)
+  until_saved(workdir, processes)
+  processes[1].send_signal(signal.SIGTERM)
+  assert [code for code, _ in ends(processes)] == [75, 75]
+  return workdir
+
+
+def test_sigterm_to_one_saves_on_all_at_the_same_step(stopped):
+  status = json.loads((stopped / 'status.json').read_text())
+  assert status['state'] == 'preempted' and 3 <= status['step'] < tiny.STEPS
+  assert max(int(path.name) for path in (stopped / 'checkpoints').iterdir()) == status['step']
+
+
+@pytest.mark.parametrize('hosts', [1, 4])
+def test_what_two_hosts_saved_goes_on_on_any_number(alone, stopped, data_dir, tmp_path, hosts):
+  shutil.copytree(stopped, tmp_path / 'run')
+  assert_same(train(hosts, data_dir, tmp_path / 'run'), alone)
+
+
+@pytest.mark.parametrize('killed', [0, 1])
+def test_where_one_host_is_gone_the_others_end_soon_and_say_why(data_dir, tmp_path, killed):
+  processes = start(2, data_dir, tmp_path / 'run', devices=4, train__steps=100_000, eval__every=0)
+  until_saved(tmp_path / 'run', processes)
+  processes[killed].kill()
+  begun = time.time()
+  code, errors = ends(processes[1 - killed :][:1], patience=90)[0]
+  processes[killed].wait()
+  assert code != 0 and time.time() - begun < 60
+  if killed == 1:
+    assert code == 75 and 'another host of this run seems to be gone' in errors
+    assert 'goes on from the last checkpoint' in errors and errors.count('error: ') == 1
+    assert json.loads((tmp_path / 'run' / 'status.json').read_text())['state'] == 'preempted'
+  else:  # the one that they all talk to: jax itself ends the process
+    assert 'another task died' in errors
+
+
+def test_hosts_that_do_not_share_the_directory_are_told(data_dir, tmp_path):
+  (tmp_path / 'theirs').mkdir()
+  both = ends(start(2, data_dir, [tmp_path / 'mine', tmp_path / 'theirs'], devices=2))
+  assert [code for code, _ in both] == [1, 1]
+  for _, errors in both:
+    assert 'do not have the same starts in env.json, but 1, 0; --workdir must be a folder that all' in errors
+  assert not list((tmp_path / 'theirs').iterdir())
