@@ -16,6 +16,7 @@ from fcn_jax.errors import UserError
 
 cli.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run goes; runs/EXPERIMENT-DATASET by default.')
+_TAKE_OVER = flags.DEFINE_bool('take_over', False, 'Where a process is training in --workdir, have it stop first.')
 # A run on several hosts is this command on each. On a TPU pod, or under srun, the environment says all three.
 _COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT of the first of several processes.')
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes train together.', lower_bound=1)
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> None:
   from fcn_jax import parallel, train  # jax takes seconds to import: only now
 
   parallel.join_hosts(*hosts)
-  sys.exit(train.run(config, workdir))
+  sys.exit(train.run(config, workdir, take_over=_TAKE_OVER.value))
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ run's file equals the undisturbed one's. What depends on the machine goes to `ti
 
 import contextlib
 import datetime
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -39,6 +38,14 @@ def write(path: epath.Path, content: str | bytes) -> None:
   """Writes a file whole, or not at all; `UserError` where the disk does not take it."""
   if _leaves_writing_to_another:
     return
+  if is_remote(path):
+    try:
+      path.write_bytes(
+        content.encode() if isinstance(content, str) else content
+      )  # there it is seen whole or not at all
+    except Exception as error:  # each store has its own
+      raise UserError(f'cannot write {path}: {error}; what was written before is intact') from error
+    return
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +55,11 @@ def write(path: epath.Path, content: str | bytes) -> None:
     with contextlib.suppress(OSError):  # the folder may be what is wrong
       temporary.unlink(missing_ok=True)
     raise UserError(f'cannot write {path}: {error.strerror or error}; what was written before is intact') from error
+
+
+def is_remote(path) -> bool:
+  """Whether it is in a bucket, as gs://bucket/run, not on a disk."""
+  return '://' in os.fspath(path)
 
 
 def write_json(path: epath.Path, value) -> None:
@@ -132,20 +144,6 @@ def difference(mine: dict, theirs: dict) -> str:
   mine, theirs = (config_lib.flatten(ml_collections.ConfigDict(c)) for c in (mine, theirs))
   different = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
   return '; '.join(f'{n} is {theirs.get(n)} there, {mine.get(n)} here' for n in different)
-
-
-@contextlib.contextmanager
-def claim(workdir: epath.Path):
-  """Keeps other processes out of a directory until it ends, however it ends; `UserError` where one is in there."""
-  held = os.open(workdir, os.O_RDONLY)
-  try:
-    try:
-      fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise UserError(f'another process is training in {workdir}; wait for it, or take another --workdir') from error
-    yield
-  finally:
-    os.close(held)
 
 
 def write_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:

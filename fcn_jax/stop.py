@@ -4,7 +4,8 @@ import os
 import signal
 
 # 75 is EX_TEMPFAIL of sysexits.h, "try again later"; 130 is 128 + SIGINT, what shells expect after Ctrl-C.
-EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
+SUPERSEDED = 1000  # no signal: another start of the run has taken over, and nothing more may be written
+EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130, SUPERSEDED: 75}
 
 
 class Stop:
@@ -16,7 +17,7 @@ class Stop:
     self._say = say
 
   def __enter__(self) -> 'Stop':
-    self._before = {number: signal.signal(number, self._remember) for number in EXIT_CODES}
+    self._before = {number: signal.signal(number, self._remember) for number in (signal.SIGTERM, signal.SIGINT)}
     return self
 
   def __exit__(self, *_) -> None:

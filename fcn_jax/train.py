@@ -13,6 +13,7 @@ from etils import epath
 
 from fcn_jax import (
   checkpoint,
+  claim,
   display,
   initial,
   losses,
@@ -26,7 +27,7 @@ from fcn_jax import (
 from fcn_jax.clock import Clock, peak_memory
 from fcn_jax.datasets import pipeline
 from fcn_jax.models import fcn
-from fcn_jax.stop import EXIT_CODES, Stop
+from fcn_jax.stop import EXIT_CODES, SUPERSEDED, Stop
 
 EXIT_DIVERGED = 1
 
@@ -105,11 +106,17 @@ def make_train_step(model, optimizer, config):
   return parallel.pmap(train_step, replicated_output=True, donate_state=True)
 
 
-def run(config, workdir: str) -> int:
+def run(config, workdir: str, *, take_over: bool = False) -> int:
   """Trains from a validated config to a scored checkpoint, or goes on where an earlier start was stopped.
 
+  Args:
+    config: validated.
+    workdir: the directory of the run; of several hosts, the same for all.
+    take_over: where a process is training there, have it stop; without, that is an error.
+
   Returns:
-    The exit code: 0 done, 1 diverged, 75 and 130 stopped by SIGTERM and Ctrl-C with everything saved.
+    The exit code: 0 done, 1 diverged, 75 and 130 stopped by SIGTERM and Ctrl-C with everything saved; 75 too where
+    another start has taken over.
 
   Raises:
     UserError: where the devices, the directory, the data or the disk do not allow it.
@@ -123,13 +130,13 @@ def run(config, workdir: str) -> int:
   if not parallel.is_first_host():
     runlog.leave_writing_to_another()
     display.mute()
-    return _run(config, workdir)
+    return _run(config, workdir, superseded=lambda: False)
   runlog.begin(workdir, config)
-  with runlog.claim(workdir):
-    return _run(config, workdir)
+  with claim.Claim(workdir, take_over=take_over) as mine:
+    return _run(config, workdir, superseded=lambda: mine.lost)
 
 
-def _run(config, workdir: epath.Path) -> int:
+def _run(config, workdir: epath.Path, *, superseded) -> int:
   steps, batch_size = config.train.steps, config.train.batch_size
   status = runlog.Status(workdir, steps)
   if status.state == 'done':
@@ -181,9 +188,13 @@ def _run(config, workdir: epath.Path) -> int:
   def due(every: int) -> bool:
     return step == steps or (every > 0 and step % every == 0)
 
+  def heard() -> int:
+    """Why this host should stop, a key of `EXIT_CODES`, or 0."""
+    return SUPERSEDED if superseded() else stop.signal or 0
+
   def asked_to_stop() -> int:
-    """The signal, or 0. Several hosts go by what all of them have read of a step, so as to stop at the same one."""
-    return (stop.signal or 0) if jax.process_count() == 1 else signal_of_all
+    """Why all hosts stop, or 0: several go by what all of them have read of a step, so as to stop at the same one."""
+    return heard() if jax.process_count() == 1 else signal_of_all
 
   def note(numbers) -> None:
     """Reads a step's numbers, which waits for the device, and logs them when it is time to."""
@@ -234,7 +245,7 @@ def _run(config, workdir: epath.Path) -> int:
       numbers = None
       while step < steps and not asked_to_stop():
         batch = next(batches)
-        batch['signal'] = np.full(len(batch['image']), stop.signal or 0, np.int32)
+        batch['signal'] = np.full(len(batch['image']), heard(), np.int32)
         batch = parallel.share(batch)
         if step == start:
           train_step = parallel.compiled(train_step, state, batch)
@@ -259,7 +270,8 @@ def _run(config, workdir: epath.Path) -> int:
           if due(config.eval.every) and not asked_to_stop():
             evaluate()
           clock.restart(step)
-      if asked_to_stop():
+      why = asked_to_stop()
+      if why and why != SUPERSEDED:
         if numbers:
           note(numbers)
         save_logs()
@@ -279,10 +291,13 @@ def _run(config, workdir: epath.Path) -> int:
     bar.close()
     with contextlib.suppress(Exception):  # on the way out of an error: what is being saved may well be whole
       checkpoints.close()
-  if asked_to_stop():
+  if why == SUPERSEDED:
+    display.say(f'stopped at step {step}: another start of this run has taken over ({workdir / "attempt.json"})')
+    return EXIT_CODES[why]
+  if why:
     status.write('preempted', step)
     display.say(f'saved at step {step} of {steps}; the same command goes on from there')
-    return EXIT_CODES[asked_to_stop()]
+    return EXIT_CODES[why]
   status.write('done', step)
   display.results(workdir, status)
   return 0

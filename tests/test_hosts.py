@@ -78,9 +78,7 @@ def test_several_hosts_learn_the_same_as_one(alone, data_dir, tmp_path, hosts):
 
 def until_saved(workdir, processes) -> None:
   """Returns when the run has its first checkpoint."""
-  while not (workdir / 'checkpoints').exists() or not any(
-    p.name.isdigit() for p in (workdir / 'checkpoints').iterdir()
-  ):
+  while not any(path.name.isdigit() for path in workdir.glob('checkpoints/*')):
     assert all(process.poll() is None for process in processes), ends(processes)
     time.sleep(0.02)
 

@@ -156,7 +156,7 @@ def test_debug_shows_where_an_error_came_from(main):
 STUB = """
 import json, sys, types
 train = types.ModuleType('fcn_jax.train')
-def run(config, workdir):
+def run(config, workdir, take_over):
   print(json.dumps([workdir, config.is_locked, config.to_dict()]))
   return 7
 train.run = run
