@@ -5,7 +5,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from fcn_jax import parallel
+from fcn_jax import parallel, runlog
 from fcn_jax.errors import UserError
 
 
@@ -14,7 +14,7 @@ class Checkpoints:
 
   def __init__(self, workdir: epath.Path, keep: int, folder: str = 'checkpoints'):
     """`keep` is how many of the newest stay."""
-    self._path = epath.Path(workdir).resolve() / folder
+    self._path = _folder(workdir, folder)
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       cleanup_tmp_directories=True,  # what a killed run left half-written
@@ -82,6 +82,12 @@ class Checkpoints:
     return state
 
 
+def _folder(workdir, name: str) -> epath.Path:
+  """Orbax wants an absolute path; `resolve` would make one of a bucket's too."""
+  workdir = epath.Path(workdir)
+  return (workdir if runlog.is_remote(workdir) else workdir.resolve()) / name
+
+
 def _read(manager, step: int, like):
   """The state of a step with the shapes, types and devices of `like`."""
   # By its name: without one, Orbax guesses from the newest step what all of them hold, and that one may be damaged.
@@ -97,8 +103,7 @@ def _reason(error: Exception) -> str:
 
 def load_params(workdir: epath.Path, which: str = 'last') -> tuple[int, dict]:
   """The step and the parameters of a run's last checkpoint, or of its best one: a nested dict of numpy arrays."""
-  folder = {'last': 'checkpoints', 'best': 'best'}[which]
-  path = epath.Path(workdir).resolve() / folder
+  path = _folder(workdir, {'last': 'checkpoints', 'best': 'best'}[which])
   steps = ocp.utils.checkpoint_steps(path) if path.exists() else []
   if not steps:
     what = 'checkpoint; expected a run that has saved one'

@@ -39,10 +39,8 @@ def write(path: epath.Path, content: str | bytes) -> None:
   if _leaves_writing_to_another:
     return
   if is_remote(path):
-    try:
-      path.write_bytes(
-        content.encode() if isinstance(content, str) else content
-      )  # there it is seen whole or not at all
+    try:  # no other name first: there, a file is seen whole or not at all
+      path.write_bytes(content.encode() if isinstance(content, str) else content)
     except Exception as error:  # each store has its own
       raise UserError(f'cannot write {path}: {error}; what was written before is intact') from error
     return
