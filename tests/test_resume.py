@@ -133,6 +133,7 @@ def stop_when(process, condition, number) -> int:
 
 def test_an_undisturbed_run_leaves_what_the_design_says(undisturbed):
   assert {path.name for path in undisturbed.iterdir()} == {
+    'attempt.json',
     'config.json',
     'env.json',
     'metrics.jsonl',
