@@ -127,6 +127,12 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
   parallel.keep_compilations()
   if not (workdir / 'config.json').exists():
     initial.check(config)
+  runlog.check(workdir, config)
+  if (status := runlog.Status(workdir, config.train.steps)).state == 'done':
+    if parallel.is_first_host():
+      display.say(f'{workdir} is done already; delete it to train anew')
+      display.results(workdir, status)
+    return 0
   if not parallel.is_first_host():
     runlog.leave_writing_to_another()
     display.mute()
@@ -139,11 +145,6 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
 def _run(config, workdir: epath.Path, *, superseded) -> int:
   steps, batch_size = config.train.steps, config.train.batch_size
   status = runlog.Status(workdir, steps)
-  if status.state == 'done':
-    display.say(f'{workdir} is done already; delete it to train anew')
-    display.results(workdir, status)
-    return 0
-
   if parallel.is_first_host():
     data = pipeline.load(config.data, display.say)
   parallel.wait_for_hosts('data are prepared')  # by one host for all, where they share a disk

@@ -69,9 +69,9 @@ def assert_same_run(workdir, other):
   assert jax.tree.structure(state) == jax.tree.structure(other_state)
   for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(other_state), strict=True):
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-  names = sorted(os.listdir(workdir / 'eval'))
-  assert names == sorted(os.listdir(other / 'eval')) and 'examples.png' in names and 'validation.npz' in names
-  for mine, theirs in ((workdir / 'eval' / name, other / 'eval' / name) for name in names):
+  names, others = (sorted(p.relative_to(d) for p in (d / 'eval').rglob('*') if p.is_file()) for d in (workdir, other))
+  assert names == others and {'eval/examples.png', 'eval/validation.npz', 'eval/network.json'} <= set(map(str, names))
+  for mine, theirs in ((workdir / name, other / name) for name in names):
     if mine.suffix == '.npz':
       with np.load(mine) as a, np.load(theirs) as b:
         assert set(a) == set(b) and all(np.array_equal(a[name], b[name]) for name in a)
