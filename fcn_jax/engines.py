@@ -80,6 +80,8 @@ def begin(command: list[str], log: Log, slot: machine.Slot, **options) -> subpro
 class Local:
   """Processes on this machine, each in a slot of it."""
 
+  poll = 0.1  # seconds between looks at the directories of the runs
+
   def __init__(self, slots: int | None):
     self._free = machine.slots(slots)
     self.slots = len(self._free)
@@ -123,6 +125,8 @@ class Ray:
 
   Ray itself retries nothing: what is lost with a node is told apart from what fails, by `Ending.code`.
   """
+
+  poll = 2.0  # seconds; they may be in a bucket
 
   def __init__(self, workdir: epath.Path, *, cpus: float, gpus: float, tpus: int):
     """Connects to the cluster that RAY_ADDRESS names, or to the one that runs on this machine.
@@ -199,11 +203,11 @@ def attempt(arguments: list[str], workdir: str, folder: str, cpus: float) -> int
   """
   import ray
 
-  path = epath.Path(workdir)
-  ids = {kind: tuple(found) for kind, found in ray.get_runtime_context().get_accelerator_ids().items()}
-  slot = machine.Slot(cores=(), env=machine.accelerators(ids.get('GPU', ()), ids.get('TPU', ()), cpus))
   # A job that was submitted has its files in another folder on each node.
   folder = folder if os.path.isdir(folder) else os.getcwd()
+  path = epath.Path(workdir) if runlog.is_remote(workdir) else epath.Path(folder) / workdir
+  ids = {kind: tuple(found) for kind, found in ray.get_runtime_context().get_accelerator_ids().items()}
+  slot = machine.Slot(cores=(), env=machine.accelerators(ids.get('GPU', ()), ids.get('TPU', ()), cpus))
   log = Log(path / 'log.txt')
   chips = ''.join(f', {kind} {",".join(found)}' for kind, found in ids.items() if found)
   log.file.write(f'--- {socket.gethostname()}, node {ray.get_runtime_context().get_node_id()[:8]}{chips}\n'.encode())

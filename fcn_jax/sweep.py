@@ -10,11 +10,8 @@ failed, 75 and 130 stopped by SIGTERM and Ctrl-C with everything saved.
 """
 
 import collections
-import functools
 import os
 import shlex
-import signal
-import subprocess
 import sys
 import time
 
@@ -25,7 +22,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from fcn_jax import cli, machine, points, runlog
+from fcn_jax import cli, engines, points, runlog
 from fcn_jax.errors import UserError
 from fcn_jax.stop import EXIT_CODES, Stop
 
@@ -36,9 +33,16 @@ _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print the commands, and start no
 _SLOTS = flags.DEFINE_integer('slots', None, 'Runs at a time; by default one a GPU, chip or core.', lower_bound=1)
 _SHARD = flags.DEFINE_string('shard', None, 'i/n, i from 0: only this share, where several machines divide a sweep.')
 _ONLY = flags.DEFINE_string('only', None, "Only runs whose names have these parts, as 'stride=8,seed=0'.")
+_BACKEND = flags.DEFINE_enum(
+  'backend', 'auto', ['auto', 'local', 'ray'], 'This machine, or a Ray cluster; auto is ray where RAY_ADDRESS is set.'
+)
+flags.DEFINE_float('cpus_per_run', 1, 'On Ray: cores that a run gets.', lower_bound=0)
+flags.DEFINE_float('gpus_per_run', 0, 'On Ray: GPUs that a run gets.', lower_bound=0)
+flags.DEFINE_integer('tpus_per_run', 0, 'On Ray: TPU chips that a run gets.', lower_bound=0)
+_NODE_RETRIES = flags.DEFINE_integer('node_retries', 5, 'On Ray: how often a run may lose its node.', lower_bound=0)
 _RETRIES = flags.DEFINE_integer('retries', 0, 'How often a failed run is tried again.', lower_bound=0)
 
-DONE, FAILED, DIVERGED, BLOCKED = 'done', 'failed', 'diverged', 'blocked'
+WAITING, QUEUED, DONE, FAILED, DIVERGED, BLOCKED = 'waiting', 'queued', 'done', 'failed', 'diverged', 'blocked'
 ENDED = (DONE, FAILED, DIVERGED, BLOCKED)
 _LAST_LINES = 8  # of the log of a run that failed
 _POLL = 0.1  # seconds
@@ -62,7 +66,21 @@ def main(arguments: list[str]) -> None:
     _console.print(table(chosen, states, {}))
     return
   points.claim(workdir, os.path.basename(cli.config_path()), config, every_run)
-  sys.exit(Driver(chosen).drive())
+  engine = make_engine(workdir)
+  say(f'{len(chosen)} runs, {engine.describe()}')
+  sys.exit(Driver(chosen, engine).drive())
+
+
+def make_engine(workdir: epath.Path) -> engines.Local | engines.Ray:
+  """What --backend and the flags that go with it ask for."""
+  wants = {name: flags.FLAGS[f'{name}_per_run'] for name in ('cpus', 'gpus', 'tpus')}
+  if _BACKEND.value == 'local' or (_BACKEND.value == 'auto' and 'RAY_ADDRESS' not in os.environ):
+    if given := [f'--{flag.name}' for flag in wants.values() if flag.present]:
+      raise UserError(f'{", ".join(given)} is for --backend=ray; on one machine, --slots divides it')
+    return engines.Local(_SLOTS.value)
+  if _SLOTS.value:
+    raise UserError('--slots is for --backend=local; on Ray, --cpus_per_run and the like say how many runs fit a node')
+  return engines.Ray(workdir, **{name: flag.value for name, flag in wants.items()})
 
 
 def state(run: points.Run) -> str:
@@ -72,22 +90,22 @@ def state(run: points.Run) -> str:
     UserError: where the folder holds a run of another config.
   """
   runlog.check(run.workdir, run.config)
-  return runlog.read_json(run.workdir / 'status.json', {}).get('state', 'waiting')
+  return runlog.read_json(run.workdir / 'status.json', {}).get('state', WAITING)
 
 
 class Driver:
-  """Starts runs as slots and the runs that they start from allow, and sees to their ends."""
+  """Starts runs as the engine and the runs that they start from allow, and sees to their ends."""
 
-  def __init__(self, chosen: list[points.Run]):
-    self._runs = {run.name: run for run in chosen}
+  def __init__(self, chosen: list[points.Run], engine: engines.Local | engines.Ray):
+    self._runs, self._engine = {run.name: run for run in chosen}, engine
     self.states = {run.name: state(run) for run in chosen}
     for name, known in self.states.items():
       if known != DONE:
-        self.states[name] = 'waiting'  # what failed before is tried again: that is what the command is given for
-    self._free = machine.slots(_SLOTS.value)
-    self._slots = len(self._free)
-    self._processes = {}  # by name: (process, slot, seconds since the epoch)
-    self._tries = collections.Counter()
+        self.states[name] = WAITING  # what failed before is tried again: that is what the command is given for
+    self._began = {}  # seconds since the epoch, of those that the engine has
+    self._attempts = {}  # of those, the attempt before
+    self._looked = 0.0  # seconds since the epoch
+    self._failures, self._losses = collections.Counter(), collections.Counter()
     self._seconds = []  # of each run that was done here
     self._prepared = False
 
@@ -96,11 +114,14 @@ class Driver:
     with Stop(say) as stop, Display() as display:
       while not stop.signal and not self._ended():
         self._start_what_can()
-        self._reap(display)
+        for ending in self._engine.ended():
+          self._conclude_one(ending, display)
+        self._look()
         display.show(self)
         time.sleep(_POLL)
       if stop.signal:
-        self._stop_all(stop.signal)
+        self._engine.stop(stop.signal)
+        self.states |= dict.fromkeys(self._began, 'preempted')
         display.show(self)
     if stop.signal:
       say('the runs are stopped and saved; the same command goes on from there')
@@ -112,60 +133,44 @@ class Driver:
 
   def _start_what_can(self) -> None:
     for name, run in self._runs.items():
-      if self.states[name] != 'waiting':
+      if self.states[name] != WAITING:
         continue
       source = self.states[run.source] if run.source else DONE
       if source in (FAILED, DIVERGED, BLOCKED):
         self.states[name] = BLOCKED
-      # The first run prepares the data, alone, for all of them.
-      elif source == DONE and self._free and (self._prepared or not self._processes):
-        self._start(run)
+      elif source == DONE and self._engine.room(prepared=self._prepared):
+        self._began[name], self.states[name] = time.time(), QUEUED
+        self._attempts[name] = _attempt(run)
+        self._engine.start(run)
 
-  def _start(self, run: points.Run) -> None:
-    slot = self._free.pop(0)
-    run.workdir.mkdir(parents=True, exist_ok=True)
-    self._tries[run.name] += 1
-    with (run.workdir / 'log.txt').open('a') as log:
-      process = subprocess.Popen(
-        run.command(),
-        env=os.environ | slot.env,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        process_group=0,  # Ctrl-C is for this process, which passes it on once
-        preexec_fn=functools.partial(machine.settle, slot),
-      )
-    self._processes[run.name] = process, slot, time.time()
-    self.states[run.name] = 'running'
+  def _look(self) -> None:
+    """Which of the started runs are running by now; a Ray cluster may still be without a node for one."""
+    if time.time() - self._looked < self._engine.poll:
+      return
+    self._looked = time.time()
+    for name in self._began:
+      if self.states[name] == QUEUED and _attempt(self._runs[name]) != self._attempts[name]:
+        self.states[name], self._began[name] = 'running', time.time()
+      # A run tells of the data in env.json once they are prepared.
+      self._prepared = self._prepared or (self._runs[name].workdir / 'env.json').exists()
 
-  def _reap(self, display: 'Display') -> None:
-    for name, (process, slot, begun) in list(self._processes.items()):
-      run = self._runs[name]
-      code = process.poll()
-      # It tells of the data in env.json once they are prepared.
-      self._prepared |= code is not None or (run.workdir / 'env.json').exists()
-      if code is None:
-        continue
-      del self._processes[name]
-      self._free.append(slot)
-      self._free.sort(key=lambda s: s.cores)
-      known = state(run)
-      if code == 0 and known == DONE:
-        self.states[name] = DONE
-        self._seconds.append(time.time() - begun)
-      elif known == DIVERGED:
-        self.states[name] = DIVERGED  # the same again would diverge again
-      else:
-        self.states[name] = 'waiting' if self._tries[name] <= _RETRIES.value else FAILED
-        if self.states[name] == FAILED or not display.live:
-          say(f'{name}: {_ending(code)} ({run.workdir / "log.txt"}):\n{last_lines(run)}')
-
-  def _stop_all(self, number: signal.Signals) -> None:
-    for process, _, _ in self._processes.values():
-      process.send_signal(number)
-    for name, (process, _, _) in self._processes.items():
-      process.wait()
-      self.states[name] = 'preempted'
+  def _conclude_one(self, ending: engines.Ending, display: 'Display') -> None:
+    name, run = ending.name, self._runs[ending.name]
+    took = time.time() - self._began.pop(name)
+    self._prepared = True
+    known = state(run)
+    if ending.code == 0 and known == DONE:
+      self.states[name] = DONE
+      self._seconds.append(took)
+      return
+    if known == DIVERGED:
+      self.states[name] = DIVERGED  # the same again would diverge again
+      return
+    counts, budget = (self._losses, _NODE_RETRIES) if ending.code is None else (self._failures, _RETRIES)
+    counts[name] += 1
+    self.states[name] = WAITING if counts[name] <= budget.value else FAILED
+    if self.states[name] == FAILED or not display.live:
+      say(f'{name}: {ending.text} ({run.workdir / "log.txt"}):\n{last_lines(run)}')
 
   def _conclude(self) -> int:
     _console.print(table(list(self._runs.values()), self.states, {}))
@@ -174,24 +179,29 @@ class Driver:
         say(f'{name}: blocked, since {self._runs[name].source}, which it starts from, did not get done')
       elif known == DIVERGED:
         say(f'{name}: diverged:\n{last_lines(self._runs[name])}')
+    for counts, budget in ((self._failures, _RETRIES), (self._losses, _NODE_RETRIES)):
+      for name, count in counts.items():
+        what = 'failed' if counts is self._failures else 'lost its node'
+        say(f'{name}: {what} {count} times, of which --{budget.name}={budget.value} are made up for')
     return 0 if set(self.states.values()) == {DONE} else 1
 
   def began(self) -> dict[str, float]:
     """When the runs that are running were started, in seconds since the epoch."""
-    return {name: begun for name, (_, _, begun) in self._processes.items()}
+    return self._began
 
   def table(self) -> Table:
     """Of what is going on, or went wrong: a sweep has more runs than a terminal has lines."""
-    return table(list(self._runs.values()), self.states, self.began(), self.forecast(), hidden=('waiting', DONE))
+    return table(list(self._runs.values()), self.states, self.began(), self.forecast(), hidden=(WAITING, DONE))
 
   def forecast(self) -> float | None:
     """Seconds until all is done, if runs take as long as those before; None while none is done."""
     if not self._seconds:
       return None
     each = sum(self._seconds) / len(self._seconds)
-    spent = sum(min(each, time.time() - begun) for begun in self.began().values())
+    running = [begun for name, begun in self._began.items() if self.states[name] == 'running']
+    spent = sum(min(each, time.time() - begun) for begun in running)
     left = sum(known not in ENDED for known in self.states.values())
-    return (left * each - spent) / min(self._slots, max(left, 1))
+    return (left * each - spent) / min(self._engine.slots, max(left, 1))
 
 
 class Display:
@@ -217,7 +227,7 @@ class Display:
         self._time = time.time()
     else:
       for name, known in driver.states.items():
-        if self._shown.get(name, 'waiting') != known:
+        if self._shown.get(name, WAITING) != known:
           left = driver.forecast()
           say(f'{known:9} {name}' + (f'  ({_minutes(left)} left)' if known == DONE and left else ''))
     self._shown = dict(driver.states)
@@ -243,10 +253,15 @@ def table(
     elif states[run.name] == DONE:
       scored = runlog.Rows(run.workdir / 'metrics.jsonl', status['step']).with_field('eval/mean_iou')[-1]
       text = f'mean IoU {100 * scored["eval/mean_iou"]:.2f} %'
-    elif states[run.name] != 'waiting':
+    elif states[run.name] != WAITING:
       text = status.get('error', '')
     out.add_row(run.name, states[run.name], _minutes(seconds) if seconds else '', text[:80])
   return out
+
+
+def _attempt(run: points.Run) -> str | None:
+  """The id of the newest start of the run."""
+  return runlog.read_json(run.workdir / 'attempt.json', {}).get('id')
 
 
 def last_lines(run: points.Run, count: int = _LAST_LINES) -> str:
@@ -258,10 +273,6 @@ def last_lines(run: points.Run, count: int = _LAST_LINES) -> str:
 
 def say(text: str) -> None:
   _console.print(text, markup=False)
-
-
-def _ending(code: int) -> str:
-  return f'killed by {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
 
 
 def _minutes(seconds: float) -> str:
