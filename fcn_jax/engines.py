@@ -140,8 +140,11 @@ class Ray:
       raise UserError("--backend=ray wants Ray, which is not installed; pip install 'fcn_jax[sweep]'") from error
     address = os.environ.get('RAY_ADDRESS', 'auto')
     try:
-      ray.init(address, log_to_driver=False, logging_level='ERROR')
-    except (ConnectionError, RuntimeError, ValueError) as error:
+      if address != 'auto' and '://' not in address:
+        host, _, port = address.rpartition(':')
+        socket.create_connection((host, int(port)), timeout=10).close()  # Ray itself would try for minutes
+      ray.init(address, log_to_driver=False, logging_level='CRITICAL')
+    except (OSError, RuntimeError, ValueError) as error:
       raise UserError(
         f'there is no Ray cluster at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); start one, as '
         'with ray start --head, or ./launch.sh tpu up'

@@ -65,8 +65,8 @@ def main(arguments: list[str]) -> None:
     states = {run.name: state(run) for run in chosen}
     _console.print(table(chosen, states, {}))
     return
-  points.claim(workdir, os.path.basename(cli.config_path()), config, every_run)
   engine = make_engine(workdir)
+  points.claim(workdir, os.path.basename(cli.config_path()), config, every_run)
   say(f'{len(chosen)} runs, {engine.describe()}')
   sys.exit(Driver(chosen, engine).drive())
 
