@@ -1,8 +1,8 @@
 """Draws pictures of a data set beside what several networks predict, and where the last one errs.
 
-  python -m fcn_jax.evaluate --workdir=runs/fcn32s-scenes --save_predictions=predictions/FCN-32s
+  python -m fcn_jax.evaluate --workdir='runs/stanford/stride=32,seed=0' --save_predictions=predictions/FCN-32s
   ... and likewise for the others ...
-  python docs/grid.py --config=experiments/fcn8s.py --pictures=4 --out=docs/scenes.png \
+  python docs/grid.py --config=experiments/fcn8s.py:stanford_background --pictures=4 --out=docs/stanford.png \
       predictions/FCN-32s predictions/FCN-16s predictions/FCN-8s
 """
 
