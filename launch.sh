@@ -2,6 +2,7 @@
 # Sets up an environment of its own in .venv, once, and runs in it:
 #   ./launch.sh run experiments/fcn16s.py [FLAG...]   python -m fcn_jax.main --config=experiments/fcn16s.py [FLAG...]
 #   ./launch.sh test [ARGUMENT...]                    python -m pytest [ARGUMENT...]
+#   ./launch.sh tpu VERB ...                          sweeps and runs on Cloud TPU; ./launch.sh tpu help
 # PYTHON names the interpreter, 3.11 or newer (python3 by default). EXTRAS names extras of pyproject.toml to
 # install, as EXTRAS=cuda on a machine with NVIDIA GPUs.
 set -euo pipefail
@@ -10,7 +11,7 @@ root=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 venv=$root/.venv
 
 usage() {
-  sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 # install EXTRA...: makes the environment, or brings it up to date where what it is made from has changed.
@@ -49,11 +50,20 @@ test)
   cd "$root"
   exec "$venv/bin/python" -m pytest "$@"
   ;;
+tpu)
+  # Ray and gcloud that are there already are taken.
+  case " $* " in
+  *' --dry_run '* | *' help '* | '  ') ;;
+  *) command -v ray > /dev/null || { install cloud && PATH=$PATH:$venv/bin; } ;;
+  esac
+  export PATH
+  exec "$root/infra/tpu.sh" "$@"
+  ;;
 help | --help | -h)
   usage
   ;;
 *)
-  echo "error: ${command:-no command}; expected run or test" >&2
+  echo "error: ${command:-no command}; expected run, test or tpu" >&2
   usage >&2
   exit 1
   ;;
