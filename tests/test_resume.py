@@ -282,6 +282,35 @@ def test_a_disk_that_fills_up_while_saving_costs_nothing(data, undisturbed, agai
   # The second only its norms tell: the loss of a step is that of the parameters before it.
   [(1e15, 12, 2), (1e38, 1, 1)],
 )
+@pytest.mark.slow
+def test_a_start_that_takes_over_ends_the_one_before_which_writes_no_more(data, undisturbed, tmp_path):
+  """As when a machine is given up that is still alive."""
+  workdir = tmp_path / 'run'
+  first = tiny.start(tiny.command(data, workdir))
+  try:
+    while not (workdir / 'metrics.jsonl').exists():
+      assert first.poll() is None, first.communicate()
+      time.sleep(0.02)
+    first.send_signal(signal.SIGSTOP)  # not yet aware of what comes
+    second = tiny.start([*tiny.command(data, workdir), '--take_over'])
+    try:
+      while json.loads((workdir / 'attempt.json').read_text())['pid'] != second.pid:
+        assert second.poll() is None, second.communicate()
+        time.sleep(0.02)
+      first.send_signal(signal.SIGCONT)
+      output, errors = first.communicate(timeout=100)
+      assert first.returncode in (0, 75), output + errors  # 0: all steps were done before it looked
+      if first.returncode == 75:
+        assert 'another start of this run has taken over' in output and 'saved at step' not in output
+      output, errors = second.communicate(timeout=200)
+    finally:
+      second.kill()
+  finally:
+    first.kill()
+  assert second.returncode == 0, output + errors
+  assert_same_run(workdir, undisturbed)
+
+
 def test_a_run_that_diverges_says_at_which_step(data, tmp_path, lr, steps, step):
   settings = {'optim__lr': lr, 'optim__warmup': 0, 'optim__schedule': 'constant', 'train__steps': steps}
   done = tiny.run(tiny.command(data, tmp_path / 'run', **settings))
