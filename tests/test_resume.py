@@ -283,32 +283,35 @@ def test_a_disk_that_fills_up_while_saving_costs_nothing(data, undisturbed, agai
   [(1e15, 12, 2), (1e38, 1, 1)],
 )
 @pytest.mark.slow
-def test_a_start_that_takes_over_ends_the_one_before_which_writes_no_more(data, undisturbed, tmp_path):
+def test_a_start_that_takes_over_ends_the_one_before_which_writes_no_more(data, tmp_path):
   """As when a machine is given up that is still alive."""
   workdir = tmp_path / 'run'
-  first = tiny.start(tiny.command(data, workdir))
+  command = tiny.command(data, workdir, train__steps=100_000, eval__every=0, checkpoint__every=20)
+  first = tiny.start(command)
   try:
     while not (workdir / 'metrics.jsonl').exists():
       assert first.poll() is None, first.communicate()
       time.sleep(0.02)
-    first.send_signal(signal.SIGSTOP)  # not yet aware of what comes
-    second = tiny.start([*tiny.command(data, workdir), '--take_over'])
+    refused = tiny.run(command)
+    assert refused.returncode == 1 and 'another process is training in' in refused.stderr
+    second = tiny.start([*command, '--take_over'])
     try:
-      while json.loads((workdir / 'attempt.json').read_text())['pid'] != second.pid:
-        assert second.poll() is None, second.communicate()
-        time.sleep(0.02)
-      first.send_signal(signal.SIGCONT)
       output, errors = first.communicate(timeout=100)
-      assert first.returncode in (0, 75), output + errors  # 0: all steps were done before it looked
-      if first.returncode == 75:
-        assert 'another start of this run has taken over' in output and 'saved at step' not in output
-      output, errors = second.communicate(timeout=200)
+      assert first.returncode == 75, output + errors
+      assert 'another start of this run has taken over' in output and 'saved at step' not in output
+      assert json.loads((workdir / 'attempt.json').read_text())['pid'] == second.pid
+      left = status(workdir)['step']
+      while status(workdir)['step'] <= left:
+        assert second.poll() is None, second.communicate()
+        time.sleep(0.05)
+      second.send_signal(signal.SIGTERM)
+      output, errors = second.communicate(timeout=100)
     finally:
       second.kill()
   finally:
     first.kill()
-  assert second.returncode == 0, output + errors
-  assert_same_run(workdir, undisturbed)
+  assert second.returncode == 75 and 'going on from step' in output, output + errors
+  assert status(workdir)['state'] == 'preempted'
 
 
 def test_a_run_that_diverges_says_at_which_step(data, tmp_path, lr, steps, step):
