@@ -277,12 +277,6 @@ def test_a_disk_that_fills_up_while_saving_costs_nothing(data, undisturbed, agai
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  ('lr', 'steps', 'step'),
-  # The second only its norms tell: the loss of a step is that of the parameters before it.
-  [(1e15, 12, 2), (1e38, 1, 1)],
-)
-@pytest.mark.slow
 def test_a_start_that_takes_over_ends_the_one_before_which_writes_no_more(data, tmp_path):
   """As when a machine is given up that is still alive."""
   workdir = tmp_path / 'run'
@@ -314,6 +308,12 @@ def test_a_start_that_takes_over_ends_the_one_before_which_writes_no_more(data, 
   assert status(workdir)['state'] == 'preempted'
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('lr', 'steps', 'step'),
+  # The second only its norms tell: the loss of a step is that of the parameters before it.
+  [(1e15, 12, 2), (1e38, 1, 1)],
+)
 def test_a_run_that_diverges_says_at_which_step(data, tmp_path, lr, steps, step):
   settings = {'optim__lr': lr, 'optim__warmup': 0, 'optim__schedule': 'constant', 'train__steps': steps}
   done = tiny.run(tiny.command(data, tmp_path / 'run', **settings))
