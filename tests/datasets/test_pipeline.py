@@ -121,6 +121,29 @@ def test_hosts_share_the_batches_of_one_host(hosts):
     assert contents(whole) == sorted(itertools.chain(*map(contents, shares)))
 
 
+class Counted:
+  """Pictures that count how often they are asked for."""
+
+  def __init__(self):
+    self._pictures, self.asked = make_pictures(), 0
+
+  def __len__(self):
+    return len(self._pictures)
+
+  def __getitem__(self, index):
+    self.asked += 1  # an addition lost between threads does not matter here
+    return self._pictures[index]
+
+
+def test_a_host_reads_its_part_only():
+  steps, ahead = 40, 16 + 8  # batches are made ahead, and by several threads
+  alone, shared = Counted(), Counted()
+  train(steps, pictures=alone)
+  train(steps, pictures=shared, host=1, hosts=4)
+  assert alone.asked >= 8 * steps
+  assert shared.asked <= 2 * (steps + ahead)
+
+
 def test_a_resumed_host_sees_its_part():
   assert_same(train(6, host=1, hosts=2)[4:], train(2, host=1, hosts=2, step=4))
 
