@@ -1,9 +1,9 @@
 """Sweeps on a Ray cluster of this machine: nodes with fake TPU chips, one of which is lost in the middle."""
 
-import contextlib
 import json
 import re
 import signal
+import subprocess
 import sys
 import time
 
@@ -39,28 +39,10 @@ def command(experiment, workdir, *arguments) -> list[str]:
   return [sys.executable, '-m', 'fcn_jax.sweep', f'--config={experiment}', f'--workdir={workdir}', *arguments]
 
 
-# Ray leaves sockets and threads to the garbage collector.
-RAY = """
-import sys
-from ray.cluster_utils import Cluster
-small = {'object_store_memory': 100 * 2**20}
-cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 0, 'include_dashboard': False} | small)
-def add():
-  return cluster.add_node(num_cpus=1, resources={'TPU': 2}, **small)
-nodes = [add(), add()]
-print(cluster.address, flush=True)
-for line in sys.stdin:  # until the test ends, or asks for the loss of a node
-  cluster.remove_node(nodes.pop(0), allow_graceful=False)
-  nodes.append(add())
-  print('lost', flush=True)
-cluster.shutdown()
-"""
-
-
-@contextlib.contextmanager
-def ray_cluster(environment):
-  """A head without cores and two nodes, in a process of its own; yields it and its address."""
-  process = tiny.start([sys.executable, '-c', RAY], env=environment, stdin=-1)
+@pytest.fixture
+def cluster():
+  """The process of a cluster with two nodes, and its address."""
+  process = tiny.start([sys.executable, tiny.ROOT / 'tests' / 'ray_nodes.py', '2'], stdin=subprocess.PIPE)
   try:
     address = process.stdout.readline().strip()
     assert re.fullmatch(r'[\d.]+:\d+', address), process.communicate(timeout=30)
@@ -68,13 +50,6 @@ def ray_cluster(environment):
     process.communicate('', timeout=60)  # the end of its input
   finally:
     process.kill()
-
-
-@pytest.fixture
-def cluster(tmp_path):
-  # Short: Ray's sockets lie below it, and their names have a limit.
-  with ray_cluster({'RAY_DISABLE_DOCKER_CPU_WARNING': '1'}) as found:
-    yield found
 
 
 def attempts(workdir, run: str) -> list[str]:
