@@ -127,17 +127,18 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
   parallel.keep_compilations()
   if not (workdir / 'config.json').exists():
     initial.check(config)
-  runlog.check(workdir, config)
-  if (status := runlog.Status(workdir, config.train.steps)).state == 'done':
-    if parallel.is_first_host():
-      display.say(f'{workdir} is done already; delete it to train anew')
-      display.results(workdir, status)
-    return 0
-  if not parallel.is_first_host():
+  first = parallel.is_first_host()
+  if first:
+    runlog.begin(workdir, config)
+  else:
     runlog.leave_writing_to_another()
     display.mute()
+  if (status := runlog.Status(workdir, config.train.steps)).state == 'done':
+    display.say(f'{workdir} is done already; delete it to train anew')
+    display.results(workdir, status)
+    return 0
+  if not first:
     return _run(config, workdir, superseded=lambda: False)
-  runlog.begin(workdir, config)
   with claim.Claim(workdir, take_over=take_over) as mine:
     return _run(config, workdir, superseded=lambda: mine.lost)
 
@@ -153,7 +154,8 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
   model = fcn.from_config(config, len(data.classes))
   optimizer = optim.make(config.optim, steps)
   state = parallel.replicate(init_state(model, optimizer, config.seed))
-  display.first_lines(config, data, model, state.params, workdir)
+  if parallel.is_first_host():  # it looks at pictures
+    display.first_lines(config, data, model, state.params, workdir)
   runlog.write_config(workdir, config)
   runlog.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
   parallel.wait_for_hosts('the directory is made')
