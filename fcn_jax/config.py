@@ -67,6 +67,12 @@ DATASETS = {
     'eval.batch_size': 16,
     'checkpoint.every': 1000,
   },
+  # PASCAL VOC and SBD with the defaults below, CVPR'15's: for a trunk with pretrained weights, on a GPU.
+  'voc2011': {'data.archive': '', 'data.train_size': (512, 512)},  # path of VOCtrainval_25-May-2011.tar
+  'voc2012': {'data.archive': '', 'data.train_size': (512, 512)},  # path of VOCtrainval_11-May-2012.tar
+  'sbd': {'data.sbd_archive': '', 'data.train_size': (512, 512)},  # path of benchmark.tgz
+  # What the papers train and score on.
+  'voc2011_sbd': {'data.archive': '', 'data.sbd_archive': '', 'data.train_size': (512, 512)},
 }
 
 CHOICES = {

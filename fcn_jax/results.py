@@ -14,7 +14,7 @@ from fcn_jax import runlog
 from fcn_jax.errors import UserError
 
 # They say where and how a run is computed and kept, not what it is.
-_NO_SETTINGS = ('data.dir', 'data.archive', 'data.cache', 'data.threads')
+_NO_SETTINGS = ('data.dir', 'data.archive', 'data.sbd_archive', 'data.cache', 'data.threads')
 
 
 @dataclasses.dataclass(frozen=True)

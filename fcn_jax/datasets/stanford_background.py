@@ -4,29 +4,21 @@ Gould, Fulton, Koller: Decomposing a Scene into Geometric and Semantically Consi
 is not trusted: it is read where it lies, without extracting it, and checked as a whole before anything is written.
 """
 
-import contextlib
-import io
 import pathlib
 import re
-import tarfile
-import urllib.error
-import urllib.request
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from PIL import Image
 
-from fcn_jax.datasets import IGNORE
+from fcn_jax.datasets import IGNORE, archives
 from fcn_jax.datasets.scenes import Scenes, encoded, features
 from fcn_jax.errors import UserError
 
 URL = 'http://dags.stanford.edu/data/iccv09Data.tar.gz'
 IMAGES = 715
 FOLDS = 5
-LARGEST = 2**24  # bytes that a picture or a label may have; the real ones stay below a quarter of a million
 
 CLASSES = {'regions': Scenes.CLASSES, 'surfaces': ('sky', 'horizontal', 'vertical')}
 # The surfaces have the colours of what they mostly are: sky, road and building.
@@ -101,41 +93,15 @@ class StanfordBackground(tfds.core.GeneratorBasedBuilder):
       yield example['id'], example
 
   def _read(self, dl_manager) -> list[dict]:
-    """`read` of the archive that was named, or lies in the manual directory, or is downloaded, in this order."""
-    path, kind = epath.Path(self._archive).expanduser(), self.builder_config.name
-    if not self._archive:
-      with contextlib.suppress(AssertionError):  # TFDS's way to say that there is no such folder, or nothing in it
-        path = dl_manager.manual_dir / 'iccv09Data.tar.gz'
-    if self._archive or path.is_file():
-      return read(path, kind)
-    path = _download(dl_manager, dl_manager.download_dir / self.name)
-    try:
-      return read(path, kind)
-    except UserError as error:
-      for file in (path, path.with_name(f'{path.name}.INFO')):  # else TFDS would take them for good the next time
-        file.unlink(missing_ok=True)
-      raise UserError(f'{error}. This is what {URL} sent; it is removed, so that it can be tried again') from error
-
-
-def _download(dl_manager, folder: epath.Path) -> epath.Path:
-  """Path of the archive from `URL`, in `folder`, where TFDS also finds what it downloaded before."""
-  others = set(folder.glob('*.tmp.*'))  # perhaps of a process that is downloading just now
-  try:
-    if not any(folder.glob('*.INFO')):
-      # Offline, TFDS alone would try for minutes. An HTTP error is an answer too, which it deals with.
-      with contextlib.suppress(urllib.error.HTTPError):
-        urllib.request.urlopen(urllib.request.Request(URL, method='HEAD'), timeout=30).close()
-    return dl_manager.download(URL)
-  except Exception as error:  # TFDS, requests and urllib3 have each their own, but there is one thing to say
-    for partial in set(folder.glob('*.tmp.*')) - others:
-      partial.rmtree()
-    cause = error
-    while inner := cause.__cause__ or cause.__context__:
-      cause = inner  # 'Connection refused', without the layers around it
-    raise UserError(
-      f'cannot download {URL}: {cause}. If you have the file, give its place: '
-      '--config.data.archive=/path/iccv09Data.tar.gz'
-    ) from error
+    kind = self.builder_config.name
+    return archives.with_archive(
+      dl_manager,
+      self.name,
+      given=self._archive,
+      url=URL,
+      setting='data.archive',
+      read=lambda path: read(path, kind),
+    )
 
 
 def read(path: epath.Path, kind: str) -> list[dict]:
@@ -151,7 +117,8 @@ def read(path: epath.Path, kind: str) -> list[dict]:
   Raises:
     UserError: there is no such archive, or it does not hold what it should; names the file and what was expected.
   """
-  files = _read_members(path, re.compile(rf'iccv09Data/(images/\w+\.jpg|labels/\w+\.{kind}\.txt)', re.ASCII))
+  wanted = re.compile(rf'iccv09Data/(images/\w+\.jpg|labels/\w+\.{kind}\.txt)', re.ASCII)
+  files = dict(archives.members(path, wanted, URL))
   layout = f'{IMAGES} pictures iccv09Data/images/ID.jpg, and for each iccv09Data/labels/ID.{kind}.txt'
   examples, names = [], sorted({pathlib.PurePath(name).name.split('.')[0] for name in files})
   for name in names:
@@ -160,57 +127,12 @@ def read(path: epath.Path, kind: str) -> list[dict]:
       if member not in files:
         raise UserError(f'{path} has no {member}; expected {layout}')
     image, label = (files[member] for member in pair)
-    size = _size(image, where=f'{path}: {pair[0]}')
+    size = archives.jpeg_size(image, where=f'{path}: {pair[0]}')
     label = _parse(label, size=size, classes=len(CLASSES[kind]), where=f'{path}: {pair[1]}')
     examples.append({'image': image, 'label': encoded(label, 'PNG'), 'id': name})
   if len(examples) != IMAGES:
     raise UserError(f'{path} has {len(examples)} pictures; expected {layout}')
   return examples
-
-
-def _read_members(path: epath.Path, wanted: re.Pattern) -> dict[str, bytes]:
-  """The files of a tar archive whose names are wanted, in one pass, since going back means unpacking anew."""
-  files = {}
-  try:
-    with path.open('rb') as file, tarfile.open(fileobj=file) as archive:
-      for member in archive:
-        name = _safe_name(member, path)
-        if wanted.fullmatch(name) and member.isfile():
-          if member.size > LARGEST:
-            raise UserError(f'{path}: {name} has {member.size} bytes; expected at most {LARGEST}')
-          files[name] = archive.extractfile(member).read()
-      while archive.fileobj.read(2**20):
-        pass  # up to the checksum at the end, which tarfile does not reach
-  except FileNotFoundError as error:
-    raise UserError(f'there is no archive {path}; expected a copy of {URL}') from error
-  except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
-    reason = str(error).split('\n')[0].rstrip(':')  # the other lines tell of each compression that it is not
-    raise UserError(f'cannot read {path} as a tar archive: {reason}; expected a copy of {URL}') from error
-  return files
-
-
-def _safe_name(member: tarfile.TarInfo, path: epath.Path) -> str:
-  """The name of a file or folder; one that would not stay in its folder if it were extracted is refused."""
-  name = pathlib.PurePosixPath(member.name)
-  if name.is_absolute() or '..' in name.parts:
-    found = 'would leave the folder'
-  elif not (member.isfile() or member.isdir()):
-    found = f'is a link to {member.linkname!r}' if member.issym() or member.islnk() else 'is a device or a pipe'
-  else:
-    return str(name)
-  raise UserError(f'{path}: the member {member.name!r} {found}; expected plain files, as in {URL}')
-
-
-def _size(image: bytes, where: str) -> tuple[int, int]:
-  """Width and height of a JPEG picture, which is decoded to see that it can be."""
-  try:
-    with Image.open(io.BytesIO(image), formats=['JPEG']) as opened:
-      opened.load()
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    raise UserError(f'{where} holds {len(image)} bytes that do not decode; expected a whole JPEG picture') from error
-  if opened.mode != 'RGB':
-    raise UserError(f'{where} has the colours {opened.mode}; expected RGB')
-  return opened.size
 
 
 def _parse(text: bytes, *, size: tuple[int, int], classes: int, where: str) -> np.ndarray:

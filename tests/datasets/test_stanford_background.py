@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from fcn_jax import config
-from fcn_jax.datasets import IGNORE, scenes
+from fcn_jax.datasets import IGNORE, archives, scenes
 from fcn_jax.datasets import stanford_background as stanford
 from fcn_jax.errors import UserError
 
@@ -207,7 +207,7 @@ def test_a_bad_picture_is_refused_by_member(refused, tmp_path, picture, a, b):
 
 
 def test_a_huge_member_is_refused_before_it_is_read(refused, tmp_path, monkeypatch):
-  monkeypatch.setattr(stanford, 'LARGEST', 2000)
+  monkeypatch.setattr(archives, 'LARGEST', 2000)
   archive = pack(tmp_path / 'bad.tar.gz', {REGIONS: b'1 ' * 5000})
   assert_in_order(refused(archive), REGIONS, '10000 bytes', 'at most 2000')
 
@@ -291,7 +291,7 @@ def test_a_member_that_would_leave_its_folder_is_refused(refused, tmp_path, memb
 
 
 def test_the_manual_directory_is_looked_in(prepare, tmp_path, monkeypatch):
-  monkeypatch.setattr(stanford, 'URL', 'http://127.0.0.1:1/not-asked')
+  monkeypatch.setattr(stanford, 'URL', 'http://127.0.0.1:1/iccv09Data.tar.gz')
   folder = tmp_path / 'data' / 'downloads' / 'manual'
   folder.mkdir(parents=True)
   pack(folder / 'iccv09Data.tar.gz')
