@@ -10,7 +10,7 @@ import math
 import ml_collections
 
 from fcn_jax.errors import UserError
-from fcn_jax.models.geometry import SKIP_STRIDES, STRIDES
+from fcn_jax.models.geometry import PADDINGS, SKIP_STRIDES, STRIDES
 
 # What the argument of a config file may name (`--config=experiments/fcn16s.py:scenes`), each a module of `datasets/`,
 # with what differs there from the defaults below, and the settings that it alone has.
@@ -68,11 +68,24 @@ DATASETS = {
     'checkpoint.every': 1000,
   },
   # PASCAL VOC and SBD with the defaults below, CVPR'15's: for a trunk with pretrained weights, on a GPU.
-  'voc2011': {'data.archive': '', 'data.train_size': (512, 512)},  # path of VOCtrainval_25-May-2011.tar
-  'voc2012': {'data.archive': '', 'data.train_size': (512, 512)},  # path of VOCtrainval_11-May-2012.tar
-  'sbd': {'data.sbd_archive': '', 'data.train_size': (512, 512)},  # path of benchmark.tgz
+  'voc2011': {
+    'data.archive': '',  # path of VOCtrainval_25-May-2011.tar; '' is TFDS's manual directory, or a download
+    'data.train_size': (512, 512),
+  },
+  'voc2012': {
+    'data.archive': '',  # path of VOCtrainval_11-May-2012.tar, likewise
+    'data.train_size': (512, 512),
+  },
+  'sbd': {
+    'data.sbd_archive': '',  # path of benchmark.tgz, likewise
+    'data.train_size': (512, 512),
+  },
   # What the papers train and score on.
-  'voc2011_sbd': {'data.archive': '', 'data.sbd_archive': '', 'data.train_size': (512, 512)},
+  'voc2011_sbd': {
+    'data.archive': '',  # path of VOCtrainval_25-May-2011.tar, likewise
+    'data.sbd_archive': '',  # path of benchmark.tgz, likewise
+    'data.train_size': (512, 512),
+  },
 }
 
 CHOICES = {
@@ -80,6 +93,7 @@ CHOICES = {
   'model.shrink': (1, 2, 4),
   'model.upsample': ('bilinear_fixed', 'bilinear_learned', 'learned_random'),
   'model.norm': ('none', 'group'),
+  'model.geometry': tuple(PADDINGS),
   'model.dtype': ('float32', 'bfloat16'),
   'optim.name': ('sgd', 'adamw'),
   'optim.schedule': ('constant', 'polynomial', 'cosine'),
@@ -138,6 +152,8 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
   config.model.group_size = 8  # channels a group
   config.model.dropout = 0.5  # of fc6 and fc7, element by element
   config.model.dtype = 'float32'  # of the computation, or bfloat16; parameters and loss stay float32
+  config.model.geometry = 'aligned'  # or caffe: padding and crops of the authors' networks (docs/geometry.md)
+  config.model.at_once = False  # scales pool4 by 0.01 and pool3 by 0.0001, as the authors' FCN-8s at-once
   config.model.remat = False  # recompute activations in the backward pass: less memory, more time
 
   config.data = ml_collections.ConfigDict()
@@ -239,6 +255,8 @@ def _validate_model(model: ml_collections.ConfigDict) -> None:
           f'model.skips has {skip}, of stride {SKIP_STRIDES[skip]}, finer than model.stride {model.stride}; '
           f'set model.stride={SKIP_STRIDES[skip]} or leave {skip} out'
         )
+  if model.at_once and model.stride < 8:
+    raise UserError(f'model.at_once knows factors of pool4 and pool3 only; model.stride is {model.stride}, expected 8')
   channels = {
     '64 (conv1_1)': 64 * model.width,
     'model.fc_channels': model.fc_channels * model.width,

@@ -11,7 +11,10 @@ from fcn_jax.errors import UserError
 from fcn_jax.models import fcn
 
 # What the scores on the coarse grid depend on beside the parameters.
-_SAME_SCORES = ('model.shrink', 'model.group_size', 'model.norm', 'model.dtype', 'data.mean', 'data.std')
+_SAME_SCORES = (
+  *('model.shrink', 'model.geometry', 'model.at_once', 'model.group_size', 'model.norm', 'model.dtype'),
+  *('data.mean', 'data.std'),
+)
 # Two programs add in different orders; scores that are another network's differ by some tenths.
 _TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}
 

@@ -138,8 +138,14 @@ def plain(config: ml_collections.ConfigDict) -> dict:
 
 
 def difference(mine: dict, theirs: dict) -> str:
-  """Where two plain configs differ, 'seed is 0 there, 1 here; ...', or '' where they do not."""
+  """Where two plain configs differ, 'seed is 0 there, 1 here; ...', or '' where they do not.
+
+  A setting that did not exist yet when theirs was made has its default there.
+  """
   mine, theirs = (config_lib.flatten(ml_collections.ConfigDict(c)) for c in (mine, theirs))
+  if theirs.get('data.name') == mine.get('data.name'):
+    defaults = config_lib.flatten(ml_collections.ConfigDict(plain(config_lib.default(mine['data.name']))))
+    theirs = defaults | theirs
   different = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
   return '; '.join(f'{n} is {theirs.get(n)} there, {mine.get(n)} here' for n in different)
 

@@ -3,10 +3,14 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fcn_jax.models import geometry
-from fcn_jax.models.upsample import Upsample
+from fcn_jax.models.upsample import Upsample, crop
 from fcn_jax.models.vgg import BLOCKS, VGG, keep, scaled
+
+# Factors of the pools in FCN-8s at-once, which is trained in one go (the authors' network).
+AT_ONCE = {'pool4': 0.01, 'pool3': 0.0001}
 
 
 class FCN(nn.Module):
@@ -23,6 +27,7 @@ class FCN(nn.Module):
     upsample: see `Upsample`.
     shrink: the picture is averaged over cells of so many pixels squared first, and all strides are in cells: at 2 the
       trunk sees half the resolution, for a quarter of the cost, and scores are still of every pixel.
+    at_once: multiplies the pools by `AT_ONCE` before their score layers.
     mean, std: of the pictures' channels R, G, B, in 0..255, for the normalisation.
   """
 
@@ -32,6 +37,7 @@ class FCN(nn.Module):
   skips: tuple[str, ...] = ('pool4', 'pool3')
   upsample: str = 'bilinear_fixed'
   shrink: int = 1
+  at_once: bool = False
   mean: tuple[float, ...] = (122.67892, 116.66877, 104.00699)
   std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
@@ -49,36 +55,46 @@ class FCN(nn.Module):
     Returns:
       float32 [B, H, W, classes].
     """
-    full = images.shape[1:3]
+    canvas = geometry.maps(np.array(images.shape[1:3]), self.trunk.paddings, self.shrink)
+    own = None if size is None else geometry.maps(size, self.trunk.paddings, self.shrink)
 
-    def shape(stride):
-      return tuple(geometry.ceil_divide(n, stride * self.shrink) for n in full)
-
-    def mask(stride):
-      if size is None:
-        return None
-      return geometry.valid_mask(geometry.ceil_divide(size, stride * self.shrink), *shape(stride))
+    def mask(name):
+      return None if own is None else geometry.valid_mask(own[name].size, *canvas[name].size)
 
     x = (images.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.std)
-    pixels = None if size is None else geometry.valid_mask(size, *full)
-    x = _mean_of_cells(keep(pixels, x), pixels, self.shrink)
+    x = _mean_of_cells(keep(mask('pixels'), x), mask('pixels'), self.shrink)
     maps = self.trunk(x, mask, train)
-    x = self._score(maps['fc7'], mask(32), 'score_fr')
+    x = self._score(maps['fc7'], mask('fc7'), 'score_fr')
     self.sow('intermediates', 'scores_32', x)
+    now = 'fc7'
     for skip, stride in geometry.SKIP_STRIDES.items():
       if stride < self.stride:
         break
-      x = Upsample(2, self.upsample, name=f'upsample_to_{stride}')(x, shape(stride))
+      x, fused = Upsample(2, self.upsample, name=f'upsample_to_{stride}')(x), f'stride {stride}'
+      # Both maps on the part that they share: in the aligned geometry the skip's, in Caffe's the coarser one's.
+      risen = canvas[now].upsampled(2)
+      ahead = risen.offset(canvas[skip])
+      for known in (canvas, own):
+        if known is not None:
+          known[fused] = known[skip] if ahead >= 0 else known[now].upsampled(2)
+      x = crop(x, max(ahead, 0), canvas[fused].size)
       if skip in self.skips:
-        x = x + self._score(maps[skip], mask(stride), f'score_{skip}')
-      x = keep(mask(stride), x)
+        scores = self._score(self._scaled(maps[skip], skip), mask(skip), f'score_{skip}')
+        x = x + crop(scores, max(-ahead, 0), canvas[fused].size)
+      x = keep(mask(fused), x)
       self.sow('intermediates', f'scores_{stride}', x)
-    return Upsample(self.stride * self.shrink, self.upsample, name='upsample_to_1')(x, full)
+      now = fused
+    factor = canvas[now].stride
+    x = Upsample(factor, self.upsample, name='upsample_to_1')(x)
+    return crop(x, canvas[now].upsampled(factor).offset(canvas['pixels']), canvas['pixels'].size)
 
   def coarse_scores(self, params: dict, images: jax.Array, size: jax.Array, stride: int) -> jax.Array:
-    """The scores on the grid of a stride, 32 to `self.stride`: float32 [B, ceil(H/stride), ceil(W/stride), classes]."""
+    """The scores on the grid of a stride, 32 to `self.stride`: float32 [B, h, w, classes]."""
     _, kept = self.apply({'params': params}, images, size, mutable='intermediates')
     return kept['intermediates'][f'scores_{stride}'][0]
+
+  def _scaled(self, x: jax.Array, skip: str) -> jax.Array:
+    return x * AT_ONCE[skip] if self.at_once else x
 
   def _score(self, x: jax.Array, mask: jax.Array | None, name: str) -> jax.Array:
     conv = nn.Conv(self.classes, (1, 1), kernel_init=nn.initializers.zeros, dtype=self.trunk.dtype, name=name)
@@ -110,6 +126,7 @@ def from_config(config, classes: int) -> FCN:
     dropout=model.dropout,
     dtype=jnp.dtype(model.dtype),
     remat=model.remat,
+    paddings=geometry.PADDINGS[model.geometry],
   )
   return FCN(
     classes=classes,
@@ -118,6 +135,7 @@ def from_config(config, classes: int) -> FCN:
     skips=skips_of(model.stride, model.skips),
     upsample=model.upsample,
     shrink=model.shrink,
+    at_once=model.at_once,
     mean=tuple(config.data.mean),
     std=tuple(config.data.std),
   )
@@ -132,16 +150,16 @@ def skips_of(stride: int, skips: str) -> tuple[str, ...]:
 
 def flops(model: FCN, height: int, width: int) -> int:
   """Floating point operations of a forward pass of one picture: 2 for each multiply-add of the convolutions."""
-  size = tuple(geometry.ceil_divide(n, model.shrink) for n in (height, width))
-  pixels, channels, total = {}, 3, 0
+  maps = geometry.maps(np.array([height, width]), model.trunk.paddings, model.shrink)
+  places = {name: int(np.prod(known.size)) for name, known in maps.items()}
+  channels, total, pool_channels = 3, 0, {}
   for index, (block_channels, convolutions) in enumerate(BLOCKS):
     out = scaled(block_channels, model.trunk.width)
-    total += size[0] * size[1] * 9 * out * (channels + (convolutions - 1) * out)
-    size, channels = tuple(geometry.ceil_divide(n, 2) for n in size), out
-    pixels[f'pool{index + 1}'] = size[0] * size[1], out
+    total += places[f'conv{index + 1}'] * 9 * out * (channels + (convolutions - 1) * out)
+    pool_channels[f'pool{index + 1}'] = channels = out
   fc = scaled(model.trunk.fc_channels, model.trunk.width)
-  total += size[0] * size[1] * (49 * channels * fc + fc * fc + fc * model.classes)
-  total += sum(pixels[skip][0] * pixels[skip][1] * model.classes for skip in model.skips)
-  steps = [pixels[skip][0] for skip, s in geometry.SKIP_STRIDES.items() if s >= model.stride]
+  total += places['fc7'] * (49 * channels * fc + fc * fc + fc * model.classes)
+  total += sum(places[skip] * pool_channels[skip] * model.classes for skip in model.skips)
+  steps = [places[skip] for skip, s in geometry.SKIP_STRIDES.items() if s >= model.stride]
   total += (sum(steps) + height * width) * 4 * model.classes  # four features reach each pixel
   return 2 * total

@@ -1,12 +1,16 @@
-"""Sizes, strides, crops, valid regions and interpolation: where a feature sits in the picture.
+"""Sizes, strides, crops, valid regions and interpolation: where a feature sits in the picture (docs/geometry.md).
 
-Every pooling halves a size, rounding up, and every 3x3 convolution keeps it, so the map of stride s holds
-ceil(size / s) features, and feature i sits at pixel s*i + (s-1)/2, the middle of its s x s cell.
+A `Map` says how many features there are and where the first one sits; layers change both, and crops follow from where
+two maps sit. In the `aligned` geometry 3x3 convolutions and fc6 keep sizes and places, so feature i of a map of stride
+s sits at pixel s*i + (s-1)/2, the middle of its s x s cell, and the map holds ceil(size / s). The `caffe` geometry is
+that of the authors' networks: 100 pixels of zeros around the picture, and fc6 without any.
 
 Pictures of several sizes share a batch by standing in the top left of a larger canvas. `valid_mask` says which
 features belong to the picture; a network that zeroes all others after every layer with a bias or a norm gives each
 picture the numbers it would get alone, because zero is what the convolutions' own padding holds.
 """
+
+import dataclasses
 
 import numpy as np
 
@@ -14,19 +18,59 @@ import numpy as np
 SKIP_STRIDES = {'pool4': 16, 'pool3': 8, 'pool2': 4, 'pool1': 2}
 STRIDES = (32, *SKIP_STRIDES.values())
 
+# Zeros on each side of conv1_1 and of fc6.
+PADDINGS = {'aligned': (1, 3), 'caffe': (100, 0)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Map:
+  """Features along both axes of pictures.
+
+  Attributes:
+    size: how many, an array whose last axis is height and width: [2], or [B, 2] for a batch.
+    start: the pixel that feature 0 sits at.
+    stride: pixels from one to the next.
+  """
+
+  size: np.ndarray
+  start: float
+  stride: int
+
+  def convolved(self, kernel: int, padding: int) -> 'Map':
+    start = self.start + ((kernel - 1) / 2 - padding) * self.stride
+    return Map(self.size + 2 * padding - kernel + 1, start, self.stride)
+
+  def pooled(self, cell: int = 2) -> 'Map':
+    """By cells of so many features squared, the last of which may be less than full."""
+    return Map(ceil_divide(self.size, cell), self.start + (cell - 1) / 2 * self.stride, cell * self.stride)
+
+  def upsampled(self, factor: int) -> 'Map':
+    """By a transposed convolution of kernel 2*factor and stride factor, without any crop."""
+    stride = self.stride // factor
+    return Map((self.size + 1) * factor, self.start - (2 * factor - 1) / 2 * stride, stride)
+
+  def offset(self, other: 'Map') -> int:
+    """The feature of this map where the first of `other`, of the same stride, sits; negative if that is before."""
+    steps = (other.start - self.start) / self.stride
+    if self.stride != other.stride or steps != int(steps):
+      raise ValueError(f'{self} and {other} do not line up')
+    return int(steps)
+
+
+def maps(size: np.ndarray, paddings: tuple[int, int], shrink: int) -> dict[str, Map]:
+  """The maps of pictures of a size [2] or [B, 2]: pixels; conv1 to conv5; pool1 to pool5, after each; fc7."""
+  first, fc6 = paddings
+  found = {'pixels': Map(size, 0.0, 1)}
+  now = found['pixels'].pooled(shrink).convolved(3, first)
+  for number in range(1, 6):
+    found[f'conv{number}'] = now
+    found[f'pool{number}'] = now = now.pooled()
+  return found | {'fc7': now.convolved(7, fc6)}
+
 
 def ceil_divide(size, stride: int):
-  """The size of the map of a stride; an int or an array of them. Halving with rounding up, repeated, gives the same."""
+  """Rounded up; an int or an array of them."""
   return -(-size // stride)
-
-
-def crop_offset(stride: int) -> int:
-  """The first row (column) to keep of a transposed convolution of kernel 2*stride, so that pixels line up.
-
-  Such a layer puts feature i at stride*i + (2*stride - 1)/2 of its output, where stride*i + (stride - 1)/2 is
-  its place in the picture: half a stride too far. 16 for FCN-32s; 1 and 8 for FCN-16s; 1, 1 and 4 for FCN-8s.
-  """
-  return stride // 2
 
 
 def bilinear_kernel(stride: int) -> np.ndarray:

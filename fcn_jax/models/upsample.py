@@ -39,7 +39,7 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 class Upsample(nn.Module):
-  """Scores [B, h, w, C] to [B, *size, C], `stride` times finer, cropped so that pixels line up.
+  """Scores [B, h, w, C] to [B, (h+1)*stride, (w+1)*stride, C], which are to be cropped (`geometry.Map`).
 
   Attributes:
     stride: the factor; the kernel is [2*stride, 2*stride].
@@ -51,7 +51,7 @@ class Upsample(nn.Module):
   method: str
 
   @nn.compact
-  def __call__(self, x: jax.Array, size: tuple[int, int]) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     shape = (2 * self.stride, 2 * self.stride, x.shape[-1])
     bilinear = geometry.bilinear_kernel(self.stride)[..., None]
     if self.method == 'bilinear_fixed':
@@ -64,6 +64,9 @@ class Upsample(nn.Module):
       kernel = self.param('kernel', nn.initializers.normal(np.sqrt(1 / 4)), shape)
     else:
       raise ValueError(f'unknown upsampling method {self.method!r}')
-    out = transposed_convolution(x, kernel.astype(x.dtype))
-    offset = geometry.crop_offset(self.stride)
-    return out[:, offset : offset + size[0], offset : offset + size[1]]
+    return transposed_convolution(x, kernel.astype(x.dtype))
+
+
+def crop(x: jax.Array, offset: int, size) -> jax.Array:
+  """[B, H, W, C] to [B, *size, C], from the same offset along both axes."""
+  return x[:, offset : offset + size[0], offset : offset + size[1]]

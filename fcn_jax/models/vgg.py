@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fcn_jax.models.geometry import PADDINGS
+
 BLOCKS = (
   (64, 2),
   (128, 2),
@@ -71,7 +73,7 @@ class VGG(nn.Module):
     dropout: the share of fc6's and fc7's outputs that training drops, element by element.
     dtype: of the computation; parameters are float32.
     remat: recompute each block's activations in the backward pass instead of keeping them.
-    fc6_padding: 3 keeps the map aligned with the picture.
+    paddings: zeros on each side of conv1_1 and of fc6, a value of `geometry.PADDINGS`.
   """
 
   width: float = 1.0
@@ -81,7 +83,7 @@ class VGG(nn.Module):
   dropout: float = 0.5
   dtype: jnp.dtype = jnp.float32
   remat: bool = False
-  fc6_padding: int = 3
+  paddings: tuple[int, int] = PADDINGS['aligned']
 
   def _norm(self, x: jax.Array, mask: jax.Array | None, name: str) -> jax.Array:
     if self.norm == 'none':
@@ -97,7 +99,7 @@ class VGG(nn.Module):
       x = nn.Conv(
         scaled(channels, self.width),
         (3, 3),
-        padding=1,
+        padding=self.paddings[0] if index == i == 0 else 1,
         use_bias=self.norm == 'none',
         dtype=self.dtype,
         kernel_init=nn.initializers.he_normal(),
@@ -112,18 +114,17 @@ class VGG(nn.Module):
 
     Args:
       x: [B, H, W, 3].
-      mask_of: gives the valid mask [B, h, w, 1] of the map of a stride, or None where all of it is valid.
+      mask_of: gives the valid mask [B, h, w, 1] of a map of `geometry.maps`, or None where all of it is valid.
       train: drop out fc6 and fc7; wants the random key 'dropout'.
     """
-    maps, stride = {}, 1
+    maps = {}
     for index in range(len(BLOCKS)):
       block = nn.remat(VGG._block, static_argnums=(3,)) if self.remat else VGG._block
-      x = block(self, x, mask_of(stride), index)
-      stride *= 2
+      x = block(self, x, mask_of(f'conv{index + 1}'), index)
       maps[f'pool{index + 1}'] = x
     channels = scaled(self.fc_channels, self.width)
-    mask = mask_of(stride)
-    for name, kernel, padding in (('fc6', 7, self.fc6_padding), ('fc7', 1, 0)):
+    mask = mask_of('fc7')
+    for name, kernel, padding in (('fc6', 7, self.paddings[1]), ('fc7', 1, 0)):
       bias = self.norm == 'none'
       x = PatchConv(channels, kernel, padding, bias, self.dtype, name=name)(x)
       x = keep(mask, nn.relu(self._norm(x, mask, f'norm_{name}')))

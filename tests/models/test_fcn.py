@@ -34,7 +34,7 @@ def network(stride, norm='none', skips=None, upsample='learned_random', **trunk)
 
 
 @functools.cache
-def several(norm):
+def several(norm, paddings=geometry.PADDINGS['aligned']):
   """One trunk under heads of three strides: a function of (params, images, size) to the logits of each, and params.
 
   Compiled together they cost little more than one: the trunk's layers are the same, and XLA keeps one of each.
@@ -46,7 +46,8 @@ def several(norm):
   @quick_jit
   def logits(params, images, size=None):
     trunk, heads = params
-    return {s: network(s, norm).apply({'params': heads[s] | {'trunk': trunk}}, images, size) for s in heads}
+    nets = {s: network(s, norm, paddings=paddings) for s in heads}
+    return {s: net.apply({'params': heads[s] | {'trunk': trunk}}, images, size) for s, net in nets.items()}
 
   return logits, (trunk, heads)
 
@@ -59,6 +60,31 @@ def test_logits_have_exactly_the_size_of_the_picture(stride):
     images = jax.ShapeDtypeStruct((2, *size, 3), np.uint8)
     logits = jax.eval_shape(net.apply, {'params': params}, images)
     assert (logits.shape, logits.dtype) == ((2, *size, CLASSES), np.float32)
+
+
+@pytest.mark.parametrize('stride', geometry.STRIDES)
+def test_so_they_do_in_the_geometry_of_the_authors(stride):
+  net = network(stride, paddings=geometry.PADDINGS['caffe'])
+  params = shapes_of(net, PICTURE)
+  for size in ((1, 1), (33, 40), (101, 7), (64, 131), (375, 500)):
+    images = jax.ShapeDtypeStruct((1, *size, 3), np.uint8)
+    assert jax.eval_shape(net.apply, {'params': params}, images).shape == (1, *size, CLASSES)
+
+
+def test_at_once_scales_the_pools():
+  """As if their score layers had kernels so much smaller."""
+  net, images = network(8), np.random.default_rng(0).integers(0, 256, (1, 40, 50, 3), np.uint8)
+  params = random_params(net, PICTURE)
+  scaled = params | {
+    f'score_{skip}': params[f'score_{skip}'] | {'kernel': factor * params[f'score_{skip}']['kernel']}
+    for skip, factor in (('pool4', 0.01), ('pool3', 0.0001))
+  }
+  run = quick_jit(
+    lambda: (net.clone(at_once=True).apply({'params': params}, images), net.apply({'params': scaled}, images))
+  )
+  mine, expected = run()
+  np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-4)
+  assert np.abs(mine - net.apply({'params': params}, images)).max() > 0.1
 
 
 def test_scores_start_at_zero():
@@ -138,12 +164,15 @@ def test_a_mirrored_picture_gives_mirrored_scores():
     assert np.abs(scores - straight[stride]).max() > 1e-2 * scale, stride
 
 
-@pytest.mark.parametrize(('norm', 'tolerance'), [('none', 1e-4), ('group', 1e-3)])
-def test_a_padded_batch_gives_each_picture_what_it_gets_alone(norm, tolerance):
+@pytest.mark.parametrize(
+  ('norm', 'tolerance', 'paddings'),
+  [('none', 1e-4, 'aligned'), ('group', 1e-3, 'aligned'), ('none', 1e-4, 'caffe')],
+)
+def test_a_padded_batch_gives_each_picture_what_it_gets_alone(norm, tolerance, paddings):
   rng = np.random.default_rng(0)
   sizes = np.array([(33, 50), (1, 1), (64, 17)], np.int32)
   canvases = rng.integers(0, 256, (len(sizes), 64, 96, 3), np.uint8)  # garbage around the pictures
-  logits, params = several(norm)
+  logits, params = several(norm, geometry.PADDINGS[paddings])
   together = logits(params, canvases, sizes)
   for number, (height, width) in enumerate(sizes):
     alone = logits(params, canvases[number : number + 1, :height, :width])

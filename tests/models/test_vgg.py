@@ -97,7 +97,7 @@ def test_patch_convolution_is_the_frameworks(rng, size, padding):
 @pytest.fixture(scope='module')
 def unpadded_head():
   """A trunk whose fc6 does not pad, its parameters, and what it makes of a picture."""
-  net = VGG(**SMALL, fc6_padding=0)
+  net = VGG(**SMALL, paddings=(1, 0))
   params = random_params(net, np.zeros((1, 224, 224, 3), np.float32), everywhere, False)
   maps = quick_jit(lambda x: net.apply({'params': params}, x, everywhere, False))
   return params, maps
