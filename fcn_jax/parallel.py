@@ -73,11 +73,14 @@ def wait_for_hosts(name: str) -> None:
   ocp.multihost.get_barrier_sync_fn()(key=name, timeout_ms=_LONGEST_WAIT)
 
 
-def compiled(function, *arguments):
-  """A pmapped function, compiled for these arguments; all hosts have done so before any of them goes on."""
-  made = function.lower(*arguments).compile()
-  wait_for_hosts('the step is compiled')
-  return made
+def compile_together(function, *arguments) -> None:
+  """Has all hosts of a run compile a pmapped function before one of them calls it with these arguments.
+
+  The call finds it in the cache, so that all come to its collectives at about the same time.
+  """
+  if jax.process_count() > 1:
+    function.lower(*arguments).compile()
+    wait_for_hosts('the step is compiled')
 
 
 def check_same(what: str, number: int) -> None:

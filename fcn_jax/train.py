@@ -251,7 +251,7 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
         batch['signal'] = np.full(len(batch['image']), heard(), np.int32)
         batch = parallel.share(batch)
         if step == start:
-          train_step = parallel.compiled(train_step, state, batch)
+          parallel.compile_together(train_step, state, batch)
         state, coming = train_step(state, batch)
         if wait_each_step:
           jax.block_until_ready(state)
