@@ -35,7 +35,8 @@ img { max-width: 100%; height: auto; }
 .gallery span { font-size: .8rem; width: 11rem; align-self: end; overflow-wrap: anywhere; }
 .legend span { display: inline-block; margin-right: 1rem; font-size: .875rem; }
 .legend i { display: inline-block; width: .8rem; height: .8rem; border: 1px solid #333; margin-right: .3rem; }
-@media (max-width: 40rem) { body { padding: .6rem; } .gallery img, .gallery span { width: 8rem; } }
+@media (max-width: 40rem) { body { padding: .6rem; } .gallery img, .gallery span { width: 8rem; }
+  .plot img { max-width: none; width: 44rem; } }
 @media print {
   body { max-width: none; font-size: 10pt; padding: 0; }
   .wide { overflow: visible; }
@@ -156,7 +157,9 @@ def _picture(run: Result, name: str, kind: str, text: str) -> str:
 
 
 def _plot(svg: bytes | None, title: str) -> str:
-  return f'<img alt="{html.escape(title)}" src="{_data(svg, "image/svg+xml")}">' if svg else ''
+  if not svg:
+    return ''
+  return f'<div class="wide plot"><img alt="{html.escape(title)}" src="{_data(svg, "image/svg+xml")}"></div>'
 
 
 def _section(title: str, note: str, content: str) -> str:

@@ -149,9 +149,9 @@ def kernels(cells: Cells, fields: list[str]) -> Table | None:
   """How far trained upsampling is from bilinear; None where none is trained."""
   lines = []
   for key, members in done(cells).items():
-    for layer in members[0].network['kernel_distance']:
+    for layer, kernel in members[0].kernels.items():
       values = pd.Series([x for run in members for x in run.network['kernel_distance'][layer]])
-      stride = members[0].kernels[layer].shape[0] // 2
+      stride = kernel.shape[0] // 2
       lines.append([label(fields, key), f'{stride}x, {layer}', *(f'{x:.3f}' for x in _spread(values))])
   note = (
     'The norm of a trained kernel minus the bilinear one, over the norm of that (Frobenius): 0 is bilinear, 1 as far '

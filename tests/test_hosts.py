@@ -107,20 +107,24 @@ def test_what_two_hosts_saved_goes_on_on_any_number(alone, stopped, data_dir, tm
 
 
 @pytest.mark.parametrize('killed', [0, 1])
-def test_where_one_host_is_gone_the_others_end_soon_and_say_why(data_dir, tmp_path, killed):
+def test_where_one_host_is_gone_the_other_ends_soon_and_says_why(data_dir, tmp_path, killed):
   processes = start(2, data_dir, tmp_path / 'run', devices=4, train__steps=100_000, eval__every=0)
   until_saved(tmp_path / 'run', processes)
   processes[killed].kill()
   begun = time.time()
-  code, errors = ends(processes[1 - killed :][:1], patience=90)[0]
-  processes[killed].wait()
-  assert code != 0 and time.time() - begun < 60
-  if killed == 1:
-    assert code == 75 and 'another host of this run seems to be gone' in errors
-    assert 'goes on from the last checkpoint' in errors and errors.count('error: ') == 1
-    assert json.loads((tmp_path / 'run' / 'status.json').read_text())['state'] == 'preempted'
-  else:  # the one that they all talk to: jax itself ends the process
-    assert 'another task died' in errors
+  try:
+    _, errors = processes[1 - killed].communicate(timeout=90)
+  finally:
+    processes[1 - killed].kill()
+    processes[killed].communicate()
+  assert time.time() - begun < 60
+  # The step that fails and jax's own watch both see it; which is first, is a matter of luck. Where the one is gone that
+  # they all talk to, it is jax's watch, which ends the process by SIGABRT.
+  said = {75: 'another host of this run seems to be gone', -signal.SIGABRT: 'another task died'}
+  code = processes[1 - killed].returncode
+  assert code in said and said[code] in errors, (code, errors)
+  if code == 75:
+    assert 'The same command on all hosts goes on from the last checkpoint' in errors and errors.count('error: ') == 1
 
 
 def test_hosts_that_do_not_share_the_directory_are_told(data_dir, tmp_path):
