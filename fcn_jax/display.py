@@ -50,6 +50,13 @@ def first_lines(config, data, model, params, workdir) -> None:
     f'compiles {1 + len(shapes)} shapes: training at {height}x{width}, evaluation at '
     + ', '.join(f'{h}x{w}' for h, w in shapes)
   )
+  if config.loss.reduction == 'sum':
+    pixels = config.train.batch_size * height * width
+    say(
+      f'rate     {config.optim.lr:g} on the summed loss of {config.train.batch_size} x {height}x{width} is '
+      f'{config.optim.lr * pixels:.2g} on its mean; with momentum {config.optim.momentum} a step weighs '
+      f'{1 / (1 - config.optim.momentum):.3g} times as much in the end'
+    )
   say(f'results  {workdir}')
 
 
@@ -106,6 +113,8 @@ class Counter:
 
 def results(workdir, status) -> None:
   """The last table of a run, from its files: the last evaluation, time, images/s, memory."""
+  if _console.quiet:  # on a host that does not write them, they may not be there yet
+    return
   scored = runlog.Rows(workdir / 'metrics.jsonl', status.step).with_field('eval/mean_iou')[-1]
   timing = runlog.Rows(workdir / 'timing.jsonl', status.step).with_field('images_per_second')
   table = Table('metric', 'value')
