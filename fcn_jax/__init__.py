@@ -2,7 +2,7 @@
 
 Read `config.py` (what can be set), `train.py` (the loop), `models/fcn.py` over `models/vgg.py`, `models/upsample.py`
 and `models/geometry.py` (the network), `datasets/pipeline.py` (the batches), `losses.py`, `metrics.py`, `scoring.py`
-(what is minimised and what is reported), then `runlog.py`, `checkpoint.py`, `parallel.py`. `main.py` and `cli.py` are
-the door. Ablations: `grid.py` and `points.py` (what a sweep runs), `sweep.py` over `machine.py` (how), `results.py`,
-`bootstrap.py` and `report.py` (what came out).
+(what is minimised and what is reported), then `runlog.py`, `claim.py`, `checkpoint.py`, `parallel.py`. `main.py` and
+`cli.py` are the door. Ablations: `grid.py` and `points.py` (what a sweep runs), `sweep.py` over `engines.py` (how),
+`results.py`, `bootstrap.py`, `tables.py` and `report.py` with `figures.py` and `page.py` (what came out).
 """

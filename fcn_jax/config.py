@@ -91,7 +91,7 @@ DATASETS = {
 CHOICES = {
   'model.stride': STRIDES,
   'model.shrink': (1, 2, 4),
-  'model.upsample': ('bilinear_fixed', 'bilinear_learned', 'learned_random'),
+  'model.upsample': ('bilinear_fixed', 'bilinear_learned', 'learned_random', 'bilinear_last_fixed'),
   'model.norm': ('none', 'group'),
   'model.geometry': tuple(PADDINGS),
   'model.dtype': ('float32', 'bfloat16'),
@@ -144,7 +144,7 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
   config.model = ml_collections.ConfigDict()
   config.model.stride = 8  # of the finest score map: 32, 16, 8, 4 or 2
   config.model.skips = 'all'  # score maps added on the way: all, none, or names as pool4+pool3
-  config.model.upsample = 'bilinear_fixed'  # or bilinear_learned, learned_random
+  config.model.upsample = 'bilinear_fixed'  # or bilinear_learned, learned_random, bilinear_last_fixed
   config.model.shrink = 1  # pixels a side that are averaged first: 2 halves the resolution that the trunk sees
   config.model.width = 1.0  # scales all channels; 1 is the paper's
   config.model.fc_channels = 4096  # of fc6 and fc7, before width
@@ -167,6 +167,7 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
   )  # height and width that training pictures are cropped or padded to
   config.data.mean = (122.67892, 116.66877, 104.00699)  # of R, G, B in 0..255, subtracted
   config.data.std = (1.0, 1.0, 1.0)  # of R, G, B, divided by
+  config.data.replacement = False  # draw training pictures with replacement, as the authors; else epoch by epoch
   config.data.flip = 0.0  # probability of a horizontal flip
   config.data.scale = (1.0, 1.0)  # random scale, between these two
   config.data.brightness = 0.0  # random factor in 1 - x .. 1 + x
@@ -182,6 +183,7 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
   config.optim.schedule = 'constant'  # or polynomial, cosine (both end at 0)
   config.optim.power = 0.9  # of the polynomial schedule
   config.optim.warmup = 0  # steps of linear warm-up, before the schedule
+  config.optim.freeze_trunk = False  # train the score layers and the upsampling alone
   config.optim.clip = 0.0  # largest gradient norm; 0 is no limit
 
   config.loss = ml_collections.ConfigDict()
@@ -206,6 +208,23 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
   config.init.run = ''  # workdir of a run that is done, or its name in a sweep: what fits of its checkpoint is taken
 
   config.update_from_flattened_dict(DATASETS[dataset])
+  return config
+
+
+def as_released(dataset: str, *, stride: int, lr: float, steps: int = 100_000) -> ml_collections.ConfigDict:
+  """The settings of the authors' solvers, of which `experiments/paper/` are variations.
+
+  The loss is summed, a step has one picture, drawn with replacement, and the rate is fixed: `lr` on the sum.
+  """
+  config = default(dataset)
+  config.model.stride = stride
+  config.model.geometry, config.model.norm, config.model.dropout = 'caffe', 'none', 0.5
+  config.loss.reduction = 'sum'
+  config.optim.update(name='sgd', lr=lr, momentum=0.99, weight_decay=5e-4, bias_lr=2.0, schedule='constant')
+  config.optim.update(warmup=0, clip=0.0)
+  config.train.steps, config.train.batch_size = steps, 1
+  config.eval.every = config.checkpoint.every = 4000
+  config.data.replacement = True
   return config
 
 

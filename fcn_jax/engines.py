@@ -195,8 +195,10 @@ class Ray:
   def stop(self, number: signal.Signals) -> None:
     """Returns when all have saved and ended."""
     runlog.write(self._workdir / _STOP, f'{int(number)}\n')
-    waiting = [task for task in self._tasks if not self._ray.cancel(task, force=False)]  # those that have not begun
-    self._ray.wait(waiting, num_returns=len(waiting), timeout=120)
+    for task in self._tasks:
+      self._ray.cancel(task, force=False)  # for those that have not begun; the others read the file
+    if self._tasks:
+      self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=120)
 
 
 def attempt(arguments: list[str], workdir: str, folder: str, cpus: float) -> int:

@@ -25,6 +25,13 @@ def make(optim, steps: int) -> optax.GradientTransformation:
   SGD is Caffe's: V = m V + lr (g + wd w), w = w - V, with the rate inside the momentum, biases at `optim.bias_lr` times
   the rate. Kernels of convolutions decay; biases, norms and upsampling kernels do not.
   """
+  if optim.freeze_trunk:
+    moving = _make(optim, steps)
+    return optax.partition({True: moving, False: optax.set_to_zero()}, is_outside_of_trunk)
+  return _make(optim, steps)
+
+
+def _make(optim, steps: int) -> optax.GradientTransformation:
   rate = schedule(optim, steps)
   clip = optax.clip_by_global_norm(optim.clip) if optim.clip else optax.identity()
   if optim.name == 'adamw':
@@ -36,6 +43,11 @@ def make(optim, steps: int) -> optax.GradientTransformation:
     optax.scale_by_learning_rate(rate),  # before the momentum: a change of rate does not rescale the past
     optax.trace(decay=optim.momentum),
   )
+
+
+def is_outside_of_trunk(params):
+  """True for the parameters of score layers and upsampling."""
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key != 'trunk', params)
 
 
 def decays(params):

@@ -17,7 +17,7 @@ import tiny
 from fcn_jax import config as config_lib
 from fcn_jax.errors import UserError
 
-EXPERIMENTS = sorted((tiny.ROOT / 'experiments').glob('*.py'))
+EXPERIMENTS = sorted((tiny.ROOT / 'experiments').rglob('*.py'))
 
 
 # What the contradictions below rest on; defaults may move.
@@ -217,7 +217,7 @@ def load(path):
 BY_DATA = [path for path in EXPERIMENTS if path.stem != 'stanford_small']  # whose argument is a stride
 
 
-@pytest.mark.parametrize('path', BY_DATA, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', BY_DATA, ids=lambda path: f'{path.parent.name}/{path.stem}')
 @pytest.mark.parametrize('dataset', config_lib.DATASETS)
 def test_experiments_are_valid_on_every_data_set(path, dataset):
   config = load(path).get_config(dataset)
@@ -232,18 +232,42 @@ def test_the_small_preset_takes_a_stride(stride):
   assert config.model.stride == stride and config.data.name == 'stanford_background'
 
 
-@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: f'{path.parent.name}/{path.stem}')
 def test_experiments_say_their_command_and_the_number_to_expect(path):
   module = load(path)
   text = module.__doc__
-  assert re.search(rf'python -m fcn_jax\.\w+ --config=experiments/{path.name}\b', text)
+  place = path.relative_to(tiny.ROOT)
+  assert re.search(rf'python -m fcn_jax\.\w+ --config={place}\b', text)
   if not hasattr(module, 'sweep'):  # what to expect of a sweep is a table, and that stands in results/
     assert re.search(r'\d %|\d\.\d', text), 'the docstring names no number to expect'
 
 
 def test_the_three_nets_are_what_their_names_say():
-  strides = {path.stem: load(path).get_config().model.stride for path in EXPERIMENTS}
-  assert {name: strides[name] for name in ('fcn32s', 'fcn16s', 'fcn8s')} == {'fcn32s': 32, 'fcn16s': 16, 'fcn8s': 8}
+  for folder in ('experiments', 'experiments/paper'):
+    for name, stride in {'fcn32s': 32, 'fcn16s': 16, 'fcn8s': 8}.items():
+      assert load(tiny.ROOT / folder / f'{name}.py').get_config().model.stride == stride
   for name in ('fcn32s', 'fcn16s', 'fcn8s'):
     config = load(tiny.ROOT / 'experiments' / f'{name}.py').get_config()
     assert config.model.skips == 'all' and config.data.name == 'scenes'
+
+
+def test_the_papers_recipes_are_what_they_say():
+  """CVPR'15, section 4.3, and the authors' solvers."""
+  made = {path.stem: load(path).get_config() for path in EXPERIMENTS if path.parent.name == 'paper'}
+  assert {n: (c.optim.lr, c.optim.momentum, c.train.batch_size, c.loss.reduction) for n, c in made.items()} == {
+    'fcn32s': (1e-10, 0.99, 1, 'sum'),
+    'fcn16s': (1e-12, 0.99, 1, 'sum'),
+    'fcn8s': (1e-14, 0.99, 1, 'sum'),
+    'fcn8s_atonce': (1e-10, 0.99, 1, 'sum'),
+    'fcn32s_frozen': (1e-10, 0.99, 1, 'sum'),
+    'cvpr15': (1e-4, 0.9, 20, 'mean'),
+    'stages': (1e-10, 0.99, 1, 'sum'),
+  }
+  for name, config in made.items():
+    assert (config.data.name, config.model.geometry, config.optim.schedule) == ('voc2011_sbd', 'caffe', 'constant')
+    assert (config.optim.weight_decay, config.optim.bias_lr, config.optim.clip) == (5e-4, 2.0, 0.0)
+    assert config.model.at_once == (name == 'fcn8s_atonce')
+    assert config.optim.freeze_trunk == (name == 'fcn32s_frozen')
+    assert config.data.replacement == (name != 'cvpr15')
+  points = load(tiny.ROOT / 'experiments' / 'paper' / 'stages.py').sweep()
+  assert [(p['model.stride'], p['optim.lr']) for p in points] == [(32, 1e-10), (16, 1e-12), (8, 1e-14)]

@@ -72,19 +72,26 @@ def kinds(tree):
   return jax.tree_util.tree_map_with_path(kind, tree)
 
 
-def test_sgd_is_caffes_rule_while_the_rate_changes():
-  section = settings(weight_decay=0.02, bias_lr=2.0, schedule='polynomial', warmup=3, momentum=0.8)
-  rate = optim.schedule(section, STEPS)
-  gradients = [random_tree(seed) for seed in range(1, 11)]
+@pytest.mark.parametrize(
+  ('count', 'changes'),
+  [
+    (10, {'weight_decay': 0.02, 'schedule': 'polynomial', 'warmup': 3, 'momentum': 0.8}),
+    (50, {'weight_decay': 5e-4, 'lr': 1e-3, 'momentum': 0.99}),  # the authors', but for the rate of a mean
+  ],
+)
+def test_sgd_is_caffes_rule(count, changes):
+  section = settings(bias_lr=2.0, **changes)
+  rate, momentum = optim.schedule(section, STEPS), section.momentum
+  gradients = [random_tree(seed) for seed in range(1, count + 1)]
   params = random_tree(0)
   after = train(section, params, gradients)
 
   def expected(kind, w, *gradients):
     w, v, results = w.astype(np.float64), 0.0, []
     for step, gradient in enumerate(gradients):
-      decay = 0.02 if kind == 'kernel' else 0.0
+      decay = section.weight_decay if kind == 'kernel' else 0.0
       lr = float(rate(step)) * (2 if kind == 'bias' else 1)
-      v = 0.8 * v + lr * (gradient + decay * w)
+      v = momentum * v + lr * (gradient + decay * w)
       w = w - v
       results.append(w)
     return np.stack(results)
@@ -92,7 +99,19 @@ def test_sgd_is_caffes_rule_while_the_rate_changes():
   wanted = jax.tree.map(expected, kinds(params), params, *gradients)
   mine = jax.tree.map(lambda *steps: np.stack(steps), *after)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), mine, wanted)
-  assert len({float(rate(step)) for step in range(10)}) == 10
+  assert len({float(rate(step)) for step in range(10)}) == (10 if 'schedule' in changes else 1)
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adamw'])
+def test_a_frozen_trunk_stays_and_the_rest_moves_as_without(name):
+  params, gradients = random_tree(0), [random_tree(1), random_tree(2)]
+  free, frozen = (
+    train(settings(name=name, weight_decay=0.1, freeze_trunk=x), params, gradients)[-1] for x in (False, True)
+  )
+  jax.tree.map(np.testing.assert_array_equal, frozen['trunk'], params['trunk'])
+  for layer in ('score_fr', 'upsample_to_1'):
+    jax.tree.map(np.testing.assert_array_equal, frozen[layer], free[layer])
+    assert not np.array_equal(frozen[layer]['kernel'], params[layer]['kernel'])
 
 
 def test_adamw_decays_kernels_alone():

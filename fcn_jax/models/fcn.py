@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fcn_jax.models import geometry
-from fcn_jax.models.upsample import Upsample, crop
+from fcn_jax.models.upsample import METHODS, Upsample, crop
 from fcn_jax.models.vgg import BLOCKS, VGG, keep, scaled
 
 # Factors of the pools in FCN-8s at-once, which is trained in one go (the authors' network).
@@ -24,10 +24,11 @@ class FCN(nn.Module):
     trunk: see `VGG`.
     stride: of the finest score map: 32 is FCN-32s, 16 FCN-16s, 8 FCN-8s; 4 and 2 go on in the same way.
     skips: which of pool4 (stride 16), pool3 (8), pool2 (4), pool1 (2) are added; none finer than `stride`.
-    upsample: see `Upsample`.
+    upsample: a key of `METHODS`.
     shrink: the picture is averaged over cells of so many pixels squared first, and all strides are in cells: at 2 the
       trunk sees half the resolution, for a quarter of the cost, and scores are still of every pixel.
     at_once: multiplies the pools by `AT_ONCE` before their score layers.
+    freeze_trunk: no gradient goes into it; `optim.make` sees to it that it does not decay either.
     mean, std: of the pictures' channels R, G, B, in 0..255, for the normalisation.
   """
 
@@ -38,6 +39,7 @@ class FCN(nn.Module):
   upsample: str = 'bilinear_fixed'
   shrink: int = 1
   at_once: bool = False
+  freeze_trunk: bool = False
   mean: tuple[float, ...] = (122.67892, 116.66877, 104.00699)
   std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
@@ -64,13 +66,15 @@ class FCN(nn.Module):
     x = (images.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.std)
     x = _mean_of_cells(keep(mask('pixels'), x), mask('pixels'), self.shrink)
     maps = self.trunk(x, mask, train)
+    if self.freeze_trunk:
+      maps = jax.lax.stop_gradient(maps)
     x = self._score(maps['fc7'], mask('fc7'), 'score_fr')
     self.sow('intermediates', 'scores_32', x)
-    now = 'fc7'
+    now, (between, last) = 'fc7', METHODS[self.upsample]
     for skip, stride in geometry.SKIP_STRIDES.items():
       if stride < self.stride:
         break
-      x, fused = Upsample(2, self.upsample, name=f'upsample_to_{stride}')(x), f'stride {stride}'
+      x, fused = Upsample(2, between, name=f'upsample_to_{stride}')(x), f'stride {stride}'
       # Both maps on the part that they share: in the aligned geometry the skip's, in Caffe's the coarser one's.
       risen = canvas[now].upsampled(2)
       ahead = risen.offset(canvas[skip])
@@ -85,7 +89,7 @@ class FCN(nn.Module):
       self.sow('intermediates', f'scores_{stride}', x)
       now = fused
     factor = canvas[now].stride
-    x = Upsample(factor, self.upsample, name='upsample_to_1')(x)
+    x = Upsample(factor, last, name='upsample_to_1')(x)
     return crop(x, canvas[now].upsampled(factor).offset(canvas['pixels']), canvas['pixels'].size)
 
   def coarse_scores(self, params: dict, images: jax.Array, size: jax.Array, stride: int) -> jax.Array:
@@ -136,6 +140,7 @@ def from_config(config, classes: int) -> FCN:
     upsample=model.upsample,
     shrink=model.shrink,
     at_once=model.at_once,
+    freeze_trunk=config.optim.freeze_trunk,
     mean=tuple(config.data.mean),
     std=tuple(config.data.std),
   )

@@ -13,6 +13,15 @@ import numpy as np
 
 from fcn_jax.models import geometry
 
+# How the layers of a network upsample: between score maps, and the last one, to pixels. `bilinear_fixed` has no
+# parameter; `bilinear_learned` starts as bilinear and is trained; `learned_random` starts at random and is trained.
+METHODS = {
+  'bilinear_fixed': ('bilinear_fixed', 'bilinear_fixed'),
+  'bilinear_learned': ('bilinear_learned', 'bilinear_learned'),
+  'learned_random': ('learned_random', 'learned_random'),
+  'bilinear_last_fixed': ('bilinear_learned', 'bilinear_fixed'),  # CVPR'15, section 4.3
+}
+
 
 def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Each channel convolved, transposed, with its own kernel.
@@ -43,8 +52,7 @@ class Upsample(nn.Module):
 
   Attributes:
     stride: the factor; the kernel is [2*stride, 2*stride].
-    method: `bilinear_fixed` has no parameter; `bilinear_learned` starts as bilinear and is trained;
-      `learned_random` starts at random and is trained.
+    method: a value of `METHODS`.
   """
 
   stride: int

@@ -148,6 +148,14 @@ def test_a_resumed_host_sees_its_part():
   assert_same(train(6, host=1, hosts=2)[4:], train(2, host=1, hosts=2, step=4))
 
 
+def test_with_replacement_pictures_come_as_often_as_chance_has_it():
+  data = settings(**PLAIN, replacement=True)
+  seen = numbers(train(4 * COUNT, data=data))
+  assert set(seen) == set(range(COUNT))
+  assert any(len(set(seen[i : i + COUNT])) < COUNT for i in range(0, len(seen), COUNT))
+  assert_same(train(5, data=data)[2:], train(3, data=data, step=2))
+
+
 def test_each_epoch_is_a_permutation_of_its_own():
   seen = numbers(train(3 * COUNT, data=settings(**PLAIN)))
   epochs = [tuple(seen[i : i + COUNT]) for i in range(0, 8 * COUNT, COUNT)]

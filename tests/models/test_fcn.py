@@ -71,6 +71,19 @@ def test_so_they_do_in_the_geometry_of_the_authors(stride):
     assert jax.eval_shape(net.apply, {'params': params}, images).shape == (1, *size, CLASSES)
 
 
+def test_the_last_upsampling_alone_stays_fixed():
+  params = shapes_of(network(8, upsample='bilinear_last_fixed'), PICTURE)
+  assert {name for name in params if name.startswith('upsample')} == {'upsample_to_16', 'upsample_to_8'}
+
+
+def test_no_gradient_goes_into_a_frozen_trunk():
+  net, images = network(16).clone(freeze_trunk=True), np.zeros((1, 20, 20, 3), np.uint8)
+  params = random_params(net, PICTURE)
+  gradients = quick_jit(jax.grad(lambda p: jnp.sum(net.apply({'params': p}, images))))(params)
+  assert not any(x.any() for x in jax.tree.leaves(gradients['trunk']))
+  assert gradients['score_pool4']['bias'].any()
+
+
 def test_at_once_scales_the_pools():
   """As if their score layers had kernels so much smaller."""
   net, images = network(8), np.random.default_rng(0).integers(0, 256, (1, 40, 50, 3), np.uint8)

@@ -1,0 +1,14 @@
+"""FCN-32s of which only the score layer is trained (CVPR'15, table 2, FCN-32s-fixed).
+
+  python -m fcn_jax.main --config=experiments/paper/fcn32s_frozen.py
+
+The paper reports 45.4 % mean IoU on the 736 validation pictures; that starts from ImageNet weights.
+"""
+
+from fcn_jax.config import as_released
+
+
+def get_config(dataset='voc2011_sbd'):
+  config = as_released(dataset, stride=32, lr=1e-10)
+  config.optim.freeze_trunk = True
+  return config
