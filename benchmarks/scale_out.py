@@ -22,6 +22,7 @@ from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _OUT = flags.DEFINE_string('out', 'scale_out.json', 'The file to write.')
+_PARTS = flags.DEFINE_list('parts', ['hosts', 'sweep', 'node'], 'What is measured.')
 _ROUNDS = flags.DEFINE_integer('rounds', 3, 'How often each is measured, interleaved.')
 
 SHORT = ['--config.eval.every=0', '--config.optim.warmup=2']
@@ -53,18 +54,21 @@ def main(_) -> None:
     folder = pathlib.Path(name)
     (folder / 'sweep.py').write_text(SWEEP)
     run_on_hosts(1, folder / 'warm', steps=3)  # prepares the data
-    for number in range(_ROUNDS.value):
-      for hosts in (1, 2, 4):
-        keep(f'images/s, {hosts} x {8 // hosts} devices', run_on_hosts(hosts, folder / f'{hosts}-{number}', steps=60))
-    with nodes(1) as (_, address):
-      sweep(folder, 'warm', {}, steps=5)  # compiles
+    if 'hosts' in _PARTS.value:
       for number in range(_ROUNDS.value):
-        keep('seconds, four runs one by one, local', sweep(folder, f'local-{number}', {}, steps=5))
-        keep('seconds, four runs one by one, Ray', sweep(folder, f'ray-{number}', {'RAY_ADDRESS': address}, steps=5))
-    for number in range(_ROUNDS.value):
-      with nodes(1) as (cluster, address):
-        for what, seconds in lose(folder, f'lost-{number}', cluster, address).items():
-          keep(what, seconds)
+        for hosts in (1, 2, 4):
+          keep(f'images/s, {hosts} x {8 // hosts} devices', run_on_hosts(hosts, folder / f'{hosts}-{number}', steps=60))
+    if 'sweep' in _PARTS.value:
+      with nodes(1) as (_, address):
+        sweep(folder, 'compiles', {}, steps=5)
+        for number in range(_ROUNDS.value):
+          keep('seconds, four runs one by one, local', sweep(folder, f'local-{number}', {}, steps=5))
+          keep('seconds, four runs one by one, Ray', sweep(folder, f'ray-{number}', {'RAY_ADDRESS': address}, steps=5))
+    if 'node' in _PARTS.value:
+      for number in range(_ROUNDS.value):
+        with nodes(1) as (cluster, address):
+          for what, seconds in lose(folder, f'lost-{number}', cluster, address).items():
+            keep(what, seconds)
   print(json.dumps({name: statistics.median(values) for name, values in found.items()}, indent=1))
 
 
