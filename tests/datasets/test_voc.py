@@ -2,6 +2,7 @@
 
 import functools
 import io
+import sys
 import tarfile
 
 import numpy as np
@@ -11,7 +12,7 @@ import tiny
 from PIL import Image
 
 from fcn_jax import config as config_lib
-from fcn_jax import evaluate, train
+from fcn_jax import train
 from fcn_jax.datasets import IGNORE, pipeline, voc, voc2011_sbd
 from fcn_jax.errors import UserError
 
@@ -193,7 +194,7 @@ def test_offline_without_an_archive_the_setting_that_takes_one_is_named(tmp_path
 
 
 @pytest.mark.slow
-def test_the_papers_split_is_trained_on_and_scored(tmp_path, monkeypatch):
+def test_the_papers_split_is_trained_on_and_scored(tmp_path):
   config = both(tmp_path)
   changed = tiny.SETTINGS | {'train.steps': 2, 'optim.warmup': 0, 'eval.every': 0, 'data.train_size': (32, 32)}
   config.update_from_flattened_dict(changed | {'model.stride': 32})
@@ -202,8 +203,6 @@ def test_the_papers_split_is_trained_on_and_scored(tmp_path, monkeypatch):
   scores = tmp_path / 'run' / 'eval' / 'validation.json'
   before = scores.read_text()
   scores.unlink()
-  monkeypatch.setattr(evaluate, '_SPLIT', type('Flag', (), {'value': None}))
-  monkeypatch.setattr(evaluate, '_CHECKPOINT', type('Flag', (), {'value': 'last'}))
-  monkeypatch.setattr(evaluate, '_SAVE', type('Flag', (), {'value': None}))
-  evaluate.evaluate(str(tmp_path / 'run'))
+  done = tiny.run([sys.executable, '-m', 'fcn_jax.evaluate', f'--workdir={tmp_path}/run'])
+  assert done.returncode == 0, done.stderr
   assert scores.read_text() == before and '"images": 2' in before
