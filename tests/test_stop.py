@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from fcn_jax.stop import EXIT_CODES, Stop
+from fcn_jax.stop import EXIT_CODES, SUPERSEDED, Stop
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
@@ -40,4 +40,4 @@ def test_signals_do_what_they_did_before_when_it_is_over():
 
 
 def test_exit_codes_are_those_that_schedulers_and_shells_know():
-  assert EXIT_CODES == {signal.SIGTERM: 75, signal.SIGINT: 130}
+  assert EXIT_CODES == {signal.SIGTERM: 75, signal.SIGINT: 130, SUPERSEDED: 75}
