@@ -18,6 +18,7 @@ from etils import epath
 
 from fcn_jax import machine, points, runlog
 from fcn_jax.errors import UserError
+from fcn_jax.stop import EXIT_CODES
 
 _POLL = 0.5  # seconds between looks at a process in a Ray task
 _COPY = 10.0  # seconds between copies of a log to a bucket
@@ -193,10 +194,9 @@ class Ray:
     return endings
 
   def stop(self, number: signal.Signals) -> None:
-    """Returns when all have saved and ended."""
+    """Returns when all have saved and ended; those that wait for a node still end with this process."""
+    # No `ray.cancel`: the task counts as ended then, while its process is still saving.
     runlog.write(self._workdir / _STOP, f'{int(number)}\n')
-    for task in self._tasks:
-      self._ray.cancel(task, force=False)  # for those that have not begun; the others read the file
     if self._tasks:
       self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=120)
 
@@ -211,6 +211,8 @@ def attempt(arguments: list[str], workdir: str, folder: str, cpus: float) -> int
   # A job that was submitted has its files in another folder on each node.
   folder = folder if os.path.isdir(folder) else os.getcwd()
   path = epath.Path(workdir) if runlog.is_remote(workdir) else epath.Path(folder) / workdir
+  if (path.parent / _STOP).exists():
+    return EXIT_CODES[signal.SIGTERM]
   ids = {kind: tuple(found) for kind, found in ray.get_runtime_context().get_accelerator_ids().items()}
   slot = machine.Slot(cores=(), env=machine.accelerators(ids.get('GPU', ()), ids.get('TPU', ()), cpus))
   log = Log(path / 'log.txt')
