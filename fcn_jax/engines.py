@@ -196,7 +196,7 @@ class Ray:
   def stop(self, number: signal.Signals) -> None:
     """Returns when all have saved and ended; those that wait for a node still end with this process."""
     # No `ray.cancel`: the task counts as ended then, while its process is still saving.
-    runlog.write(self._workdir / _STOP, f'{int(number)}\n')
+    runlog.write(self._workdir / _STOP, f'{number.name}\n')
     if self._tasks:
       self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=120)
 
@@ -225,7 +225,7 @@ def attempt(arguments: list[str], workdir: str, folder: str, cpus: float) -> int
       time.sleep(_POLL)
       log.copy()
       if (path.parent / _STOP).exists():
-        process.send_signal(int((path.parent / _STOP).read_text()))
+        process.terminate()  # not SIGINT, which Ray's workers ignore, and what they start ignores until it trains
         process.wait()
   finally:
     if process.poll() is None:
