@@ -5,16 +5,12 @@
 In tables, the seeds are what spreads and differences are taken over.
 """
 
-from fcn_jax.config import default
 from fcn_jax.grid import axis, product
+from fcn_jax.recipes import for_ablation
 
 
 def get_config(dataset='scenes'):
-  config = default(dataset)
-  if dataset == 'scenes':
-    config.train.steps = 500  # 27 runs in three quarters of an hour on two cores
-    config.eval.every = config.checkpoint.every = 250
-  return config
+  return for_ablation(dataset)
 
 
 def sweep():

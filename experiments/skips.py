@@ -5,16 +5,12 @@
 `none` rises to the stride by bilinear steps alone: the control of the networks with skips.
 """
 
-from fcn_jax.config import default
 from fcn_jax.grid import axis, chain, product
+from fcn_jax.recipes import for_ablation
 
 
 def get_config(dataset='scenes'):
-  config = default(dataset)
-  if dataset == 'scenes':
-    config.train.steps = 500
-    config.eval.every = config.checkpoint.every = 250
-  return config
+  return for_ablation(dataset)
 
 
 def sweep():

@@ -6,16 +6,12 @@ A run that starts from another one waits for it. Each stage trains as long as a 
 (CVPR'15, section 4.3), so the last stage has seen three times as many pictures; tables give the minutes.
 """
 
-from fcn_jax.config import default
 from fcn_jax.grid import axis, chain, name, product
+from fcn_jax.recipes import for_ablation
 
 
 def get_config(dataset='scenes'):
-  config = default(dataset)
-  if dataset == 'scenes':
-    config.train.steps = 500
-    config.eval.every = config.checkpoint.every = 250
-  return config
+  return for_ablation(dataset)
 
 
 def sweep():

@@ -5,16 +5,12 @@
 A wider trunk costs its square in time.
 """
 
-from fcn_jax.config import default
 from fcn_jax.grid import axis, product
+from fcn_jax.recipes import for_ablation
 
 
 def get_config(dataset='scenes'):
-  config = default(dataset)
-  if dataset == 'scenes':
-    config.train.steps = 500
-    config.eval.every = config.checkpoint.every = 250
-  return config
+  return for_ablation(dataset)
 
 
 def sweep():

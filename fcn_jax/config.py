@@ -211,23 +211,6 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
   return config
 
 
-def as_released(dataset: str, *, stride: int, lr: float, steps: int = 100_000) -> ml_collections.ConfigDict:
-  """The settings of the authors' solvers, of which `experiments/paper/` are variations.
-
-  The loss is summed, a step has one picture, drawn with replacement, and the rate is fixed: `lr` on the sum.
-  """
-  config = default(dataset)
-  config.model.stride = stride
-  config.model.geometry, config.model.norm, config.model.dropout = 'caffe', 'none', 0.5
-  config.loss.reduction = 'sum'
-  config.optim.update(name='sgd', lr=lr, momentum=0.99, weight_decay=5e-4, bias_lr=2.0, schedule='constant')
-  config.optim.update(warmup=0, clip=0.0)
-  config.train.steps, config.train.batch_size = steps, 1
-  config.eval.every = config.checkpoint.every = 4000
-  config.data.replacement = True
-  return config
-
-
 def validate(config: ml_collections.ConfigDict) -> None:
   """Raises `UserError`, one sentence, where a setting is out of range or contradicts another."""
   flat = flatten(config)

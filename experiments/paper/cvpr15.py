@@ -6,7 +6,7 @@ Mean loss, 20 pictures a step, momentum 0.9; upsampling between score maps is tr
 bilinear. The paper reports 62.7 % mean IoU on the 736 validation pictures; that starts from ImageNet weights.
 """
 
-from fcn_jax.config import as_released
+from fcn_jax.recipes import as_released
 
 
 def get_config(dataset='voc2011_sbd'):
