@@ -1,12 +1,9 @@
 """sbd: the Semantic Boundaries Dataset, masks for 8,498 and 2,857 pictures of VOC 2011, without a border class."""
 
+import functools
+
 from fcn_jax.datasets import voc
 from fcn_jax.datasets.voc import splits  # noqa: F401, asked for by pipeline
-
-
-def make(data) -> 'Sbd':
-  """The builder for a config's section `data`."""
-  return Sbd(sbd_archive=data.sbd_archive, data_dir=data.dir or None, file_format='array_record')
 
 
 class Sbd(voc.Builder):
@@ -15,3 +12,6 @@ class Sbd(voc.Builder):
   def _split_generators(self, dl_manager) -> dict:
     examples = self._sbd(dl_manager, ('train', 'val'))
     return {name: self._generate_examples(chosen) for name, chosen in examples.items()}
+
+
+make = functools.partial(voc.make, Sbd)

@@ -44,6 +44,12 @@ COUNTS = {
 }
 
 
+def make(builder: type, data) -> tfds.core.DatasetBuilder:
+  """The builder, one of the classes beside this file, for a config's section `data`."""
+  archives_of = {field: data[field] for field in ('archive', 'sbd_archive') if field in data}
+  return builder(**archives_of, data_dir=data.dir or None, file_format='array_record')
+
+
 def splits(data) -> dict[str, str]:
   """TFDS split expressions, by what they are for. Both of VOC together are TFDS's train+val."""
   del data  # there is one way to split them
@@ -77,6 +83,14 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(self, examples: list[dict]) -> Iterator[tuple[str, dict]]:
     for example in examples:
       yield example['id'], example
+
+
+class Year(Builder, skip_registration=True):
+  """A builder of VOC's segmentation of a year, its attribute `YEAR`."""
+
+  def _split_generators(self, dl_manager) -> dict:
+    examples = self._voc(dl_manager, self.YEAR, ('train', 'val'))
+    return {name: self._generate_examples(chosen) for name, chosen in examples.items()}
 
 
 def read_voc(path: epath.Path, year: int, lists: Iterable[str]) -> dict[str, list[dict]]:

@@ -1,17 +1,12 @@
 """voc2011_sbd: what the papers train and score on: SBD's 8,498, and VOC 2011 val without them (seg11valid)."""
 
+import functools
+
 from fcn_jax.datasets import voc
 from fcn_jax.datasets.voc import splits  # noqa: F401, asked for by pipeline
 from fcn_jax.errors import UserError
 
 VALIDATION = 736  # pictures that are left (CVPR'15, section 5)
-
-
-def make(data) -> 'Voc2011Sbd':
-  """The builder for a config's section `data`."""
-  return Voc2011Sbd(
-    archive=data.archive, sbd_archive=data.sbd_archive, data_dir=data.dir or None, file_format='array_record'
-  )
 
 
 class Voc2011Sbd(voc.Builder):
@@ -27,3 +22,6 @@ class Voc2011Sbd(voc.Builder):
         'the original'
       )
     return {'train': self._generate_examples(train), 'val': self._generate_examples(val)}
+
+
+make = functools.partial(voc.make, Voc2011Sbd)
