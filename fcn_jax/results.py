@@ -55,7 +55,7 @@ class Result:
   def _matrices(self) -> dict[str, np.ndarray]:
     return _arrays(self.path / 'eval' / f'{self.split}.npz')
 
-  @property
+  @functools.cached_property
   def ids(self) -> list[str]:
     """Of the pictures that were scored."""
     return list(self._matrices['id'])
@@ -65,24 +65,24 @@ class Result:
     """int64 [N, C, C], one matrix a picture."""
     return self._matrices['confusion']
 
-  @property
+  @functools.cached_property
   def log(self) -> list[dict]:
     """The rows of `metrics.jsonl`."""
     return runlog.Rows(self.path / 'metrics.jsonl', np.inf).rows
 
-  @property
+  @functools.cached_property
   def kernels(self) -> dict[str, np.ndarray]:
     """The trained upsampling kernels [2s, 2s, C] by layer, coarse to fine; empty where upsampling is fixed."""
     path = self.path / 'eval' / 'kernels.npz'
     found = _arrays(path) if path.exists() else {}
     return {name: found[name] for name in sorted(found, key=lambda n: -int(n.rpartition('_')[2]))}
 
-  @property
+  @functools.cached_property
   def environment(self) -> dict:
     """What its last start ran on."""
     return runlog.read_json(self.path / 'env.json', [{}])[-1]
 
-  @property
+  @functools.cached_property
   def examples(self) -> list[str]:
     """Of which pictures there are files ID.image.jpg, ID.label.png and ID.prediction.png in `eval/SPLIT`."""
     found = (self.path / 'eval' / self.split).glob('*.prediction.png')

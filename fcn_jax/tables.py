@@ -152,7 +152,8 @@ def kernels(cells: Cells, fields: list[str]) -> Table | None:
     for layer, kernel in members[0].kernels.items():
       values = pd.Series([x for run in members for x in run.network['kernel_distance'][layer]])
       stride = kernel.shape[0] // 2
-      lines.append([label(fields, key), f'{stride}x, {layer}', *(f'{x:.3f}' for x in _spread(values))])
+      spread = values.mean(), values.min(), values.max()
+      lines.append([label(fields, key), f'{stride}x, {layer}', *(f'{x:.3f}' for x in spread)])
   note = (
     'The norm of a trained kernel minus the bilinear one, over the norm of that (Frobenius): 0 is bilinear, 1 as far '
     'from it as a kernel of zeros. Over classes and seeds; the plot has the first seed, mean over classes.'
@@ -247,7 +248,3 @@ def _mean(values: list[float | None]) -> str:
   """In per cent; a class that is nowhere is None in all runs."""
   known = [100 * x for x in values if x is not None]
   return f'{sum(known) / len(known):.2f}' if known else ''
-
-
-def _spread(values: pd.Series) -> tuple[float, float, float]:
-  return values.mean(), values.min(), values.max()

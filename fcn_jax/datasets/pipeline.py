@@ -63,7 +63,7 @@ class Pictures:
   def __init__(self, source, *, split: str, classes: int, room: float):
     self._source, self._split, self._classes = source, split, classes
     self._room = room  # bytes
-    self._kept = {}
+    self._kept, self._sizes = {}, None
     self._lock = threading.Lock()
 
   def __len__(self) -> int:
@@ -85,9 +85,11 @@ class Pictures:
     return [self._source[i]['id'].decode() for i in range(len(self))]
 
   def sizes(self) -> np.ndarray:
-    """Heights and widths, int [N, 2], from the files' headers."""
-    headers = (Image.open(io.BytesIO(self._source[i]['label'])).size for i in range(len(self)))
-    return np.array([(height, width) for width, height in headers]).reshape(-1, 2)
+    """Heights and widths, int [N, 2], from the files' headers, which are read once."""
+    if self._sizes is None:
+      headers = (Image.open(io.BytesIO(self._source[i]['label'])).size for i in range(len(self)))
+      self._sizes = np.array([(height, width) for width, height in headers]).reshape(-1, 2)
+    return self._sizes
 
   def _decode(self, record: dict) -> dict:
     image = np.asarray(Image.open(io.BytesIO(record['image'])).convert('RGB'))
