@@ -35,15 +35,16 @@ class Claim:
     self._id, self._held, self._over = str(uuid.uuid4()), None, threading.Event()
 
   def __enter__(self) -> 'Claim':
-    if self._take_over:
-      self._sign()
-    if runlog.is_remote(self._workdir):
-      self._sign()
+    remote = runlog.is_remote(self._workdir)
+    if remote or self._take_over:
+      self._sign()  # the start before, if any, is to see it
+    if remote:
       if self._take_over and runlog.read_json(self._workdir / 'status.json', {}).get('state') == 'running':
         time.sleep(3 * _POLL)  # it may be alive, and needs as long to see that it is not wanted
     else:
       self._lock()
-      self._sign()
+      if not self._take_over:
+        self._sign()
     threading.Thread(target=self._watch, daemon=True).start()
     return self
 

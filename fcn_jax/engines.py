@@ -57,7 +57,7 @@ class Log:
     if runlog.is_remote(self._path) and (now or time.time() - self._copied > _COPY):
       self._copied = time.time()
       descriptor = self.file.fileno()
-      self._path.write_bytes(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+      runlog.write(self._path, os.pread(descriptor, os.fstat(descriptor).st_size, 0))
 
   def close(self) -> None:
     self.copy(now=True)

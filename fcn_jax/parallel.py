@@ -4,6 +4,7 @@ The state is one tree, replicated, with no leading axis of devices; a batch has 
 on several hosts is one process on each, which all run the same program; the first of them writes the files.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -71,6 +72,16 @@ def wait_for_hosts(name: str) -> None:
   Collectives of devices, as those of the step, wait for half a minute only on a CPU.
   """
   ocp.multihost.get_barrier_sync_fn()(key=name, timeout_ms=_LONGEST_WAIT)
+
+
+@contextlib.contextmanager
+def first_host_first(name: str):
+  """What is done within it, the first host does alone, and then all others."""
+  if not is_first_host():
+    wait_for_hosts(name)
+  yield
+  if is_first_host():
+    wait_for_hosts(name)
 
 
 def compile_together(function, *arguments) -> None:

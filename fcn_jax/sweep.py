@@ -185,13 +185,9 @@ class Driver:
         say(f'{name}: {what} {count} times, of which --{budget.name}={budget.value} are made up for')
     return 0 if set(self.states.values()) == {DONE} else 1
 
-  def began(self) -> dict[str, float]:
-    """When the runs that are running were started, in seconds since the epoch."""
-    return self._began
-
   def table(self) -> Table:
     """Of what is going on, or went wrong: a sweep has more runs than a terminal has lines."""
-    return table(list(self._runs.values()), self.states, self.began(), self.forecast(), hidden=(WAITING, DONE))
+    return table(list(self._runs.values()), self.states, self._began, self.forecast(), hidden=(WAITING, DONE))
 
   def forecast(self) -> float | None:
     """Seconds until all is done, if runs take as long as those before; None while none is done."""

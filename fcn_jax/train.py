@@ -146,10 +146,7 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
 def _run(config, workdir: epath.Path, *, superseded) -> int:
   steps, batch_size = config.train.steps, config.train.batch_size
   status = runlog.Status(workdir, steps)
-  if parallel.is_first_host():
-    data = pipeline.load(config.data, display.say)
-  parallel.wait_for_hosts('data are prepared')  # by one host for all, where they share a disk
-  if not parallel.is_first_host():
+  with parallel.first_host_first('data are prepared'):  # for all, where they share a disk
     data = pipeline.load(config.data, display.say)
   model = fcn.from_config(config, len(data.classes))
   optimizer = optim.make(config.optim, steps)
