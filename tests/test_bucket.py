@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,9 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope='module')
 def bucket():
   """The variables that have both clients, of the files and of the checkpoints, ask the local server."""
-  with socket.socket() as one:
-    one.bind(('localhost', 0))
-    port = one.getsockname()[1]
+  port = tiny.free_port()
   command = [sys.executable, tiny.ROOT / 'tests' / 'bucket.py', str(port)]
   # It tells of every request: into a pipe that nobody reads, it would come to a stop.
   server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -70,9 +67,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_numbers_as_on_a_disk(bucket, 
   command = tiny.command(data_dir, 'gs://bucket/runs/one')
   process = tiny.start(command, env=bucket)
   try:
-    while not any(name.startswith('runs/one/checkpoints/3/') for name in names(bucket)):
-      assert process.poll() is None, process.communicate()
-      time.sleep(0.05)
+    tiny.until(lambda: any(name.startswith('runs/one/checkpoints/3/') for name in names(bucket)), process)
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=120)
   finally:

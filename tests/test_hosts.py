@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import socket
 import time
 
 import pytest
@@ -19,10 +18,7 @@ def data_dir(tmp_path_factory):
 
 def start(hosts: int, data_dir, workdir, devices: int = 8, **settings) -> list:
   """Starts the processes of a run that have so many devices together; `workdir` may be a list, one a process."""
-  with socket.socket() as one:
-    one.bind(('localhost', 0))
-    port = one.getsockname()[1]
-  processes = []
+  port, processes = tiny.free_port(), []
   for number in range(hosts):
     own = workdir[number] if isinstance(workdir, list) else workdir
     command = tiny.command(data_dir, own, **settings)
@@ -78,9 +74,7 @@ def test_several_hosts_learn_the_same_as_one(alone, data_dir, tmp_path, hosts):
 
 def until_saved(workdir, processes) -> None:
   """Returns when the run has its first checkpoint."""
-  while not any(path.name.isdigit() for path in workdir.glob('checkpoints/*')):
-    assert all(process.poll() is None for process in processes), ends(processes)
-    time.sleep(0.02)
+  tiny.until(lambda: any(path.name.isdigit() for path in workdir.glob('checkpoints/*')), *processes)
 
 
 @pytest.fixture(scope='module')

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import tiny
@@ -65,9 +64,7 @@ def test_a_lost_node_costs_no_run_and_changes_no_number(experiment, cluster, tmp
   flags = ['--tpus_per_run=1', '--cpus_per_run=0.5']
   driver = tiny.start(command(experiment, tmp_path / 'ray', *flags), env={'RAY_ADDRESS': address})
   try:
-    while not list(tmp_path.glob('ray/*/checkpoints/[0-9]*')):
-      assert driver.poll() is None, driver.communicate()
-      time.sleep(0.05)
+    tiny.until(lambda: list(tmp_path.glob('ray/*/checkpoints/[0-9]*')), driver)
     process.stdin.write('lose one\n')
     process.stdin.flush()
     assert process.stdout.readline() == 'lost\n'
@@ -97,9 +94,7 @@ def test_ctrl_c_stops_the_tasks_with_everything_saved(experiment, cluster, tmp_p
     command(experiment, tmp_path / 'ray', '--cpus_per_run=0.5', *endless), env={'RAY_ADDRESS': cluster[1]}
   )
   try:
-    while not list(tmp_path.glob('ray/*/checkpoints/[0-9]*')):
-      assert driver.poll() is None, driver.communicate()
-      time.sleep(0.05)
+    tiny.until(lambda: list(tmp_path.glob('ray/*/checkpoints/[0-9]*')), driver)
     driver.send_signal(signal.SIGINT)
     output, errors = driver.communicate(timeout=120)
   finally:

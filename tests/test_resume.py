@@ -283,9 +283,7 @@ def test_a_start_that_takes_over_ends_the_one_before_which_writes_no_more(data, 
   command = tiny.command(data, workdir, train__steps=100_000, eval__every=0, checkpoint__every=20)
   first = tiny.start(command)
   try:
-    while not (workdir / 'metrics.jsonl').exists():
-      assert first.poll() is None, first.communicate()
-      time.sleep(0.02)
+    tiny.until((workdir / 'metrics.jsonl').exists, first)
     refused = tiny.run(command)
     assert refused.returncode == 1 and 'another process is training in' in refused.stderr
     second = tiny.start([*command, '--take_over'])
@@ -295,9 +293,7 @@ def test_a_start_that_takes_over_ends_the_one_before_which_writes_no_more(data, 
       assert 'another start of this run has taken over' in output and 'saved at step' not in output
       assert json.loads((workdir / 'attempt.json').read_text())['pid'] == second.pid
       left = status(workdir)['step']
-      while status(workdir)['step'] <= left:
-        assert second.poll() is None, second.communicate()
-        time.sleep(0.05)
+      tiny.until(lambda: status(workdir)['step'] > left, second)
       second.send_signal(signal.SIGTERM)
       output, errors = second.communicate(timeout=100)
     finally:

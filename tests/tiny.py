@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -62,6 +64,20 @@ def start(arguments, **options) -> subprocess.Popen:
   env = os.environ | {'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)} | options.pop('env', {})
   pipe = subprocess.PIPE
   return subprocess.Popen(arguments, env=env, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def until(condition, *processes) -> None:
+  """Returns when the condition holds; the processes must be alive until then."""
+  while not condition():
+    for process in processes:
+      assert process.poll() is None, process.communicate()
+    time.sleep(0.02)
+
+
+def free_port() -> int:
+  with socket.socket() as one:
+    one.bind(('localhost', 0))
+    return one.getsockname()[1]
 
 
 def run(arguments, **options) -> subprocess.CompletedProcess:
