@@ -206,6 +206,10 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
 
   config.init = ml_collections.ConfigDict()
   config.init.run = ''  # workdir of a run that is done, or its name in a sweep: what fits of its checkpoint is taken
+  config.init.weights = (
+    ''  # a file (weight_files.py), or vgg16, which is fetched; init.run, where it is set, goes first
+  )
+  config.init.without = ''  # layers that init.weights may lack, or have for nothing, joined by +, as fc6+fc7
 
   config.update_from_flattened_dict(DATASETS[dataset])
   return config
@@ -227,6 +231,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
     raise UserError(
       f'train.accumulation is {config.train.accumulation}, which does not divide train.batch_size '
       f'{config.train.batch_size} into equal parts'
+    )
+  if config.init.weights and config.model.norm != 'none':
+    raise UserError(
+      f'init.weights is set, and model.norm is {config.model.norm!r}; such files have biases and no norm: set '
+      'model.norm=none'
     )
   if config.optim.warmup >= config.train.steps:
     raise UserError(f'optim.warmup is {config.optim.warmup}, but train.steps only {config.train.steps}; shorten it')

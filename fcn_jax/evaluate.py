@@ -1,12 +1,14 @@
-"""Scores a run on a split, every picture at its own size, or tells what a stride could reach at best.
+"""Scores a run or weights on a split, every picture at its own size, or tells what a stride could reach at best.
 
   python -m fcn_jax.evaluate --workdir=runs/fcn16s-scenes
   python -m fcn_jax.evaluate --workdir=runs/fcn16s-scenes --split=train --save_predictions=predictions
+  python -m fcn_jax.evaluate --config=experiments/fcn8s.py:voc2011_sbd --config.model.geometry=caffe \
+    --weights=fcn8s-heavy-pascal.caffemodel --out=released
   python -m fcn_jax.evaluate --upper_bounds --config=experiments/fcn16s.py
   python -m fcn_jax.evaluate --upper_bounds --masks=folder/of/png --classes=21
 
 Scores go to WORKDIR/eval/SPLIT.json, one confusion matrix a picture to WORKDIR/eval/SPLIT.npz, size and cost of the
-network to WORKDIR/eval/network.json; upper bounds to OUT.
+network to WORKDIR/eval/network.json; those of weights to the folder OUT in the same way; upper bounds to the file OUT.
 """
 
 import pathlib
@@ -26,7 +28,8 @@ _SAVE = flags.DEFINE_string('save_predictions', None, 'Folder for one PNG of cla
 _BOUNDS = flags.DEFINE_bool('upper_bounds', False, 'Score the labels, sent through the grid of each stride and back.')
 _MASKS = flags.DEFINE_string('masks', None, 'Folder of PNG masks of class numbers, for --upper_bounds.')
 _CLASSES = flags.DEFINE_integer('classes', None, 'How many classes the masks have.', lower_bound=1, upper_bound=255)
-_OUT = flags.DEFINE_string('out', 'upper_bounds.json', 'The file for --upper_bounds.')
+_WEIGHTS = flags.DEFINE_string('weights', None, 'Instead of a run: a file for the network of --config.')
+_OUT = flags.DEFINE_string('out', None, 'upper_bounds.json for --upper_bounds, the folder scores for --weights.')
 
 
 def main(arguments: list[str]) -> None:
@@ -34,32 +37,38 @@ def main(arguments: list[str]) -> None:
     raise UserError(f'unexpected argument {arguments[0]!r}; see --help')
   if _BOUNDS.value:
     upper_bounds()
-  elif _WORKDIR.value and flags.FLAGS['config'].value is not None:
-    raise UserError('--config goes with --upper_bounds; a run in --workdir has its own')
-  elif _WORKDIR.value:
-    evaluate(_WORKDIR.value)
+  elif _WORKDIR.value and (_WEIGHTS.value or flags.FLAGS['config'].value is not None):
+    raise UserError('--config and --weights are for --upper_bounds or a file; a run in --workdir has its own')
+  elif _WORKDIR.value or _WEIGHTS.value:
+    evaluate()
   else:
-    raise UserError('nothing to score; expected --workdir=RUN, or --upper_bounds')
+    raise UserError('nothing to score; expected --workdir=RUN, --config=... with --weights=FILE, or --upper_bounds')
 
 
-def evaluate(workdir: str) -> None:
-  """Scores a checkpoint of the run, and writes and prints what comes out."""
+def evaluate() -> None:
+  """Scores a checkpoint of the run, or the weights, and writes and prints what comes out."""
   from etils import epath
 
   from fcn_jax import runlog
 
-  config = runlog.read_config(epath.Path(workdir))  # jax takes seconds to import: not before this is there
+  # jax takes seconds to import: not before the config is there.
+  config = cli.config() if _WEIGHTS.value else runlog.read_config(epath.Path(_WORKDIR.value))
   import jax
 
-  from fcn_jax import checkpoint, display, network, parallel, pictures, scoring
+  from fcn_jax import checkpoint, display, network, parallel, pictures, pretrained, scoring
   from fcn_jax.datasets import pipeline
   from fcn_jax.models import fcn
 
   parallel.keep_compilations()
   # The devices here may be more than the run had: rounded up, they share each batch equally.
   config.eval.batch_size += -config.eval.batch_size % jax.device_count()
-  step, params = checkpoint.load_params(workdir, _CHECKPOINT.value)
+  workdir = epath.Path(_WORKDIR.value or _OUT.value or 'scores')
+  if not _WEIGHTS.value:
+    step, params = checkpoint.load_params(workdir, _CHECKPOINT.value)
   data = pipeline.load(config.data, display.say)
+  if _WEIGHTS.value:
+    config, params = pretrained.load(config, len(data.classes), _WEIGHTS.value, display.say)
+    step = 0
   split = _SPLIT.value or data.held_out
   chosen = data.split(split)
   names, model = chosen.ids(), fcn.from_config(config, len(data.classes))
@@ -72,11 +81,10 @@ def evaluate(workdir: str) -> None:
 
   with display.Counter(len(chosen)) as bar:
     scored = scoring.score(model, parallel.replicate(params), chosen, config, len(data.classes), each=save)
-  scores = scoring.write(epath.Path(workdir), split, scored, data, step)
-  network.write(epath.Path(workdir), split, model, params, data, config.data.train_size)
-  display.say(
-    f'{workdir}, step {step}, on {split} of {data.fingerprint}: {len(chosen)} images, {scores["pixels"]:,} pixels'
-  )
+  scores = scoring.write(workdir, split, scored, data, step)
+  network.write(workdir, split, model, params, data, config.data.train_size)
+  scored_what = _WEIGHTS.value or f'{workdir}, step {step}'
+  display.say(f'{scored_what}, on {split} of {data.fingerprint}: {len(chosen)} images, {scores["pixels"]:,} pixels')
   display.scores(scores)
 
 
@@ -100,7 +108,7 @@ def upper_bounds() -> None:
   from fcn_jax import bounds, display, runlog
 
   scores = bounds.upper_bounds(labels, classes)
-  runlog.write_json(epath.Path(_OUT.value), scores)
+  runlog.write_json(epath.Path(_OUT.value or 'upper_bounds.json'), scores)
   rows = [[str(s), display.percent(x['mean_iou']), display.percent(x['pixel_accuracy'])] for s, x in scores.items()]
   display.grid('labels through the grid and back', ['stride', 'mean IoU', 'pixel accuracy'], rows)
 

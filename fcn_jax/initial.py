@@ -1,10 +1,10 @@
-"""A run that starts from another one, as FCN-16s from FCN-32s (CVPR'15, section 4.3): what it takes over, checked."""
+"""What a run starts from: weights of a file, or another run, as FCN-16s from FCN-32s (CVPR'15, section 4.3)."""
 
 import jax
 import numpy as np
 from etils import epath
 
-from fcn_jax import checkpoint, metrics, runlog, scoring
+from fcn_jax import checkpoint, metrics, pretrained, runlog, scoring
 from fcn_jax import config as config_lib
 from fcn_jax.datasets import pipeline
 from fcn_jax.errors import UserError
@@ -12,21 +12,40 @@ from fcn_jax.models import fcn
 
 # What the scores on the coarse grid depend on beside the parameters.
 _SAME_SCORES = (
-  *('model.shrink', 'model.geometry', 'model.at_once', 'model.group_size', 'model.norm', 'model.dtype'),
-  *('data.mean', 'data.std'),
+  'model.shrink',
+  'model.geometry',
+  'model.at_once',
+  'model.group_size',
+  'model.norm',
+  'model.dtype',
 )
 # Two programs add in different orders; scores that are another network's differ by some tenths.
 _TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}
 
 
-def check(config) -> None:
-  """Raises `UserError` where the run that `config.init.run` names, if any, is not one to start from."""
-  workdir = epath.Path(config.init.run)
-  if config.init.run:
-    runlog.read_config(workdir)
-    known = runlog.read_json(workdir / 'status.json', {}).get('state', 'not begun')
-    if known != 'done':
-      raise UserError(f'init.run: {workdir} is {known}; a run starts from one that is done')
+def settled(config):
+  """The config of a run that begins, with the preprocessing of what it starts from.
+
+  Raises:
+    UserError: what it is to start from cannot be read, or is another run that is not done.
+  """
+  name = config.init.run or config.init.weights
+  if not name:
+    return config
+  if not config.init.run:
+    return pretrained.with_preprocessing(config, pretrained.read(name), name)
+  workdir = epath.Path(name)
+  source = runlog.read_config(workdir)
+  known = runlog.read_json(workdir / 'status.json', {}).get('state', 'not begun')
+  if known != 'done':
+    raise UserError(f'init.run: {workdir} is {known}; a run starts from one that is done')
+  return pretrained.with_preprocessing(config, source.data, name)
+
+
+def from_weights(params: dict, config, say) -> dict:
+  """`params` with what the file `config.init.weights` has for them, not yet on the devices."""
+  say(f'from {config.init.weights}:')
+  return pretrained.fit(params, pretrained.read(config.init.weights), config, config.init.weights, say)
 
 
 def from_run(model, params: dict, config, data: pipeline.Data, say) -> dict:

@@ -1,9 +1,12 @@
-"""Segments pictures with a trained run.
+"""Segments pictures with a trained run, or with the weights of a file.
 
   python -m fcn_jax.predict --workdir=runs/fcn16s-scenes photo.jpg folder/ --out=predictions
+  python -m fcn_jax.predict --config=experiments/fcn8s.py:voc2011 --config.model.geometry=caffe \
+    --weights=fcn8s-heavy-pascal.caffemodel photo.jpg
 
 Writes OUT/NAME.png (class numbers, with the class colours as palette) and OUT/NAME.overlay.png (the picture under its
-classes, with a legend); with --heatmaps also OUT/NAME.CLASS.png and OUT/NAME.npz with `probabilities` [H, W, C].
+classes, with a legend); with --heatmaps also OUT/NAME.CLASS.png and OUT/NAME.npz with `probabilities` [H, W, C]; with
+--save_scores also OUT/NAME.scores.npz with `scores` float32 [H, W, C], before the softmax.
 Pictures below a folder keep their place below it. A file that cannot be read is named and skipped, and the exit code
 is then 1.
 """
@@ -21,10 +24,13 @@ from PIL import Image, ImageOps
 from fcn_jax import cli
 from fcn_jax.errors import UserError
 
+cli.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The run to predict with; its preprocessing comes with it.')
+_WEIGHTS = flags.DEFINE_string('weights', None, 'Instead of a run: a file for the network of --config.')
 _OUT = flags.DEFINE_string('out', 'predictions', 'The folder to write to.')
 _CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Which of the checkpoints.')
 _HEATMAPS = flags.DEFINE_bool('heatmaps', False, 'Also write the probability of each class.')
+_SCORES = flags.DEFINE_bool('save_scores', False, 'Also write the scores before the softmax.')
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
 BATCH_PIXELS = 2**20  # of a batch's canvases together; a larger picture goes alone
@@ -40,8 +46,9 @@ class Picture:
 
 
 def main(arguments: list[str]) -> None:
-  if not _WORKDIR.value:
-    raise UserError('no run to predict with; expected --workdir=RUN')
+  has_config = flags.FLAGS['config'].value is not None
+  if bool(_WORKDIR.value) == has_config or bool(_WEIGHTS.value) != has_config:
+    raise UserError('nothing to predict with; expected --workdir=RUN, or both --config=... and --weights=FILE')
   if not arguments:
     raise UserError('no pictures; expected files or folders, as photo.jpg folder/')
   # A picture of some 180 million pixels or more is an attack or a mistake, and would fill the memory.
@@ -53,7 +60,7 @@ def main(arguments: list[str]) -> None:
     except Exception as error:  # whatever a damaged file makes the readers raise
       broken.append(f'{path}: {error}')
   if pictures:
-    broken += segment(pictures, _WORKDIR.value, _OUT.value)
+    broken += segment(pictures, _OUT.value)
   for line in broken:
     sys.stderr.write(f'skipped {line}\n')
   sys.exit(1 if broken else 0)
@@ -108,25 +115,28 @@ def read(path: pathlib.Path) -> np.ndarray:
     return np.asarray(image.convert('RGB'))
 
 
-def segment(pictures: list[Picture], workdir: str, out: str) -> list[str]:
+def segment(pictures: list[Picture], out: str) -> list[str]:
   """Writes the predictions of all pictures; returns a line for each that turned out to be broken."""
   from etils import epath
 
   from fcn_jax import runlog
 
-  config, out = runlog.read_config(epath.Path(workdir)), epath.Path(out)
+  config = cli.config() if _WEIGHTS.value else runlog.read_config(epath.Path(_WORKDIR.value))
   import jax  # takes seconds to import: not before the run is there
 
-  from fcn_jax import checkpoint, display, parallel
+  from fcn_jax import checkpoint, display, parallel, pretrained
   from fcn_jax.datasets import augment, pipeline
   from fcn_jax.models import fcn
 
   parallel.keep_compilations()
-  _, params = checkpoint.load_params(workdir, _CHECKPOINT.value)
   classes, palette = pipeline.classes_and_palette(config.data)
-  model = fcn.from_config(config, len(classes))
+  if _WEIGHTS.value:
+    config, params = pretrained.load(config, len(classes), _WEIGHTS.value, display.say)
+  else:
+    _, params = checkpoint.load_params(_WORKDIR.value, _CHECKPOINT.value)
+  model, out = fcn.from_config(config, len(classes)), epath.Path(out)
   params = jax.device_put(params)
-  probabilities = jax.jit(lambda params, *inputs: jax.nn.softmax(model.apply({'params': params}, *inputs)))
+  scores_of = jax.jit(lambda params, *inputs: model.apply({'params': params}, *inputs))
   broken = []
   with display.Counter(len(pictures)) as bar:
     for canvas, batch in batches(pictures, config.eval.canvases):
@@ -140,7 +150,7 @@ def segment(pictures: list[Picture], workdir: str, out: str) -> list[str]:
       examples += examples[:1] * (len(batch) - len(examples))
       if examples:
         stacked = (np.stack([e[name] for e in examples]) for name in ('image', 'size'))
-        scores = np.asarray(probabilities(params, *stacked))
+        scores = np.asarray(scores_of(params, *stacked))
         for (picture, image), score in zip(images, scores, strict=False):
           write(out, picture.name, image, score[: image.shape[0], : image.shape[1]], classes, palette)
       for _ in batch:
@@ -159,20 +169,28 @@ def batches(pictures: list[Picture], canvases: int):
       yield canvas, [pictures[i] for i in members[start : start + count]]
 
 
-def write(out, name: str, image: np.ndarray, probabilities: np.ndarray, classes, palette) -> None:
-  """All files of a picture, image uint8 [H, W, 3], from the probabilities of its classes, float32 [H, W, C]."""
+def write(out, name: str, image: np.ndarray, scores: np.ndarray, classes, palette) -> None:
+  """All files of a picture, image uint8 [H, W, 3], from the scores of its classes before the softmax, [H, W, C]."""
+  from scipy.special import softmax
+
   from fcn_jax import pictures, runlog
 
-  prediction = probabilities.argmax(-1).astype(np.uint8)
+  def save_arrays(ending: str, **arrays) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    runlog.write(out / f'{name}.{ending}', buffer.getvalue())
+
+  prediction = scores.argmax(-1).astype(np.uint8)
   runlog.write(out / f'{name}.png', pictures.indexed(prediction, palette))
   runlog.write(out / f'{name}.overlay.png', pictures.overlay(image, prediction, classes, palette))
+  if _SCORES.value:
+    save_arrays('scores.npz', scores=scores)
   if _HEATMAPS.value:
+    probabilities = softmax(scores, axis=-1)
     for number, label in enumerate(classes):
       grey = Image.fromarray((255 * probabilities[..., number]).round().astype(np.uint8))
       runlog.write(out / f'{name}.{label}.png', pictures.encoded(grey))
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, probabilities=probabilities, classes=classes)
-    runlog.write(out / f'{name}.npz', buffer.getvalue())
+    save_arrays('npz', probabilities=probabilities, classes=classes)
 
 
 if __name__ == '__main__':

@@ -128,8 +128,21 @@ def begin(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
 def check(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   """Raises `UserError` where the directory holds a run of another config."""
   theirs = read_json(workdir / 'config.json', None)
-  if theirs and (different := difference(plain(config), theirs)):
+  if theirs and (different := difference(plain(settled(workdir, config)), theirs)):
     raise UserError(f'{workdir} holds a run of another config: {different}. Take another --workdir, or delete that one')
+
+
+def settled(workdir: epath.Path, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The config with the preprocessing that came with what the run in the directory started from."""
+  saved = read_json(workdir / 'config.json', None)
+  if not saved or not (config.init.run or config.init.weights):
+    return config
+  usual = config_lib.default(config.data.name).data
+  with config.copy_and_resolve_references().unlocked() as changed:
+    for field in ('mean', 'std'):
+      if config.data[field] == usual[field]:
+        changed.data[field] = tuple(saved['data'][field])
+  return changed.lock()
 
 
 def plain(config: ml_collections.ConfigDict) -> dict:

@@ -125,8 +125,8 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
   parallel.check_batch('train.batch_size', config.train.batch_size, config.train.accumulation)
   parallel.check_batch('eval.batch_size', config.eval.batch_size)
   parallel.keep_compilations()
-  if not (workdir / 'config.json').exists():
-    initial.check(config)
+  begun = (workdir / 'config.json').exists()
+  config = runlog.settled(workdir, config) if begun else initial.settled(config)
   first = parallel.is_first_host()
   if first:
     runlog.begin(workdir, config)
@@ -158,15 +158,18 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
   parallel.wait_for_hosts('the directory is made')
   parallel.check_same('starts in env.json', len(runlog.read_json(workdir / 'env.json', [])))
   checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
-  starts_from_another = config.init.run and not checkpoints.steps()
-  if starts_from_another:
+  starts_anew = not checkpoints.steps()
+  if starts_anew and config.init.run:
     params = initial.from_run(model, state.params, config, data, display.say)
+    state = state.replace(params=parallel.replicate(params))
+  elif starts_anew and config.init.weights:
+    params = initial.from_weights(state.params, config, display.say)
     state = state.replace(params=parallel.replicate(params))
   state = checkpoints.restore(state, display.say)
   step = start = int(state.step)
 
   log = runlog.Rows(workdir / 'metrics.jsonl', start)
-  if starts_from_another:
+  if starts_anew and config.init.run:
     log.rows = []  # of a start that was killed before its first checkpoint
     log.add(0, initial.metrics_before_training(model, state.params, config, data, display.say))
   timing = runlog.Rows(workdir / 'timing.jsonl', start)
