@@ -14,10 +14,13 @@ def for_ablation(dataset: str) -> ml_collections.ConfigDict:
   return config
 
 
-def as_released(dataset: str, *, stride: int, lr: float, steps: int = 100_000) -> ml_collections.ConfigDict:
+def as_released(
+  dataset: str, *, stride: int, lr: float, steps: int = 100_000, weights: str = ''
+) -> ml_collections.ConfigDict:
   """The settings of the authors' solvers, of which `experiments/paper/` are variations.
 
-  The loss is summed, a step has one picture, drawn with replacement, and the rate is fixed: `lr` on the sum.
+  The loss is summed, a step has one picture, drawn with replacement, and the rate is fixed: `lr` on the sum. `weights`
+  is for `init.weights`.
   """
   config = default(dataset)
   config.model.stride = stride
@@ -28,4 +31,6 @@ def as_released(dataset: str, *, stride: int, lr: float, steps: int = 100_000) -
   config.train.steps, config.train.batch_size = steps, 1
   config.eval.every = config.checkpoint.every = 4000
   config.data.replacement = True
+  if dataset != 'scenes':  # whose network is narrower than those that there are weights of
+    config.init.weights = weights
   return config

@@ -269,5 +269,6 @@ def test_the_papers_recipes_are_what_they_say():
     assert config.model.at_once == (name == 'fcn8s_atonce')
     assert config.optim.freeze_trunk == (name == 'fcn32s_frozen')
     assert config.data.replacement == (name != 'cvpr15')
+    assert config.init.weights == ('' if name in ('fcn16s', 'fcn8s') else 'vgg16')
   points = load(tiny.ROOT / 'experiments' / 'paper' / 'stages.py').sweep()
   assert [(p['model.stride'], p['optim.lr']) for p in points] == [(32, 1e-10), (16, 1e-12), (8, 1e-14)]

@@ -43,12 +43,13 @@ MASKS = ['--upper_bounds', '--masks=masks', '--classes=4']
 @pytest.mark.parametrize(
   ('arguments', 'words'),
   [
-    ([], ['nothing to score', '--workdir=RUN', '--upper_bounds']),
+    ([], ['nothing to score', '--workdir=RUN', '--weights=FILE', '--upper_bounds']),
+    (['--weights=fcn.npz'], ['no config given']),
     (['--workdir=run', 'photo.jpg'], ["unexpected argument 'photo.jpg'", '--help']),
     (['--workdir=masks'], ['masks holds no run', 'config.json']),
     (['--workdir=nowhere'], ['nowhere holds no run']),
     (['--workdir=masks', '--checkpoint=first'], ['checkpoint', 'first', 'last', 'best']),
-    (['--workdir=masks', CONFIG], ['--config goes with --upper_bounds']),
+    (['--workdir=masks', CONFIG], ['--config and --weights are for']),
     (['--upper_bounds'], ['either --config', 'or --masks=FOLDER --classes=N']),
     ([*MASKS, CONFIG], ['either --config', 'or --masks=FOLDER --classes=N']),
     (['--upper_bounds', '--config=missing.py'], ['there is no config file missing.py']),

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tiny
 
-from fcn_jax import checkpoint, initial
+from fcn_jax import checkpoint, initial, runlog
+from fcn_jax import config as config_lib
+from fcn_jax.errors import UserError
 
 
 def test_tensors_are_taken_by_name_and_shape():
@@ -108,3 +110,28 @@ def test_a_run_starts_only_from_one_that_is_done(data, fcn32s, tmp_path):
     assert done.returncode == 1 and 'Traceback' not in done.stderr
     assert str(source) in done.stderr and sentence in done.stderr
     assert not (tmp_path / 'run').exists()
+
+
+def test_the_preprocessing_of_the_run_before_is_taken_over(tmp_path):
+  """The trunk of a stage has learnt on it, and its own config only has the data set's."""
+  source, config = tmp_path / 'fcn32s', config_lib.default('voc2011')
+  brought = config.copy_and_resolve_references()
+  brought.data.mean = (123.68, 116.779, 103.939)
+  runlog.write_config(source, brought)
+  config.init.run = str(source)
+  with pytest.raises(UserError, match='is not begun; a run starts from one that is done'):
+    initial.settled(config)
+  runlog.write_json(source / 'status.json', {'state': 'done'})
+  settled = initial.settled(config)
+  assert settled.data.mean == brought.data.mean and settled.data.std == config.data.std
+
+  workdir = tmp_path / 'fcn16s'
+  assert runlog.settled(workdir, config) == config  # nothing has begun there
+  runlog.write_config(workdir, settled)
+  assert runlog.settled(workdir, config) == settled
+  runlog.check(workdir, config)
+  config.data.mean = (1.0, 2.0, 3.0)
+  with pytest.raises(UserError, match='another config: data.mean is'):
+    runlog.check(workdir, config)
+  with pytest.raises(UserError, match='data.mean is .* but .*fcn32s was trained with'):
+    initial.settled(config)

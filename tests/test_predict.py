@@ -213,7 +213,7 @@ def test_names_that_cannot_be_are_a_sentence(files, monkeypatch, arguments, word
 @pytest.mark.parametrize(
   ('arguments', 'words'),
   [
-    ([], ['no run to predict with', '--workdir=RUN']),
+    ([], ['nothing to predict with', '--workdir=RUN', '--weights=FILE']),
     (['--workdir=run'], ['no pictures']),
     (['--workdir=run', 'x.jpg'], ['there is no file or folder x.jpg']),
     (['--workdir=run', 'there.png'], ['run holds no run', 'config.json']),

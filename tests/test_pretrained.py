@@ -266,6 +266,21 @@ def small_flags(config_file, **changes):
   return [f'--config={tiny.ROOT}/experiments/{config_file}', *(f'--config.{name}={x}' for name, x in flags.items())]
 
 
+@pytest.mark.parametrize(
+  ('arguments', 'sentence'),
+  [
+    ([], '0 arguments; expected SOURCE and OUT.npz'),
+    (['vgg.h5', 'vgg.h5'], 'vgg.h5 does not end in .npz'),
+    (['none.h5', 'out.npz'], 'there is no file none.h5'),
+    (['vgg.pth', 'out.npz'], 'is a pickle'),
+  ],
+)
+def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path, arguments, sentence):
+  done = command('weights', *arguments, cwd=tmp_path)
+  assert done.returncode == 1 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+  assert sentence in done.stderr and not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_predict_from_a_file_saves_scores(tmp_path):
   _, params = network(config_for(8))

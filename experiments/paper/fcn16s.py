@@ -2,7 +2,7 @@
 
   python -m fcn_jax.main --config=experiments/paper/fcn16s.py --config.init.run=runs/fcn32s-voc2011_sbd
 
-The released weights reach 65.0 % mean IoU on the 736 validation pictures; that starts from ImageNet weights.
+The released weights reach 65.0 % mean IoU on the 736 validation pictures.
 """
 
 from fcn_jax.recipes import as_released

@@ -2,8 +2,8 @@
 
   python -m fcn_jax.sweep --config=experiments/paper/stages.py --workdir=runs/paper-stages
 
-The released weights reach 63.6, 65.0 and 65.5 % mean IoU on the 736 validation pictures; that starts from ImageNet
-weights.
+The released weights reach 63.6, 65.0 and 65.5 % mean IoU on the 736 validation pictures. The first
+starts from VGG-16, which is fetched.
 """
 
 from fcn_jax.grid import name
@@ -11,7 +11,7 @@ from fcn_jax.recipes import as_released
 
 
 def get_config(dataset='voc2011_sbd'):
-  return as_released(dataset, stride=32, lr=1e-10)
+  return as_released(dataset, stride=32, lr=1e-10, weights='vgg16')
 
 
 def sweep():
