@@ -105,12 +105,16 @@ def upper_bounds() -> None:
 
   from etils import epath
 
-  from fcn_jax import bounds, display, runlog
+  from fcn_jax import bounds, display, published, runlog
 
   scores = bounds.upper_bounds(labels, classes)
   runlog.write_json(epath.Path(_OUT.value or 'upper_bounds.json'), scores)
-  rows = [[str(s), display.percent(x['mean_iou']), display.percent(x['pixel_accuracy'])] for s, x in scores.items()]
-  display.grid('labels through the grid and back', ['stride', 'mean IoU', 'pixel accuracy'], rows)
+  rows = []
+  for stride, x in scores.items():
+    theirs = f'{published.UPPER_BOUNDS[stride]} %' if stride in published.UPPER_BOUNDS else ''
+    rows.append([str(stride), display.percent(x['mean_iou']), theirs, display.percent(x['pixel_accuracy'])])
+  columns = ['stride', 'mean IoU', "of VOC, CVPR'15", 'pixel accuracy']
+  display.grid('labels through the grid and back', columns, rows)
 
 
 def masks(folder: pathlib.Path, classes: int | None) -> list[np.ndarray]:

@@ -74,9 +74,7 @@ def test_fcn16s_starts_where_fcn32s_ended(data, fcn32s, tmp_path):
 @pytest.mark.slow
 def test_scores_that_did_not_come_over_stop_the_run(data, fcn32s, tmp_path, monkeypatch):
   """As if two tensors of one shape had been mistaken for each other."""
-  from fcn_jax import config as config_lib
   from fcn_jax import train
-  from fcn_jax.errors import UserError
 
   def mistaken(workdir):
     step, params = checkpoint.load_params(workdir)
@@ -131,7 +129,7 @@ def test_the_preprocessing_of_the_run_before_is_taken_over(tmp_path):
   assert runlog.settled(workdir, config) == settled
   runlog.check(workdir, config)
   config.data.mean = (1.0, 2.0, 3.0)
-  with pytest.raises(UserError, match='another config: data.mean is'):
+  with pytest.raises(UserError, match=r'another config: data\.mean is'):
     runlog.check(workdir, config)
-  with pytest.raises(UserError, match='data.mean is .* but .*fcn32s was trained with'):
+  with pytest.raises(UserError, match=r'data\.mean is .* but .*fcn32s was trained with'):
     initial.settled(config)
