@@ -98,6 +98,7 @@ CHOICES = {
   'optim.name': ('sgd', 'adamw'),
   'optim.schedule': ('constant', 'polynomial', 'cosine'),
   'loss.reduction': ('mean', 'sum'),
+  'loss.balance': ('none', 'inverse'),
   'data.label': ('regions', 'surfaces'),
   'data.fold': (0, 1, 2, 3, 4),
 }
@@ -112,6 +113,7 @@ RANGES = {
   'data.cache': (0, math.inf),
   'data.val_fraction': (0, 0.9),
   'data.flip': (0, 1),
+  'data.jitter': (0, math.inf),
   'data.brightness': (0, 1),
   'data.contrast': (0, 1),
   'data.color': (0, 1),
@@ -122,6 +124,7 @@ RANGES = {
   'optim.power': (0, math.inf),
   'optim.clip': (0, math.inf),
   'optim.warmup': (0, math.inf),
+  'loss.sampling': (0.01, 1),
   'train.steps': (1, math.inf),
   'train.batch_size': (1, math.inf),
   'train.accumulation': (1, math.inf),
@@ -169,6 +172,7 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
   config.data.std = (1.0, 1.0, 1.0)  # of R, G, B, divided by
   config.data.replacement = False  # draw training pictures with replacement, as the authors; else epoch by epoch
   config.data.flip = 0.0  # probability of a horizontal flip
+  config.data.jitter = 0  # pixels that a picture is moved by at most, up, down, left and right; the papers' try is 32
   config.data.scale = (1.0, 1.0)  # random scale, between these two
   config.data.brightness = 0.0  # random factor in 1 - x .. 1 + x
   config.data.contrast = 0.0  # likewise
@@ -188,6 +192,8 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
 
   config.loss = ml_collections.ConfigDict()
   config.loss.reduction = 'mean'  # over the labelled pixels of a batch; or sum
+  config.loss.sampling = 1.0  # probability that a cell of the stride-32 grid counts, drawn anew each step
+  config.loss.balance = 'none'  # weight of a class; or inverse: by its share of the training pixels
 
   config.train = ml_collections.ConfigDict()
   config.train.steps = 100_000  # updates

@@ -30,6 +30,8 @@ from fcn_jax.models import fcn
 from fcn_jax.stop import EXIT_CODES, SUPERSEDED, Stop
 
 EXIT_DIVERGED = 1
+SAMPLING = 1  # folded into the step's key, for which cells count; dropout has the key itself
+COARSEST = 32  # stride of the coarsest scores, fc7's
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -54,20 +56,25 @@ def init_state(model, optimizer, seed: int) -> TrainState:
   return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jnp.array(seed, jnp.int32))
 
 
-def make_train_step(model, optimizer, config):
+def make_train_step(model, optimizer, config, weights: np.ndarray | None = None):
   """`train_step(state, batch)` on all devices: the next state, and loss, gradient norm, parameter norm and signal.
 
   `batch` has `signal` too, [B], the number of the signal that its host has got, or 0: all hosts learn of it at the same
   step, with no communication but that of the step.
 
   The loss is summed, and its pixels counted, over micro-batches and devices before the one division: a mean of means
-  would weigh pixels by how many others of their share are ignored.
+  would weigh pixels by how many others of their share are ignored. `weights`, [C], are those of the classes.
   """
-  parts = config.train.accumulation
+  parts, sampling = config.train.accumulation, config.loss.sampling
+  # A batch with any labelled pixel weighs at least so much: dividing by it where there is none is dividing 0.
+  least = 1 if weights is None else weights[weights > 0].min()
 
   def loss_sum(params, batch, key):
     logits = model.apply({'params': params}, batch['image'], batch['size'], train=True, rngs={'dropout': key})
-    return losses.softmax_cross_entropy(logits, batch['label'])
+    label = batch['label']
+    if sampling < 1:
+      label = losses.sample_cells(jax.random.fold_in(key, SAMPLING), label, sampling, COARSEST * model.shrink)
+    return losses.softmax_cross_entropy(logits, label, weights)
 
   def sums(params, micro_batches, keys):
     """Loss, pixels and gradients, each summed over the micro-batches [parts, b, ...]."""
@@ -91,7 +98,7 @@ def make_train_step(model, optimizer, config):
     micro = {name: x.reshape(parts, -1, *x.shape[1:]) for name, x in batch.items()}
     total, count, gradients = jax.lax.psum(sums(state.params, micro, keys), parallel.AXIS)
     if config.loss.reduction == 'mean':
-      total, gradients = jax.tree.map(lambda x: x / jnp.maximum(count, 1), (total, gradients))
+      total, gradients = jax.tree.map(lambda x: x / jnp.maximum(count, least), (total, gradients))
 
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -174,7 +181,7 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
     log.add(0, initial.metrics_before_training(model, state.params, config, data, display.say))
   timing = runlog.Rows(workdir / 'timing.jsonl', start)
   parallel.wait_for_hosts('the logs are read')  # before one writes them
-  train_step = make_train_step(model, optimizer, config)
+  train_step = make_train_step(model, optimizer, config, class_weights(config, data))
   learning_rate = optim.schedule(config.optim, steps)
   batches = pipeline.train_batches(
     data.splits['train'],
@@ -304,6 +311,14 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
   status.write('done', step)
   display.results(workdir, status)
   return 0
+
+
+def class_weights(config, data: pipeline.Data) -> np.ndarray | None:
+  """What a pixel of each class counts in the loss, [C]; None where all count the same."""
+  if config.loss.balance == 'none':
+    return None
+  pictures = data.splits['train']  # all of them: the share of a rare class must not hang on a few
+  return losses.inverse_weights(pipeline.class_shares(pictures, len(data.classes), most=len(pictures)))
 
 
 def write_scores(workdir, step: int, scored: scoring.Scored, data: pipeline.Data) -> dict:

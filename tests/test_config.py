@@ -153,6 +153,7 @@ def test_a_number_beyond_either_end_of_its_range_is_refused(field):
     ({'data__std': (1.0, 1.0)}, ['data.std', '3 numbers']),
     ({'data__std': (1.0, 0.0, 1.0)}, ['data.std', 'above 0']),
     ({'data__threads': 0}, ['data.threads is 0', '1 or more']),
+    ({'loss__sampling': 0.0}, ['loss.sampling is 0', '0.01 to 1']),  # nothing would count
     ({'seed': -1}, ['seed is -1']),
   ],
   ids=str,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fcn_jax.datasets import IGNORE
-from fcn_jax.losses import softmax_cross_entropy
+from fcn_jax.losses import inverse_weights, sample_cells, softmax_cross_entropy
 
 CLASSES = 4
 
@@ -26,16 +26,17 @@ def loss_and_gradient():
   return jax.jit(jax.value_and_grad(softmax_cross_entropy, has_aux=True))
 
 
-def slow_cross_entropy(logits, label):
+def slow_cross_entropy(logits, label, weights=(1,) * CLASSES):
   """Sum, count and gradient, pixel by pixel in double precision."""
   total, count, gradient = 0.0, 0, np.zeros(logits.shape)
   for place in np.ndindex(label.shape):
     if label[place] != IGNORE:
       scores = logits[place].astype(np.float64)
       probability = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
-      total -= np.log(probability[label[place]])
-      count += 1
-      gradient[place] = probability - np.eye(CLASSES)[label[place]]
+      weight = weights[label[place]]
+      total -= weight * np.log(probability[label[place]])
+      count += weight
+      gradient[place] = weight * (probability - np.eye(CLASSES)[label[place]])
   return total, count, gradient
 
 
@@ -81,3 +82,89 @@ def test_large_scores_neither_overflow_nor_round_to_nothing(batch, loss_and_grad
   (total, _), gradient = loss_and_gradient(logits, label)
   assert total == pytest.approx(1e4 * label.size, rel=1e-5)
   assert np.isfinite(gradient).all()
+
+
+WEIGHTS = np.array([0.25, 3, 0, 1.5], np.float32)
+
+
+def test_weights_of_classes_equal_a_slow_double_loop(batch, loss_and_gradient):
+  logits, label = batch
+  (total, count), gradient = loss_and_gradient(logits, label, WEIGHTS)
+  expected_total, expected_count, expected_gradient = slow_cross_entropy(logits, label, WEIGHTS)
+  assert total.dtype == count.dtype == np.float32
+  assert total == pytest.approx(expected_total, rel=1e-5)
+  assert count == pytest.approx(expected_count, rel=1e-6)
+  np.testing.assert_allclose(gradient, expected_gradient, atol=3e-6)
+  assert not gradient[label == IGNORE].any()
+
+
+def test_weights_of_one_are_no_weights(batch, loss_and_gradient):
+  logits, label = batch
+  (total, count), gradient = loss_and_gradient(logits, label)
+  (weighted, weight), weighted_gradient = loss_and_gradient(logits, label, np.ones(CLASSES, np.float32))
+  assert (float(total), float(count)) == (float(weighted), float(weight))
+  np.testing.assert_array_equal(gradient, weighted_gradient)
+
+
+def test_weights_by_shares_are_one_on_average_and_zero_without_a_share():
+  shares = np.array([0.7, 0.25, 0, 0.05])
+  weights = inverse_weights(shares)
+  assert weights.dtype == np.float32
+  assert (weights * shares).sum() == pytest.approx(1)
+  np.testing.assert_allclose((weights * shares)[[0, 1, 3]], 1 / 3, rtol=1e-6)  # each class counts alike
+  assert weights[2] == 0
+  np.testing.assert_allclose(inverse_weights(np.full(CLASSES, 0.25)), 1)
+
+
+@pytest.fixture(scope='module')
+def labels():
+  """Four pictures whose size is no multiple of a cell, all of one class but for some ignored pixels."""
+  label = np.ones((4, 40, 70), np.uint8)
+  label[:, 3:9, 5:7] = IGNORE
+  return label
+
+
+def kept_cells(label, sampled) -> np.ndarray:
+  """Which cells of 32 pixels stayed, bool [B, 2, 3]; each must have stayed, or gone, as a whole."""
+  stayed = np.zeros((len(label), 2, 3), bool)
+  for place in np.ndindex(stayed.shape):
+    number, row, column = place
+    cell = np.s_[number, 32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
+    stayed[place] = np.array_equal(sampled[cell], label[cell])
+    assert stayed[place] or (sampled[cell] == IGNORE).all()
+  return stayed
+
+
+def test_cells_stay_or_go_as_a_whole_with_their_probability(labels):
+  sample = jax.jit(jax.vmap(lambda key: sample_cells(key, labels, 0.3, 32)))
+  sampled = np.asarray(sample(jax.random.split(jax.random.key(0), 400)))
+  assert sampled.dtype == np.uint8 and sampled.shape == (400, *labels.shape)
+  stayed = np.array([kept_cells(labels, one) for one in sampled])
+  # Each cell of each picture on its own: 400 draws of 0.3 have a standard deviation of 0.023.
+  assert np.abs(stayed.mean(0) - 0.3).max() < 0.1
+  assert abs(stayed.mean() - 0.3) < 0.02
+  pairs = np.corrcoef(stayed.reshape(400, -1).T)
+  assert np.abs(pairs - np.eye(len(pairs))).max() < 0.25
+
+
+def test_the_sampled_loss_is_on_average_its_share(labels, loss_and_gradient):
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(*labels.shape, CLASSES)).astype(np.float32)
+  (total, count), _ = loss_and_gradient(logits, labels)
+  sampled = jax.jit(
+    jax.vmap(lambda key: softmax_cross_entropy(logits, sample_cells(key, labels, 0.5, 32)))
+  )(jax.random.split(jax.random.key(1), 400))  # fmt: skip
+  for whole, draws in zip((total, count), sampled, strict=True):
+    assert np.mean(draws) == pytest.approx(float(whole) / 2, rel=0.05)
+
+
+def test_a_cell_that_is_dropped_has_no_gradient(labels, loss_and_gradient):
+  logits = np.random.default_rng(0).normal(size=(*labels.shape, CLASSES)).astype(np.float32)
+  sampled = np.asarray(sample_cells(jax.random.key(2), labels, 0.5, 32))
+  stayed = kept_cells(labels, sampled)
+  assert stayed.any() and not stayed.all()
+  _, gradient = loss_and_gradient(logits, sampled)
+  _, whole = loss_and_gradient(logits, labels)
+  gone = np.repeat(np.repeat(~stayed, 32, 1), 32, 2)[:, :40, :70]
+  assert np.array_equal(gradient[gone], np.zeros_like(gradient[gone]))
+  np.testing.assert_array_equal(gradient[~gone], whole[~gone])

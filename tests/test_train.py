@@ -1,11 +1,13 @@
 """The training step on one and eight devices, and what the loop promises."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
 import tiny
 
-from fcn_jax import checkpoint, optim, parallel, scoring, train
+from fcn_jax import checkpoint, losses, optim, parallel, scoring, train
 from fcn_jax import config as config_lib
 from fcn_jax.datasets import IGNORE, scenes
 from fcn_jax.errors import UserError
@@ -50,12 +52,12 @@ def small_batch(count: int = 8) -> dict:
   return {'image': image, 'label': label, 'size': size, 'signal': np.zeros(count, np.int32)}
 
 
-def steps(config, batch: dict, count: int):
+def steps(config, batch: dict, count: int, weights=None):
   """The state after so many steps on a batch, and the numbers of each."""
   model = fcn.from_config(config, CLASSES)
   optimizer = optim.make(config.optim, config.train.steps)
   state = parallel.replicate(train.init_state(model, optimizer, config.seed))
-  step, numbers = train.make_train_step(model, optimizer, config), []
+  step, numbers = train.make_train_step(model, optimizer, config, weights), []
   for number in range(count):
     if number == 1:
       COMPILATIONS.clear()
@@ -101,6 +103,79 @@ def test_accumulation_changes_nothing(on_eight, one_device):
   config, *eight = on_eight
   config = small_config(**{'optim.name': 'sgd', 'optim.lr': 0.1, 'train.accumulation': 4})
   assert_same(eight, steps(config, small_batch(), 3))
+
+
+WEIGHTS = np.array([0.1, 0.3, 2.0, 5.0], np.float32)
+
+
+@pytest.fixture(scope='module')
+def balanced_on_eight():
+  return steps(small_config(**{'optim.name': 'sgd', 'optim.lr': 0.1}), small_batch(), 3, WEIGHTS)
+
+
+def test_balanced_one_device_in_parts_and_eight_learn_the_same(balanced_on_eight, on_eight, one_device):
+  """Sums of weights are as unlike as can be: the first picture is nearly without labels."""
+  config = small_config(**{'optim.name': 'sgd', 'optim.lr': 0.1, 'train.accumulation': 4})
+  assert_same(balanced_on_eight, steps(config, small_batch(), 3, WEIGHTS))
+  first, balanced = on_eight[2], balanced_on_eight[1]
+  # Scores start at zero: whatever the weights, the mean of ln C over their sum is ln C.
+  assert first[0]['loss'] == pytest.approx(balanced[0]['loss'], rel=1e-5) == pytest.approx(np.log(CLASSES), rel=1e-5)
+  assert first[2]['loss'] != pytest.approx(balanced[2]['loss'], rel=1e-3)
+
+
+def test_a_batch_of_little_weight_is_divided_by_that_weight():
+  """One labelled pixel of the lightest class: the mean is its loss, as for any other."""
+  batch = small_batch()
+  batch['label'] = np.full_like(batch['label'], IGNORE)
+  batch['label'][3, 5, 5] = 0
+  _, numbers = steps(small_config(**{'optim.name': 'sgd', 'optim.lr': 0.1}), batch, 2, WEIGHTS)
+  assert numbers[0]['loss'] == pytest.approx(np.log(CLASSES), rel=1e-5)
+
+
+def test_weights_of_classes_are_of_all_training_pixels():
+  """Not of the first 500 pictures, which would do for a line on the screen."""
+  pictures = [{'label': np.array([[0, 0, 0, IGNORE]], np.uint8)}] * 600
+  pictures += [{'label': np.array([[1, 1, 1, 1]], np.uint8)}] * 50
+  data = types.SimpleNamespace(classes=('a', 'b', 'c'), splits={'train': pictures})
+  weights = train.class_weights(small_config(**{'loss.balance': 'inverse'}), data)
+  np.testing.assert_allclose(weights, [2000 / 1800 / 2, 2000 / 200 / 2, 0], rtol=1e-6)
+  assert train.class_weights(small_config(), data) is None
+
+
+def lowered(config):
+  """The text of a step, which is what runs."""
+  model = fcn.from_config(config, CLASSES)
+  optimizer = optim.make(config.optim, config.train.steps)
+  state = parallel.replicate(train.init_state(model, optimizer, config.seed))
+  return train.make_train_step(model, optimizer, config).lower(state, parallel.share(small_batch())).as_text()
+
+
+def test_cells_are_drawn_only_where_some_are_dropped_and_dropout_never_knows(monkeypatch):
+  whole = lowered(small_config(**{'model.dropout': 0.5}))
+  sampled = lowered(small_config(**{'model.dropout': 0.5, 'loss.sampling': 0.5}))
+  assert sampled != whole
+  monkeypatch.setattr(losses, 'sample_cells', lambda key, label, share, cell: label)
+  # Where the cells are not looked at, nothing of their randomness is left, and all else is as it was.
+  (numbers, same) = (
+    steps(small_config(**{'model.dropout': 0.5, 'loss.sampling': x}), small_batch(), 3)[1] for x in (1.0, 0.5)
+  )
+  assert numbers == same
+
+
+def test_cells_differ_between_devices_steps_and_seeds():
+  """A cell a picture, a picture a device, and scores that stay at zero: the sum tells how many were kept."""
+  batch = small_batch()
+  batch['label'] = np.zeros_like(batch['label'])
+  kept = []
+  for seed in (0, 1):
+    config = small_config(
+      **{'seed': seed, 'loss.sampling': 0.5, 'loss.reduction': 'sum', 'optim.name': 'sgd', 'optim.lr': 0.0}
+    )
+    _, numbers = steps(config, batch, 8)
+    kept.append([n['loss'] / (32 * 32 * np.log(CLASSES)) for n in numbers])
+  np.testing.assert_allclose(kept, np.round(kept), atol=1e-4)
+  assert np.isin(np.round(kept), range(1, 8)).any(), 'all devices drop the same cells'
+  assert len(set(np.round(kept[0]))) > 1 and not np.array_equal(*np.round(kept))
 
 
 def test_compilations_are_seen():

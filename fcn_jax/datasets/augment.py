@@ -1,4 +1,4 @@
-"""How a training picture is changed: flip, scale, crop or pad, brightness, contrast, saturation."""
+"""How a training picture is changed: jitter, flip, scale, crop or pad, brightness, contrast, saturation."""
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -19,6 +19,9 @@ def augment(image: np.ndarray, label: np.ndarray, rng: np.random.Generator, data
     image uint8 [*data.train_size, 3] and label uint8 [*data.train_size], the picture in the top left, zeros and 255
     where it does not reach; size int32 [2], its height and width there.
   """
+  if data.jitter:
+    kept = tuple(_shifted(length, data.jitter, rng) for length in label.shape)
+    image, label = image[kept], label[kept]
   image, label = Image.fromarray(image), Image.fromarray(label)
   image, label = _scale_and_crop(image, label, rng, data.scale, data.train_size)
   if rng.random() < data.flip:
@@ -43,6 +46,17 @@ def on_canvas(image: np.ndarray, label: np.ndarray, canvas: tuple[int, int]) -> 
     'label': np.pad(label, bottom_right, constant_values=IGNORE),
     'size': np.array((height, width), np.int32),
   }
+
+
+def _shifted(length: int, most: int, rng) -> slice:
+  """What stays in view of one axis when a picture is moved by up to so many pixels either way (CVPR'15, section 4.3).
+
+  The place that becomes free is not labelled, and the network masks it, so the move is a crop at the side that leaves
+  the view; what stays stands in the top left as ever.
+  """
+  most = min(most, length - 1)
+  shift = int(rng.integers(-most, most + 1))
+  return slice(max(-shift, 0), length - max(shift, 0))
 
 
 def _scale_and_crop(image, label, rng, scale, canvas):

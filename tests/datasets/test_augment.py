@@ -1,5 +1,7 @@
 """Augmentation depends on its arguments alone, keeps image and label together, and does what its settings say."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 
@@ -133,6 +135,40 @@ def test_image_and_label_stay_aligned(axis, scale):
     lean.append(difference.mean())
   # Half a source pixel of misalignment would show as 0.5 in each of the examples.
   assert np.mean(np.abs(lean)) < 0.3
+
+
+def test_jitter_drops_rows_and_columns_at_the_sides_that_leave_the_view():
+  """Up to 8 pixels either way, each alike; what stays stands in the top left, and the rest is ignored."""
+  moves = []
+  for seed in range(400):
+    moves.append([])
+    for axis, length in enumerate((64, 80)):
+      example = augmented(ramp(64, 80, axis), seed, jitter=8)
+      height, width = example['size']
+      image, label = picture_of(example)
+      first, last = int(label.min()), int(label.max())
+      assert np.array_equal(label, ramp(64, 80, axis)[1][:height, :width] + first)
+      assert np.array_equal(image[..., 0], label)
+      assert first == 0 or last == length - 1  # only one side leaves the view
+      assert np.all(example['label'][height:] == IGNORE) and np.all(example['label'][:, width:] == IGNORE)
+      moves[-1].append(length - 1 - last - first)
+  moves = np.array(moves)
+  for axis in (0, 1):
+    assert set(moves[:, axis]) == set(range(-8, 9))
+    assert abs(moves[:, axis].mean()) < 1  # its standard deviation is 0.25
+  assert abs(np.corrcoef(moves.T)[0, 1]) < 0.2
+
+
+def test_jitter_leaves_something_of_the_smallest_picture():
+  for seed in range(20):
+    assert np.all(augmented(noise(1, 3), seed, jitter=32, scale=(0.5, 2.0))['size'] >= 1)
+
+
+def test_without_jitter_nothing_is_drawn_for_it():
+  """Else all examples of the seeds so far would be others."""
+  rng = mock.Mock(wraps=np.random.default_rng(5))
+  augment(*noise(100, 120), rng, settings(**EVERYTHING))
+  assert rng.random.called and not rng.integers.called
 
 
 def test_flip_is_left_to_right_and_has_its_probability():
