@@ -117,11 +117,69 @@ def test_a_folder_belongs_to_one_sweep_which_may_grow(tmp_path):
     points.claim(epath.Path(tmp_path), 'ablation.py', base, runs)
 
 
-@pytest.mark.parametrize('name', ['ablation', 'skips', 'stages', 'width'])
+SWEEPS = {
+  'ablation': 27,
+  'skips': 30,
+  'stages': 15,
+  'width': 27,
+  'paper/stages': 3,
+  'paper/batch_momentum': 6,
+  'paper/patch_sampling': 6,
+  'paper/class_balance': 6,
+  'paper/augmentation': 12,
+  'paper/frozen': 9,
+}
+
+
+def test_all_sweeps_that_ship_are_known_here():
+  folder = ROOT / 'experiments'
+  sweeps = (path for path in folder.rglob('*.py') if 'def sweep' in path.read_text())
+  found = {str(path.relative_to(folder).with_suffix('')) for path in sweeps}
+  assert found - {'stanford_small'} == set(SWEEPS)  # its argument is a stride
+
+
+@pytest.mark.parametrize('name', SWEEPS)
 @pytest.mark.parametrize('dataset', ['scenes', 'stanford_background'])
 def test_the_sweeps_that_ship_are_valid_on_every_data_set(name, dataset):
   experiment = f'{ROOT}/experiments/{name}.py'
   base = points.load(experiment, dataset)[1]
   runs = points.runs(f'{experiment}:{dataset}', base, epath.Path('x'))
-  assert len(runs) == {'ablation': 27, 'skips': 30, 'stages': 15, 'width': 27}[name]
+  assert len(runs) == SWEEPS[name]
   assert all(run.config.data.name == dataset for run in runs)
+
+
+def of_sweep(name: str) -> list:
+  experiment = f'{ROOT}/experiments/paper/{name}.py'
+  return points.runs(experiment, points.load(experiment, '')[1], epath.Path('x'))
+
+
+def test_batches_and_momenta_see_the_same_pictures_and_move_as_far():
+  """A picture's gradient moves the weights by rate / batch at once, and by 1 / (1 - momentum) times that in the end."""
+  configs = [run.config for run in of_sweep('batch_momentum')]
+  assert {c.train.steps * c.train.batch_size for c in configs} == {4000}
+  for config in configs:
+    moved = config.optim.lr / config.train.batch_size / (1 - config.optim.momentum)
+    assert moved == pytest.approx(configs[0].optim.lr / 8 / 0.1)
+    assert (config.optim.name, config.optim.schedule, config.loss.reduction) == ('sgd', 'constant', 'mean')
+
+
+def test_sampled_patches_are_as_many_in_a_batch_as_whole_pictures_hold():
+  configs = [run.config for run in of_sweep('patch_sampling')]
+  assert {c.loss.sampling * c.train.batch_size for c in configs} == {8.0}
+  assert len({c.train.steps for c in configs}) == 1
+
+
+def test_frozen_and_whole_start_from_the_same_run():
+  runs = {run.name: run for run in of_sweep('frozen')}
+  later = [run for run in runs.values() if run.source]
+  assert len(later) == 6 and {run.config.optim.freeze_trunk for run in later} == {False, True}
+  for run in later:
+    source = runs[run.source].config
+    assert not source.optim.freeze_trunk and source.seed == run.config.seed
+    assert source.model.stride > run.config.model.stride  # else all score layers would come over, trained already
+
+
+def test_augmentation_is_mirroring_and_jitter_alone():
+  for run in of_sweep('augmentation'):
+    data = run.config.data
+    assert tuple(data.scale) == (1, 1) and data.brightness == data.contrast == data.color == 0

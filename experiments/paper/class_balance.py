@@ -1,0 +1,17 @@
+"""Whether rare classes should weigh more in the loss (CVPR'15, section 4.3, 'Class balancing'); three seeds.
+
+  python -m fcn_jax.sweep --config=experiments/paper/class_balance.py --workdir=runs/class-balance
+
+The paper finds it unnecessary. Look at mean accuracy and the IoU of each class beside mean IoU: weights buy the first.
+"""
+
+from fcn_jax.grid import axis, product
+from fcn_jax.recipes import for_ablation
+
+
+def get_config(dataset='scenes'):
+  return for_ablation(dataset)
+
+
+def sweep():
+  return product(axis('loss.balance', ['none', 'inverse']), axis('seed', [0, 1, 2]))
