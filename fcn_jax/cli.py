@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from fcn_jax import config as config_lib
+from fcn_jax import machine
 from fcn_jax.errors import UserError
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C
@@ -24,6 +25,7 @@ flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 def run(main) -> None:
   """Runs `main(arguments)`; a `UserError` becomes a sentence and exit code 1."""
+  machine.tune_for_cpu()
   if '--debug' not in sys.argv:
     # TFDS and Orbax tell of every step that they take, and of a file that cannot be read or written in hundreds of
     # lines from several threads; `checkpoint` says it in a sentence.

@@ -1,6 +1,9 @@
 """The shares of a machine that runs side by side get."""
 
+import ctypes
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -47,3 +50,41 @@ def test_each_run_has_tpu_chips_of_its_own(bare):
     'TPU_CHIPS_PER_PROCESS_BOUNDS': '1,2,1',
     'TPU_PROCESS_BOUNDS': '1,1,1',
   }
+
+
+def test_convolutions_are_eigens_where_the_flag_is_known(monkeypatch):
+  monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
+  monkeypatch.setattr(machine.importlib.metadata, 'version', lambda _: '0.11.2')
+  machine.tune_for_cpu()
+  assert os.environ['XLA_FLAGS'] == '--xla_force_host_platform_device_count=8'
+  monkeypatch.setattr(machine.importlib.metadata, 'version', lambda _: '0.10.2')
+  for _ in range(2):
+    machine.tune_for_cpu()
+    first, second = os.environ['XLA_FLAGS'].split()
+    assert first == '--xla_force_host_platform_device_count=8'
+    assert second == '--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION'
+  monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_experimental_ynn_fusion_type=')  # the user's own
+  machine.tune_for_cpu()
+  assert os.environ['XLA_FLAGS'] == '--xla_cpu_experimental_ynn_fusion_type='
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallopt'), reason='not glibc')
+def test_freed_memory_stays_with_the_process():
+  """Page faults of allocating, filling and freeing 64 MiB again and again, with and without."""
+  code = """
+import resource, sys
+import numpy as np
+from fcn_jax import machine
+if sys.argv[1] == 'tuned':
+  machine.tune_for_cpu()
+np.ones(2**23)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+  np.ones(2**23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+  faults = {}
+  for how in ('tuned', 'plain'):
+    done = subprocess.run([sys.executable, '-c', code, how], capture_output=True, text=True, check=True)
+    faults[how] = int(done.stdout)
+  assert faults['tuned'] < 100 < faults['plain']

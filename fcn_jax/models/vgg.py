@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fcn_jax.models.convolution import PatchConv, conv_general_dilated
 from fcn_jax.models.geometry import PADDINGS
 
 BLOCKS = (
@@ -26,39 +27,6 @@ def max_pool(x: jax.Array) -> jax.Array:
   x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
   rows = jnp.maximum(x[:, 0::2], x[:, 1::2])
   return jnp.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
-
-
-class PatchConv(nn.Module):
-  """A convolution of stride 1 as gathered patches times a matrix.
-
-  For a kernel about as large as the map, as fc6 has, XLA's convolution is up to 77 times slower on a CPU.
-
-  Attributes:
-    channels: of the output.
-    kernel: its height and width.
-    padding: zeros added on each side.
-    use_bias: whether there is one.
-    dtype: of the computation.
-  """
-
-  channels: int
-  kernel: int
-  padding: int
-  use_bias: bool = True
-  dtype: jnp.dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    k, p = self.kernel, self.padding
-    shape = (k, k, x.shape[-1], self.channels)
-    kernel = self.param('kernel', nn.initializers.he_normal(), shape).astype(self.dtype)
-    x = jnp.pad(x.astype(self.dtype), ((0, 0), (p, p), (p, p), (0, 0)))
-    height, width = x.shape[1] - k + 1, x.shape[2] - k + 1
-    shifts = [x[:, i : i + height, j : j + width] for i in range(k) for j in range(k)]
-    x = jnp.concatenate(shifts, axis=-1) @ kernel.reshape(-1, self.channels)
-    if self.use_bias:
-      x += self.param('bias', nn.initializers.zeros, (self.channels,)).astype(self.dtype)
-    return x
 
 
 class VGG(nn.Module):
@@ -103,6 +71,7 @@ class VGG(nn.Module):
         use_bias=self.norm == 'none',
         dtype=self.dtype,
         kernel_init=nn.initializers.he_normal(),
+        conv_general_dilated=conv_general_dilated,
         name=f'conv{number}',
       )(x)
       x = keep(mask, nn.relu(self._norm(x, mask, f'norm{number}')))

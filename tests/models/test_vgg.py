@@ -74,26 +74,6 @@ def test_max_pool_is_the_frameworks_rounded_up(rng, size):
   np.testing.assert_allclose(gradient, their_gradient, rtol=1e-6)
 
 
-@pytest.mark.parametrize(('size', 'padding'), [((3, 2), 3), ((8, 10), 3), ((9, 7), 0)])
-def test_patch_convolution_is_the_frameworks(rng, size, padding):
-  ours = vgg.PatchConv(channels=5, kernel=7, padding=padding)
-  theirs = nn.Conv(5, (7, 7), padding=padding)
-  x = rng.normal(size=(2, *size, 4)).astype(np.float32)
-  params = random_params(ours, x)
-
-  @quick_jit
-  def both(params, x):
-    def total(layer, params, x):
-      out = layer.apply({'params': params}, x)
-      return jnp.sum(jnp.sin(out)), out
-
-    return [jax.value_and_grad(total, argnums=(1, 2), has_aux=True)(layer, params, x) for layer in (ours, theirs)]
-
-  mine, lax = both(params, x)
-  assert mine[0][1].shape == (2, *(n + 2 * padding - 6 for n in size), 5)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), mine, lax)
-
-
 @pytest.fixture(scope='module')
 def unpadded_head():
   """A trunk whose fc6 does not pad, its parameters, and what it makes of a picture."""
