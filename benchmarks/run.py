@@ -3,6 +3,7 @@
   python -m benchmarks.run --json=speed.json
   python -m benchmarks.run --only=narrow --rounds=15
   python -m benchmarks.run --suite=gpu --peer=none
+  python -m benchmarks.run --only=around --archive=/path/iccv09Data.tar.gz
 
 Both sides of a row start from the same numbers, which are compared first, and take turns, so that what else the machine
 does meets both. `ratio` is the peer's median time over ours: above 1 ours is faster. Of what was tried for the peer
@@ -10,6 +11,7 @@ does meets both. `ratio` is the peer's median time over ours: above 1 ours is fa
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import platform
@@ -26,6 +28,7 @@ machine.tune_for_cpu()  # as all commands do, before jax is imported; the peer g
 import jax
 import numpy as np
 
+from benchmarks import around
 from fcn_jax import optim, parallel, train
 from fcn_jax.config import default
 from fcn_jax.models import fcn
@@ -35,6 +38,7 @@ _PEER = flags.DEFINE_enum('peer', 'torch', ['torch', 'none'], 'What to compare w
 _ONLY = flags.DEFINE_string('only', '', 'Only workloads with this in their name.')
 _ROUNDS = flags.DEFINE_integer('rounds', 7, 'Timed rounds a row, after the warm-up.', lower_bound=7)
 _COMPILED = flags.DEFINE_bool('compiled_peer', True, 'Also try torch.compile.')
+_ARCHIVE = flags.DEFINE_string('archive', '', 'iccv09Data.tar.gz, for what is measured on Stanford Background.')
 _JSON = flags.DEFINE_string('json', '', 'A file to write, after each row.')
 
 CLASSES, TOLERANCE = 21, 1e-3
@@ -89,11 +93,13 @@ def main(_) -> None:
   }
   print(f'{found["machine"]}; {found["versions"]}; float32 matrix product {peak / 1e9:.0f} GFLOP/s')
   print(f'| {" | ".join(COLUMNS.values())} |\n|{"---|" * len(COLUMNS)}')
-  for workload in SUITES[_SUITE.value]:
-    if _ONLY.value in workload.name:
-      row = measure(workload, peak)
+  rows = {workload.name: functools.partial(measure, workload, peak) for workload in SUITES[_SUITE.value]}
+  rows |= {'around: evaluation': evaluation, 'around: input': input_pipeline, 'around: start': start}
+  for name, make in rows.items():
+    if _ONLY.value in name:
+      row = {'workload': name} | make()
       found['rows'].append(row)
-      print(f'| {" | ".join(text(row[name]) for name in COLUMNS)} |', flush=True)
+      print(f'| {" | ".join(text(row.get(name)) for name in COLUMNS)} |', flush=True)
       if _JSON.value:
         pathlib.Path(_JSON.value).write_text(json.dumps(found, indent=1) + '\n')
 
@@ -148,23 +154,60 @@ def measure(workload: Workload, peak: float) -> dict:
     error = np.abs(np.asarray(value) - numbers['ours']).max() / np.abs(numbers['ours']).max()
     if error > (TOLERANCE if workload.dtype == 'float32' else 0.05):
       raise AssertionError(f'{workload.name}: {name} differs from ours by {error:.1e} of the largest number')
-  times = interleaved({'ours': ours, **peers})
-  medians = {name: statistics.median(x) for name, x in times.items()}
-  best = min(peers, key=medians.get, default=None)
+  row = compared({'ours': ours, **peers})
   flop = fcn.flops(model, *workload.size) * workload.batch * {'train': 3, 'forward': 1}[workload.kind]
-  return {
-    'workload': workload.name,
-    'ours_ms': 1000 * medians['ours'],
-    'peer_ms': 1000 * medians[best] if best else None,
-    'peer': best,
-    'ratio': medians[best] / medians['ours'] if best else None,
-    'gflops': flop / medians['ours'] / 1e9,
-    'share_of_peak': flop / medians['ours'] / peak,
+  return row | {
+    'gflops': flop / row['ours_ms'] / 1e6,
+    'share_of_peak': 1000 * flop / row['ours_ms'] / peak,
     'compile_seconds': compile_seconds,
     'temporary_gib': temporary,
-    'ours_all_ms': [1000 * x for x in times['ours']],
-    'peer_all_ms': [1000 * x for x in times[best]] if best else [],
   }
+
+
+def compared(functions: dict[str, Callable]) -> dict:
+  """The part of a row that says how long ours takes, and the fastest of the others."""
+  times = interleaved(functions)
+  medians = {name: 1000 * statistics.median(x) for name, x in times.items()}
+  best = min(functions.keys() - {'ours'}, key=medians.get, default=None)
+  return {
+    'ours_ms': medians['ours'],
+    'peer_ms': medians.get(best),
+    'peer': best,
+    'ratio': medians[best] / medians['ours'] if best else None,
+    'all_ms': {name: [1000 * x for x in seconds] for name, seconds in times.items()},
+  }
+
+
+def evaluation() -> dict:
+  functions = around.evaluation(_ARCHIVE.value, _peer_module())
+  matrices = [function() for function in functions.values()]
+  for matrix in matrices[1:]:  # a rounding decides between two classes here and there
+    if np.abs(matrix - matrices[0]).sum() > TOLERANCE * matrices[0].sum():
+      raise AssertionError('evaluation: the confusion matrices differ')
+  return compared(functions)
+
+
+def input_pipeline() -> dict:
+  """In milliseconds a picture."""
+  rates = around.input_rate(_ARCHIVE.value, batches=20, with_peer=_PEER.value == 'torch')
+  ours, peer = rates['ours'], rates.get('DataLoader')
+  times = {'ours_ms': 1000 / ours, 'peer_ms': 1000 / peer if peer else None}
+  return times | {'peer': 'DataLoader', 'ratio': ours / peer if peer else None}
+
+
+def start() -> dict:
+  """The cold start is the column of the peer: what the cache saves."""
+  found = around.seconds_to_first_step()
+  cold, cached = found['cold'], found['with the cache']
+  return {'ours_ms': 1000 * cached, 'peer_ms': 1000 * cold, 'peer': 'ours, cold', 'ratio': cold / cached}
+
+
+def _peer_module():
+  if _PEER.value == 'none':
+    return None
+  from benchmarks import peer
+
+  return peer
 
 
 def _nonzero(path, x):
@@ -217,9 +260,7 @@ def peers_of(workload: Workload, model, config, params, images, labels) -> dict[
   """The same in PyTorch: each way that is tried, as functions that return the same as ours."""
   import torch
 
-  from benchmarks import peer
-
-  found = {}
+  peer, found = _peer_module(), {}
   for way in ('eager', 'compiled') if _COMPILED.value else ('eager',):
     net = peer.from_ours(params, CLASSES, workload.width)
     called = torch.compile(net) if way == 'compiled' else net
