@@ -94,6 +94,8 @@ def input_rate(archive: str, batches: int, with_peer: bool) -> dict[str, float]:
     if with_peer:
       import torch
 
+      torch.set_num_threads(1)  # two on one core would wait for each other
+
       class Examples(torch.utils.data.Dataset):
         def __len__(self):
           return len(pictures)

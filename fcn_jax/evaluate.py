@@ -112,8 +112,8 @@ def upper_bounds() -> None:
   rows = []
   for stride, x in scores.items():
     theirs = f'{published.UPPER_BOUNDS[stride]} %' if stride in published.UPPER_BOUNDS else ''
-    rows.append([str(stride), display.percent(x['mean_iou']), theirs, display.percent(x['pixel_accuracy'])])
-  columns = ['stride', 'mean IoU', "of VOC, CVPR'15", 'pixel accuracy']
+    rows.append([str(stride), display.percent(x['mean_iou']), display.percent(x['pixel_accuracy']), theirs])
+  columns = ['stride', 'mean IoU', 'pixel accuracy', "mean IoU of VOC, CVPR'15"]
   display.grid('labels through the grid and back', columns, rows)
 
 
