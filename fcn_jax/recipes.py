@@ -6,7 +6,7 @@ from fcn_jax.config import default
 
 
 def for_ablation(dataset: str) -> ml_collections.ConfigDict:
-  """The default, on `scenes` short enough for 27 runs in three quarters of an hour on two cores."""
+  """The default, on `scenes` short enough for 27 runs in half an hour on two cores."""
   config = default(dataset)
   if dataset == 'scenes':
     config.train.steps = 500
