@@ -72,15 +72,15 @@ def _cache() -> pathlib.Path:
   return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'fcn_jax' / 'weights'
 
 
-def with_preprocessing(config, weights: weight_files.Weights, name: str):
-  """The config with the mean and the deviation that the weights of the file `name` were trained with.
+def with_preprocessing(config, source, name: str):
+  """The config with the `mean` and `std` of `source`, the weights of the file `name` or the data of the run `name`.
 
   Raises:
     UserError: the config has other ones, which are not just the data set's defaults.
   """
   config, usual = config.copy_and_resolve_references().unlock(), config_lib.default(config.data.name)
   for field in ('mean', 'std'):
-    own, theirs = tuple(config.data[field]), tuple(getattr(weights, field))
+    own, theirs = tuple(config.data[field]), tuple(getattr(source, field))
     if own not in (theirs, tuple(usual.data[field])):
       raise UserError(
         f'data.{field} is {own}, but {name} was trained with {theirs}; leave data.{field} out, and it is taken over'
