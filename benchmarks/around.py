@@ -36,7 +36,7 @@ def evaluation(archive: str, peer) -> dict:
   classes, pictures = len(data.classes), data.splits[data.held_out]
   model = fcn.from_config(config, classes)
   shape = np.zeros((1, 1, 1, 3), np.uint8)
-  params = jax.tree_util.tree_map_with_path(_nonzero, model.init(jax.random.key(0), shape)['params'])
+  params = with_scores(model.init(jax.random.key(0), shape)['params'])
   on_devices = parallel.replicate(params)
   functions = {'ours': lambda: scoring.score(model, on_devices, pictures, config, classes).matrices.sum(0)}
   if peer:
@@ -59,10 +59,14 @@ def evaluation(archive: str, peer) -> dict:
   return functions
 
 
-def _nonzero(path, x):
-  if path[0].key.startswith('score') and path[-1].key == 'kernel':
-    return jax.random.normal(jax.random.key(1), x.shape) * 0.01
-  return x
+def with_scores(params: dict) -> dict:
+  """The parameters with random score layers, which else start at zero and leave nothing to compare."""
+
+  def fill(path, x):
+    is_score = path[0].key.startswith('score') and path[-1].key == 'kernel'
+    return 0.01 * jax.random.normal(jax.random.key(1), x.shape) if is_score else x
+
+  return jax.tree_util.tree_map_with_path(fill, params)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ import time
 
 from absl import app, flags
 
+from fcn_jax import machine
+
 _SIZE = flags.DEFINE_integer('size', 500, 'Height and width of the picture, pixels.', lower_bound=1)
 _WIDTH = flags.DEFINE_float('width', 1.0, "Of the network; 1 is the paper's.", lower_bound=1 / 64)
 _CLASSES = flags.DEFINE_integer('classes', 21, "The number of classes; VOC's are 21.", lower_bound=1)
@@ -26,6 +28,7 @@ _OUT = flags.DEFINE_string('out', '', 'A JSON file to write too.')
 
 
 def main(_) -> None:
+  machine.tune_for_cpu()  # as all commands do, before jax is imported
   import jax
 
   device = jax.devices()[0].device_kind

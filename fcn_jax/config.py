@@ -212,9 +212,7 @@ def default(dataset: str = 'scenes') -> ml_collections.ConfigDict:
 
   config.init = ml_collections.ConfigDict()
   config.init.run = ''  # workdir of a run that is done, or its name in a sweep: what fits of its checkpoint is taken
-  config.init.weights = (
-    ''  # a file (weight_files.py), or vgg16, which is fetched; init.run, where it is set, goes first
-  )
+  config.init.weights = ''  # a file (weight_files.py), or vgg16, which is fetched; init.run goes first
   config.init.without = ''  # layers that init.weights may lack, or have for nothing, joined by +, as fc6+fc7
 
   config.update_from_flattened_dict(DATASETS[dataset])
