@@ -23,7 +23,7 @@ from absl import app, flags
 
 from fcn_jax import machine
 
-machine.tune_for_cpu()  # as all commands do, before jax is imported; the peer gains by the first half of it too
+machine.tune_for_cpu()  # as all commands do, before jax is imported; the peer gains by the huge pages too
 
 import jax
 import numpy as np
@@ -211,12 +211,13 @@ def _peer_module():
 
 
 def interleaved(functions: dict[str, Callable]) -> dict[str, list[float]]:
-  """Seconds of each function, in rounds of one call each."""
+  """Seconds of each function, in rounds of one call each, after one that is not timed: caches are as in a run."""
   for function in functions.values():
     function()
   times = {name: [] for name in functions}
   for _ in range(_ROUNDS.value):
     for name, function in functions.items():
+      function()
       times[name].append(seconds(function))
   return times
 

@@ -14,7 +14,7 @@ import numpy as np
 from fcn_jax import metrics
 from fcn_jax.datasets import IGNORE
 from fcn_jax.errors import UserError
-from fcn_jax.models.upsample import Upsample, crop
+from fcn_jax.models.upsample import interpolate
 
 STRIDES = (128, 64, 32, 16, 8, 4, 2)
 CANVAS = 128  # canvases are multiples of it, so that few shapes are compiled
@@ -26,7 +26,7 @@ def _through_grid(label: jax.Array, stride: int, classes: int) -> jax.Array:
   height, width = label.shape
   shares = label[..., None] == jnp.arange(classes)
   shares = shares.reshape(height // stride, stride, width // stride, stride, classes).mean((1, 3))[None]
-  back = crop(Upsample(stride, 'bilinear_fixed').apply({}, shares), stride // 2, (height, width))
+  back = interpolate(shares, stride, stride // 2, (height, width))
   return metrics.confusion(jnp.argmax(back, -1), label[None], classes)[0]
 
 

@@ -1,4 +1,4 @@
-"""The per-pixel loss, as a sum and a count, so that devices and micro-batches add up exactly."""
+"""The per-pixel loss, as a weighted sum, so that devices and micro-batches add up exactly."""
 
 import jax
 import jax.numpy as jnp
@@ -7,27 +7,34 @@ import numpy as np
 from fcn_jax.datasets import IGNORE
 
 
-def softmax_cross_entropy(
-  logits: jax.Array, label: jax.Array, weights: np.ndarray | None = None
-) -> tuple[jax.Array, jax.Array]:
-  """Cross entropy summed over the labelled pixels, and their number (CVPR'15, section 4).
+def softmax_cross_entropy(logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
+  """Cross entropy of the labelled pixels, times their weights, summed (CVPR'15, section 4).
 
   Args:
     logits: float32 [B, H, W, C].
     label: integers [B, H, W], 0 to C-1, or 255 for pixels to ignore.
-    weights: float32 [C], what a pixel of each class counts; None is 1 for all.
+    weight: float32 [B, H, W], as `pixel_weights` gives it.
 
   Returns:
-    Two float32 scalars: the sum, in nats, and the count, which is the sum of the weights where there are any.
+    A float32 scalar, in nats.
   """
-  valid = label != IGNORE
   # A comparison rather than a gather: the gradient of a gather is a scatter, slow on every device.
   own = label[..., None] == jnp.arange(logits.shape[-1])
   loss = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(own, logits, 0), axis=-1)
-  if weights is None:
-    return jnp.sum(jnp.where(valid, loss, 0)), jnp.sum(valid, dtype=jnp.float32)
-  weight = jnp.sum(jnp.where(own, weights, 0), axis=-1)  # 0 where ignored, which is no class
-  return jnp.sum(jnp.where(valid, weight * loss, 0)), jnp.sum(weight)
+  return jnp.sum(weight * loss)
+
+
+def pixel_weights(label: jax.Array, of_class: np.ndarray | None = None) -> jax.Array:
+  """What each pixel counts in the loss, float32 of the shape of `label`.
+
+  Args:
+    label: integers, 0 to C-1, or 255 for pixels to ignore, which count 0.
+    of_class: float32 [C], what a pixel of each class counts; None is 1 for all.
+  """
+  if of_class is None:
+    return (label != IGNORE).astype(jnp.float32)
+  of_label = jnp.zeros(IGNORE + 1, jnp.float32).at[: len(of_class)].set(of_class)
+  return of_label[label.astype(jnp.int32)]
 
 
 def sample_cells(key: jax.Array, label: jax.Array, share: float, cell: int) -> jax.Array:

@@ -62,8 +62,8 @@ def make_train_step(model, optimizer, config, weights: np.ndarray | None = None)
   `batch` has `signal` too, [B], the number of the signal that its host has got, or 0: all hosts learn of it at the same
   step, with no communication but that of the step.
 
-  The loss is summed, and its pixels counted, over micro-batches and devices before the one division: a mean of means
-  would weigh pixels by how many others of their share are ignored. `weights`, [C], are those of the classes.
+  The pixels of all micro-batches and devices are counted before the loss: a mean of means would weigh pixels by how
+  many others of their share are ignored. `weights`, [C], are those of the classes.
   """
   parts, sampling = config.train.accumulation, config.loss.sampling
   # A batch with any labelled pixel weighs at least so much: dividing by it where there is none is dividing 0.
@@ -71,19 +71,18 @@ def make_train_step(model, optimizer, config, weights: np.ndarray | None = None)
 
   def loss_sum(params, batch, key):
     logits = model.apply({'params': params}, batch['image'], batch['size'], train=True, rngs={'dropout': key})
-    label = batch['label']
-    if sampling < 1:
-      label = losses.sample_cells(jax.random.fold_in(key, SAMPLING), label, sampling, COARSEST * model.shrink)
-    return losses.softmax_cross_entropy(logits, label, weights)
+    return losses.softmax_cross_entropy(logits, batch['label'], batch['weight'])
+
+  def sample(key, label):
+    return losses.sample_cells(jax.random.fold_in(key, SAMPLING), label, sampling, COARSEST * model.shrink)
 
   def sums(params, micro_batches, keys):
-    """Loss, pixels and gradients, each summed over the micro-batches [parts, b, ...]."""
+    """Loss and gradients, each summed over the micro-batches [parts, b, ...]."""
 
     def add(carry, inputs):
-      (total, count), gradients = jax.value_and_grad(loss_sum, has_aux=True)(params, *inputs)
-      return jax.tree.map(jnp.add, carry, (total, count, gradients)), None
+      return jax.tree.map(jnp.add, carry, jax.value_and_grad(loss_sum)(params, *inputs)), None
 
-    carry = jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    carry = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
     if parts > 1 and jax.default_backend() != 'cpu':
       return jax.lax.scan(add, carry, (micro_batches, keys))[0]
     # Not on CPUs, where convolutions inside of a loop run tens of times slower (jax issue 12868); even one round.
@@ -96,14 +95,20 @@ def make_train_step(model, optimizer, config, weights: np.ndarray | None = None)
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     keys = jax.random.split(jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS)), parts)
     micro = {name: x.reshape(parts, -1, *x.shape[1:]) for name, x in batch.items()}
-    total, count, gradients = jax.lax.psum(sums(state.params, micro, keys), parallel.AXIS)
+    if sampling < 1:
+      micro['label'] = jax.vmap(sample)(keys, micro['label'])
+    micro['weight'] = losses.pixel_weights(micro['label'], weights)
     if config.loss.reduction == 'mean':
-      total, gradients = jax.tree.map(lambda x: x / jnp.maximum(count, least), (total, gradients))
+      # Here and not of the gradients, where it would be one more pass over all parameters.
+      micro['weight'] /= jnp.maximum(parallel.sum_over_devices(jnp.sum(micro['weight'])), least)
+    loss, gradients = parallel.sum_over_devices(sums(state.params, micro, keys))
+    # No update before the last use of the parameters: XLA on a CPU would copy them, to write the new ones over the old.
+    gradients = jax.lax.optimization_barrier(gradients)
 
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     numbers = {
-      'loss': total,
+      'loss': loss,
       'gradient_norm': optax.tree.norm(gradients),
       'parameter_norm': optax.tree.norm(params),
       'signal': signal,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fcn_jax.datasets import IGNORE
-from fcn_jax.losses import inverse_weights, sample_cells, softmax_cross_entropy
+from fcn_jax.losses import inverse_weights, pixel_weights, sample_cells, softmax_cross_entropy
 
 CLASSES = 4
 
@@ -23,7 +23,12 @@ def batch():
 
 @pytest.fixture(scope='module')
 def loss_and_gradient():
-  return jax.jit(jax.value_and_grad(softmax_cross_entropy, has_aux=True))
+  return jax.jit(jax.value_and_grad(sum_and_count, has_aux=True))
+
+
+def sum_and_count(logits, label, of_class=None):
+  weight = pixel_weights(label, of_class)
+  return softmax_cross_entropy(logits, label, weight), weight.sum()
 
 
 def slow_cross_entropy(logits, label, weights=(1,) * CLASSES):
@@ -152,7 +157,7 @@ def test_the_sampled_loss_is_on_average_its_share(labels, loss_and_gradient):
   logits = rng.normal(size=(*labels.shape, CLASSES)).astype(np.float32)
   (total, count), _ = loss_and_gradient(logits, labels)
   sampled = jax.jit(
-    jax.vmap(lambda key: softmax_cross_entropy(logits, sample_cells(key, labels, 0.5, 32)))
+    jax.vmap(lambda key: sum_and_count(logits, sample_cells(key, labels, 0.5, 32)))
   )(jax.random.split(jax.random.key(1), 400))  # fmt: skip
   for whole, draws in zip((total, count), sampled, strict=True):
     assert np.mean(draws) == pytest.approx(float(whole) / 2, rel=0.05)

@@ -1,7 +1,8 @@
 """The shares of a machine that runs side by side get."""
 
-import ctypes
 import os
+import pathlib
+import platform
 import subprocess
 import sys
 
@@ -53,6 +54,7 @@ def test_each_run_has_tpu_chips_of_its_own(bare):
 
 
 def test_convolutions_are_eigens_where_the_flag_is_known(monkeypatch):
+  monkeypatch.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # has been started again already
   monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
   monkeypatch.setattr(machine.importlib.metadata, 'version', lambda _: '0.11.2')
   machine.tune_for_cpu()
@@ -68,23 +70,45 @@ def test_convolutions_are_eigens_where_the_flag_is_known(monkeypatch):
   assert os.environ['XLA_FLAGS'] == '--xla_cpu_experimental_ynn_fusion_type='
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallopt'), reason='not glibc')
-def test_freed_memory_stays_with_the_process():
-  """Page faults of allocating, filling and freeing 64 MiB again and again, with and without."""
+HUGE_PAGES = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
+
+
+@pytest.mark.skipif(
+  not HUGE_PAGES.exists() or '[never]' in HUGE_PAGES.read_text() or platform.libc_ver() < ('glibc', '2.35'),
+  reason='the kernel has no huge pages for programs that ask, or glibc cannot ask',
+)
+def test_a_program_has_huge_pages_and_its_own_arguments():
+  """Page faults of filling 64 MiB again and again, with and without."""
   code = """
 import resource, sys
-import numpy as np
 from fcn_jax import machine
 if sys.argv[1] == 'tuned':
   machine.tune_for_cpu()
-np.ones(2**23)
+import numpy as np
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
-  np.ones(2**23)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+  bytearray(2**26)[:] = b'1' * 2**26
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, *sys.argv[1:])
 """
   faults = {}
   for how in ('tuned', 'plain'):
-    done = subprocess.run([sys.executable, '-c', code, how], capture_output=True, text=True, check=True)
-    faults[how] = int(done.stdout)
-  assert faults['tuned'] < 100 < faults['plain']
+    env = {name: value for name, value in os.environ.items() if name != 'GLIBC_TUNABLES'}
+    done = subprocess.run([sys.executable, '-c', code, how, 'a b'], env=env, capture_output=True, text=True, check=True)
+    faults[how], *arguments = done.stdout.split(maxsplit=1)
+    assert arguments == [f'{how} a b\n']
+  assert int(faults['tuned']) < int(faults['plain']) / 20
+
+
+def test_a_program_is_started_again_once_and_keeps_what_its_user_set(monkeypatch):
+  started = []
+  monkeypatch.setattr(os, 'execv', lambda *command: started.append(command))
+  monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'fcn_jax.main', '--config=x'])
+  monkeypatch.setattr(sys, 'platform', 'linux')
+  monkeypatch.setenv('GLIBC_TUNABLES', 'glibc.malloc.tcache_count=3')
+  for _ in range(2):
+    machine.tune_for_cpu()
+  assert started == [(sys.executable, [sys.executable, '-m', 'fcn_jax.main', '--config=x'])]
+  assert os.environ['GLIBC_TUNABLES'] == 'glibc.malloc.tcache_count=3:glibc.malloc.hugetlb=1'
+  monkeypatch.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=0')  # the user's own
+  machine.tune_for_cpu()
+  assert len(started) == 1

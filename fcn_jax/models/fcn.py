@@ -74,14 +74,14 @@ class FCN(nn.Module):
     for skip, stride in geometry.SKIP_STRIDES.items():
       if stride < self.stride:
         break
-      x, fused = Upsample(2, between, name=f'upsample_to_{stride}')(x), f'stride {stride}'
+      fused = f'stride {stride}'
       # Both maps on the part that they share: in the aligned geometry the skip's, in Caffe's the coarser one's.
       risen = canvas[now].upsampled(2)
       ahead = risen.offset(canvas[skip])
       for known in (canvas, own):
         if known is not None:
           known[fused] = known[skip] if ahead >= 0 else known[now].upsampled(2)
-      x = crop(x, max(ahead, 0), canvas[fused].size)
+      x = Upsample(2, between, name=f'upsample_to_{stride}')(x, max(ahead, 0), canvas[fused].size)
       if skip in self.skips:
         scores = self._score(self._scaled(maps[skip], skip), mask(skip), f'score_{skip}')
         x = x + crop(scores, max(-ahead, 0), canvas[fused].size)
@@ -89,8 +89,8 @@ class FCN(nn.Module):
       self.sow('intermediates', f'scores_{stride}', x)
       now = fused
     factor = canvas[now].stride
-    x = Upsample(factor, last, name='upsample_to_1')(x)
-    return crop(x, canvas[now].upsampled(factor).offset(canvas['pixels']), canvas['pixels'].size)
+    offset = canvas[now].upsampled(factor).offset(canvas['pixels'])
+    return Upsample(factor, last, name='upsample_to_1')(x, offset, canvas['pixels'].size)
 
   def coarse_scores(self, params: dict, images: jax.Array, size: jax.Array, stride: int) -> jax.Array:
     """The scores on the grid of a stride, 32 to `self.stride`: float32 [B, h, w, classes]."""

@@ -73,13 +73,19 @@ def ceil_divide(size, stride: int):
   return -(-size // stride)
 
 
+def interpolation(count: int, stride: int) -> np.ndarray:
+  """`bilinear_kernel` along one axis: the matrix [(count+1)*stride, count] that takes features to pixels."""
+  pixels, starts = np.arange((count + 1) * stride)[:, None], np.arange(count) * stride
+  return np.maximum(1 - np.abs(pixels - starts - (stride - 0.5)) / stride, 0).astype(np.float32)
+
+
 def bilinear_kernel(stride: int) -> np.ndarray:
   """The kernel [2s, 2s] that interpolates linearly: (1 - |y-c|/s)(1 - |x-c|/s) with centre c = s - 1/2.
 
   Source: the authors' `surgery.py`, f = (k+1)//2 with k = 2s.
   """
-  weight = 1 - np.abs(np.arange(2 * stride) - (stride - 0.5)) / stride
-  return np.outer(weight, weight).astype(np.float32)
+  along_axis = interpolation(1, stride)
+  return along_axis @ along_axis.T
 
 
 def valid_mask(size, height: int, width: int):

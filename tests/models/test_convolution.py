@@ -1,4 +1,4 @@
-"""The convolutions that are products of matrices give the framework's numbers, and are taken where they pay."""
+"""The convolutions in another form give the framework's numbers, and are taken where they pay."""
 
 import flax.linen as nn
 import jax

@@ -204,7 +204,8 @@ def gradients():
   params = random_params(net, PICTURE)
 
   def loss(params, images, labels, sizes):
-    return losses.softmax_cross_entropy(net.apply({'params': params}, images, sizes), labels)[0]
+    logits = net.apply({'params': params}, images, sizes)
+    return losses.softmax_cross_entropy(logits, labels, losses.pixel_weights(labels))
 
   return functools.partial(quick_jit(jax.grad(loss)), params)
 
