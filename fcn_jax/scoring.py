@@ -51,15 +51,23 @@ def predictions(model, params, pictures, config, classes: int) -> Iterator[dict]
     index, its place in `pictures`; image uint8 [H, W, 3], label and prediction uint8 [H, W]; confusion int32 [C, C].
   """
   eval_step = make_eval_step(model, classes)
+  of_batch_before = iter(())
   for batch in pipeline.eval_batches(pictures, config.data, **_batches(config)):
     index = batch.pop('index')
-    counts, prediction = eval_step(params, parallel.share(batch))
-    batch['confusion'] = np.asarray(counts).reshape(-1, classes, classes)
-    batch['prediction'] = np.asarray(prediction).reshape(batch['label'].shape)
-    for place in np.flatnonzero(index >= 0):  # the others are fillers
-      h, w = batch['size'][place]
-      maps = {name: batch[name][place, :h, :w] for name in ('image', 'label', 'prediction')}
-      yield maps | {'index': int(index[place]), 'confusion': batch['confusion'][place]}
+    counted = eval_step(params, parallel.share(batch))
+    yield from of_batch_before  # while the devices work on this one
+    of_batch_before = _of_batch(batch, index, *counted)
+  yield from of_batch_before
+
+
+def _of_batch(batch: dict, index: np.ndarray, counts: jax.Array, prediction: jax.Array) -> Iterator[dict]:
+  counts = np.asarray(counts).reshape(-1, *counts.shape[-2:])
+  maps = {'image': batch['image'], 'label': batch['label']}
+  maps['prediction'] = np.asarray(prediction).reshape(batch['label'].shape)
+  for place in np.flatnonzero(index >= 0):  # the others are fillers
+    h, w = batch['size'][place]
+    own = {name: x[place, :h, :w] for name, x in maps.items()}
+    yield own | {'index': int(index[place]), 'confusion': counts[place]}
 
 
 def _batches(config) -> dict:

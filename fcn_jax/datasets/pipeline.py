@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib
 import io
+import math
 import threading
 from collections.abc import Iterator
 
@@ -224,17 +225,31 @@ def own_pictures(pictures: Pictures, *, batch_size: int, canvases: int, host: in
 
 def eval_plan(sizes: np.ndarray, *, batch_size: int, canvases: int) -> list[tuple[tuple, np.ndarray]]:
   """Which pictures share a batch, and its canvas: [((height, width), indices), ...], for all hosts."""
-  shapes = choose_canvases(sizes, canvases)
-  plan, chosen = [], np.array([_smallest(size, shapes) for size in sizes], int)
+  shapes = sorted(choose_canvases(sizes, canvases), key=math.prod)
+  members = {shape: [] for shape in shapes}
+  for index, size in enumerate(sizes):
+    members[_holding(size, shapes)[0]].append(index)
+  plan = []
   for number, shape in enumerate(shapes):
-    members = np.flatnonzero(chosen == number)
-    plan += [(shape, members[i : i + batch_size]) for i in range(0, len(members), batch_size)]
+    own = members[shape]
+    rest = own[len(own) - len(own) % batch_size :]
+    # Pictures that do not fill a batch go on to the next larger canvas, unless that costs more than to fill them up.
+    for larger in _holding(shape, shapes[number + 1 :])[:1]:
+      more = _batches([*members[larger], *rest], batch_size) - _batches(members[larger], batch_size)
+      if rest and more * math.prod(larger) < math.prod(shape):
+        members[larger] = sorted([*members[larger], *rest])
+        own = own[: -len(rest)]
+    plan += [(shape, np.array(own[i : i + batch_size])) for i in range(0, len(own), batch_size)]
   return plan
 
 
-def _smallest(size, shapes) -> int:
-  holds = [i for i, shape in enumerate(shapes) if size[0] <= shape[0] and size[1] <= shape[1]]
-  return min(holds, key=lambda i: shapes[i][0] * shapes[i][1])
+def _holding(size, shapes) -> list[tuple[int, int]]:
+  """Those of the shapes that a picture of this size fits into."""
+  return [shape for shape in shapes if size[0] <= shape[0] and size[1] <= shape[1]]
+
+
+def _batches(pictures: list, batch_size: int) -> int:
+  return -(-len(pictures) // batch_size)
 
 
 def choose_canvases(sizes: np.ndarray, limit: int) -> list[tuple[int, int]]:

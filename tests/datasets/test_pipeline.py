@@ -267,6 +267,19 @@ def test_the_plan_has_every_picture_once_on_a_canvas_that_holds_it(batch_size):
   assert all(np.all(sizes[indices] <= canvas) for canvas, indices in plan)
 
 
+def test_pictures_that_do_not_fill_a_batch_share_one_on_a_larger_canvas_where_that_is_cheaper():
+  sizes = np.array([(32, 48)] * 10 + [(48, 32)] * 3 + [(48, 48)] * 2)
+  plan = pipeline.eval_plan(sizes, batch_size=8, canvases=3)
+  assert [(canvas, indices.tolist()) for canvas, indices in plan] == [
+    ((32, 48), list(range(8))),
+    ((48, 48), [8, 9, 10, 11, 12, 13, 14]),
+  ]
+  # One more batch of the larger canvas would cost more than to fill up one of the smaller.
+  sizes = np.array([(32, 48)] * 3 + [(48, 48)] * 7)
+  plan = pipeline.eval_plan(sizes, batch_size=8, canvases=2)
+  assert [(canvas, len(indices)) for canvas, indices in plan] == [((32, 48), 3), ((48, 48), 7)]
+
+
 def test_pictures_are_decoded_as_they_were_stored():
   rng = np.random.default_rng(1)
   image, label = rng.integers(0, 256, (6, 9, 3), np.uint8), rng.integers(0, 8, (6, 9), np.uint8)
