@@ -7,7 +7,7 @@
 
 Both sides of a row start from the same numbers, which are compared first, and take turns, so that what else the machine
 does meets both. `ratio` is the peer's median time over ours: above 1 ours is faster. Of what was tried for the peer
-(as it is, and compiled), the faster counts.
+(as it is, and compiled), the faster counts. It has our huge pages, which can slow it (`results/speed.md`).
 """
 
 import dataclasses
