@@ -232,13 +232,14 @@ def eval_plan(sizes: np.ndarray, *, batch_size: int, canvases: int) -> list[tupl
   plan = []
   for number, shape in enumerate(shapes):
     own = members[shape]
-    rest = own[len(own) - len(own) % batch_size :]
-    # Pictures that do not fill a batch go on to the next larger canvas, unless that costs more than to fill them up.
-    for larger in _holding(shape, shapes[number + 1 :])[:1]:
-      more = _batches([*members[larger], *rest], batch_size) - _batches(members[larger], batch_size)
-      if rest and more * math.prod(larger) < math.prod(shape):
-        members[larger] = sorted([*members[larger], *rest])
-        own = own[: -len(rest)]
+    filled = len(own) - len(own) % batch_size
+    own, rest = own[:filled], own[filled:]
+    # Pictures that do not fill a batch take places on a larger canvas, where those would be fillers.
+    larger = _holding(shape, shapes[number + 1 :])
+    if roomy := [other for other in larger if len(rest) <= -len(members[other]) % batch_size]:
+      members[roomy[0]] = sorted([*members[roomy[0]], *rest])
+    else:
+      own = own + rest
     plan += [(shape, np.array(own[i : i + batch_size])) for i in range(0, len(own), batch_size)]
   return plan
 
@@ -246,10 +247,6 @@ def eval_plan(sizes: np.ndarray, *, batch_size: int, canvases: int) -> list[tupl
 def _holding(size, shapes) -> list[tuple[int, int]]:
   """Those of the shapes that a picture of this size fits into."""
   return [shape for shape in shapes if size[0] <= shape[0] and size[1] <= shape[1]]
-
-
-def _batches(pictures: list, batch_size: int) -> int:
-  return -(-len(pictures) // batch_size)
 
 
 def choose_canvases(sizes: np.ndarray, limit: int) -> list[tuple[int, int]]:
