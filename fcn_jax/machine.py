@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _FUSION = '--xla_cpu_experimental_ynn_fusion_type'
+_DISABLED = '--xla_disable_hlo_passes'
 _HUGE_PAGES = 'glibc.malloc.hugetlb'
 # How the chips of a process lie: libtpu knows rectangles only.
 _BOUNDS = {1: '1,1,1', 2: '1,2,1', 4: '2,2,1', 8: '2,4,1'}
@@ -24,7 +25,12 @@ def tune_for_cpu() -> None:
   # we do not know, and a flag that XLA does not know would end the process.
   flags = os.environ.get('XLA_FLAGS', '')
   if importlib.metadata.version('jaxlib').startswith('0.10.') and _FUSION not in flags:
-    os.environ['XLA_FLAGS'] = f'{flags} {_FUSION}=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION'.strip()
+    flags += f' {_FUSION}=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION'
+  # Barriers last until a program is scheduled. Else what `model.remat` has computed anew in the backward pass is computed
+  # right after the forward pass, and kept. Not where other compilers, which may count on their removal, have a part.
+  if _DISABLED not in flags and not _gpus() and not _chips():
+    flags += f' {_DISABLED}=cse_barrier_expander'
+  os.environ['XLA_FLAGS'] = flags.strip()
   # Each step gets its arrays from the kernel anew, which costs a fifth of a small step in pages of 4 KiB and next to
   # nothing in pages of 2 MiB. glibc can be told only before a program starts.
   tunables = os.environ.get('GLIBC_TUNABLES', '')

@@ -54,6 +54,7 @@ def test_each_run_has_tpu_chips_of_its_own(bare):
 
 
 def test_convolutions_are_eigens_where_the_flag_is_known(monkeypatch):
+  monkeypatch.setattr(machine, '_gpus', lambda: ['0'])
   monkeypatch.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # has been started again already
   monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
   monkeypatch.setattr(machine.importlib.metadata, 'version', lambda _: '0.11.2')
@@ -68,6 +69,50 @@ def test_convolutions_are_eigens_where_the_flag_is_known(monkeypatch):
   monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_experimental_ynn_fusion_type=')  # the user's own
   machine.tune_for_cpu()
   assert os.environ['XLA_FLAGS'] == '--xla_cpu_experimental_ynn_fusion_type='
+
+
+def test_barriers_last_where_all_is_compiled_for_the_cpu(bare):
+  bare.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # has been started again already
+  bare.setattr(machine.importlib.metadata, 'version', lambda _: '0.11.2')
+  for gpus, expected in (('0', ''), ('', '--xla_disable_hlo_passes=cse_barrier_expander')):
+    bare.setenv('CUDA_VISIBLE_DEVICES', gpus)
+    bare.setenv('XLA_FLAGS', '')
+    for _ in range(2):
+      machine.tune_for_cpu()
+      assert os.environ['XLA_FLAGS'] == expected
+  bare.setenv('XLA_FLAGS', '--xla_disable_hlo_passes=cse')  # the user's own
+  machine.tune_for_cpu()
+  assert os.environ['XLA_FLAGS'] == '--xla_disable_hlo_passes=cse'
+
+
+def test_recomputation_saves_memory():
+  """In a program of its own, as commands are: XLA reads its flags once."""
+  code = """
+from fcn_jax import machine
+machine.tune_for_cpu()
+import numpy as np
+from fcn_jax import config, optim, parallel, train
+from fcn_jax.models import fcn
+shape = 8, 96, 96
+batch = {'image': np.zeros((*shape, 3), np.uint8), 'label': np.zeros(shape, np.uint8)}
+batch |= {'size': np.full((8, 2), 96, np.int32), 'signal': np.zeros(8, np.int32)}
+for remat in (False, True):
+  settings = config.default('scenes')
+  settings.model.update(width=0.0625, fc_channels=1024, norm='none', remat=remat)
+  model, optimizer = fcn.from_config(settings, 8), optim.make(settings.optim, 100)
+  state = parallel.replicate(train.init_state(model, optimizer, 0))
+  step = train.make_train_step(model, optimizer, settings).lower(state, parallel.share(batch)).compile()
+  print(step.memory_analysis().temp_size_in_bytes)
+"""
+  done = subprocess.run([sys.executable, '-c', code], env=alone(), capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  plain, saving = map(int, done.stdout.split())
+  assert saving < 0.6 * plain
+
+
+def alone() -> dict[str, str]:
+  """The environment of a process that is not one of the tests': it has one device and is not tuned."""
+  return {name: value for name, value in os.environ.items() if name not in ('GLIBC_TUNABLES', 'XLA_FLAGS')}
 
 
 HUGE_PAGES = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
@@ -92,8 +137,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, *sys.argv[1:]
 """
   faults = {}
   for how in ('tuned', 'plain'):
-    env = {name: value for name, value in os.environ.items() if name != 'GLIBC_TUNABLES'}
-    done = subprocess.run([sys.executable, '-c', code, how, 'a b'], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+      [sys.executable, '-c', code, how, 'a b'], env=alone(), capture_output=True, text=True, check=True
+    )
     faults[how], *arguments = done.stdout.split(maxsplit=1)
     assert arguments == [f'{how} a b\n']
   assert int(faults['tuned']) < int(faults['plain']) / 20
