@@ -26,8 +26,8 @@ def tune_for_cpu() -> None:
   flags = os.environ.get('XLA_FLAGS', '')
   if importlib.metadata.version('jaxlib').startswith('0.10.') and _FUSION not in flags:
     flags += f' {_FUSION}=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION'
-  # Barriers last until a program is scheduled. Else what `model.remat` has computed anew in the backward pass is computed
-  # right after the forward pass, and kept. Not where other compilers, which may count on their removal, have a part.
+  # Barriers last until a program is scheduled. Else what `model.remat` has computed anew in the backward pass is
+  # computed right after the forward pass, and kept. Compilers for accelerators may count on their removal.
   if _DISABLED not in flags and not _gpus() and not _chips():
     flags += f' {_DISABLED}=cse_barrier_expander'
   os.environ['XLA_FLAGS'] = flags.strip()

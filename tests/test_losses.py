@@ -58,7 +58,7 @@ def test_equals_a_slow_double_loop(batch, loss_and_gradient, label_type):
 
 
 def test_scores_are_not_stored_again():
-  """Neither their exponentials nor the scores of the labels: what is given and the gradient are all that is so large."""
+  """Neither their exponentials nor the scores of the labels: only what is given and the gradient are that large."""
   logits, label = np.zeros((2, 64, 64, 21), np.float32), np.zeros((2, 64, 64), np.uint8)
   compiled = jax.jit(jax.value_and_grad(softmax_cross_entropy)).lower(logits, label, label * np.float32(1)).compile()
   assert compiled.memory_analysis().temp_size_in_bytes < logits.nbytes / 4
