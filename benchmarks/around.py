@@ -1,23 +1,31 @@
-"""What is around a step: the evaluation of a split, the input pipeline, the start. Rows of `benchmarks/run.py`."""
+"""What is around a step: the evaluation of a split, the input pipeline, the start, logs and checkpoints.
+
+Rows of `benchmarks/run.py`.
+"""
 
 import contextlib
+import functools
+import json
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 
+from benchmarks import steps, turns
 from fcn_jax import parallel, scoring
 from fcn_jax.config import default
-from fcn_jax.datasets import IGNORE, pipeline
-from fcn_jax.datasets.augment import augment
+from fcn_jax.datasets import pipeline
 from fcn_jax.models import fcn
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+COLOURS = ('brightness', 'contrast', 'color')
+READ, READ_BATCH = 20, 16  # batches a turn, pictures a batch
+STEPS = 30  # of a loop over real data
 
 
 def stanford(archive: str):
@@ -29,49 +37,33 @@ def stanford(archive: str):
   return config
 
 
-def evaluation(archive: str, peer) -> dict:
-  """Functions that score fold 0's 143 pictures and return the confusion matrix; `peer` is the module, or None."""
+def pictures(archive: str, split: str, **settings) -> pipeline.Pictures:
+  """Those of fold 0."""
+  data = stanford(archive).data
+  data.update(settings)
+  return pipeline.load(data).split(split)
+
+
+def evaluation(archive: str, ways: list[str], rounds: int) -> dict:
+  """Fold 0's 143 pictures, from decoded pictures in memory to the confusion matrix; the peer takes one by one."""
   config = stanford(archive)
   data = pipeline.load(config.data)
-  classes, pictures = len(data.classes), data.splits[data.held_out]
+  classes, held_out = len(data.classes), data.splits[data.held_out]
   model = fcn.from_config(config, classes)
-  shape = np.zeros((1, 1, 1, 3), np.uint8)
-  params = with_scores(model.init(jax.random.key(0), shape)['params'])
-  on_devices = parallel.replicate(params)
-  functions = {'ours': lambda: scoring.score(model, on_devices, pictures, config, classes).matrices.sum(0)}
-  if peer:
-    import torch
+  params = model.init(jax.random.key(0), np.zeros((1, 1, 1, 3), np.uint8))['params']
+  params = steps.with_scores(params)
 
-    net = peer.from_ours(jax.tree.map(np.asarray, params), classes, config.model.width)
+  def matrix() -> np.ndarray:
+    return scoring.score(model, params, held_out, config, classes).matrices.sum(0)
 
-    def one_by_one():
-      total = np.zeros((classes, classes), np.int64)
-      with torch.inference_mode():
-        for index in range(len(pictures)):
-          image, label = pictures[index]['image'], pictures[index]['label']
-          prediction = net(peer.normalised(image[None], model.mean, model.std)).argmax(1)[0].numpy()
-          known = label != IGNORE
-          pairs = label[known].astype(np.int64) * classes + prediction[known]
-          total += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-      return total
-
-    functions['eager'] = one_by_one
-  return functions
-
-
-def with_scores(params: dict) -> dict:
-  """The parameters with random score layers, which else start at zero and leave nothing to compare."""
-
-  def fill(path, x):
-    is_score = path[0].key.startswith('score') and path[-1].key == 'kernel'
-    return 0.01 * jax.random.normal(jax.random.key(1), x.shape) if is_score else x
-
-  return jax.tree_util.tree_map_with_path(fill, params)
+  task = {'kind': 'evaluation', 'archive': archive, 'mean': model.mean, 'std': model.std, 'classes': classes}
+  task |= {'width': config.model.width, 'dtype': config.model.dtype}
+  return turns.against_peer(matrix, task, steps.flat(params), {'matrix': matrix()}, ways, rounds)
 
 
 @contextlib.contextmanager
 def one_core():
-  """The process has one core while this lasts."""
+  """The process has one core while this lasts, and so have the threads that it starts meanwhile."""
   before = os.sched_getaffinity(0)
   os.sched_setaffinity(0, {min(before)})
   try:
@@ -80,58 +72,99 @@ def one_core():
     os.sched_setaffinity(0, before)
 
 
-def input_rate(archive: str, batches: int, with_peer: bool) -> dict[str, float]:
-  """Decoded and augmented pictures a second on one core, none of them from memory: ours, and a DataLoader with PIL."""
+def read(batches: Iterator) -> None:
+  for _ in range(READ):
+    next(batches)
+
+
+def reading(archive: str, ways: list[str], rounds: int) -> dict:
+  """JPEG to augmented batch on one core, pictures of 320x240, none of them kept in memory."""
   config = stanford(archive)
   config.data.update(cache=0.0, threads=1)
-  pictures, batch_size = pipeline.load(config.data).splits['train'], 16
+  train = pipeline.load(config.data).splits['train']
 
-  def rate(iterator) -> float:
-    next(iterator)
-    begun = time.perf_counter()
-    for _ in range(batches):
-      next(iterator)
-    return batches * batch_size / (time.perf_counter() - begun)
+  def ours() -> None:
+    with one_core():
+      batches = pipeline.train_batches(train, config.data, batch_size=READ_BATCH, seed=0)
+      read(batches)
+      batches.close()
 
-  with one_core():
-    rates = {'ours': rate(pipeline.train_batches(pictures, config.data, batch_size=batch_size, seed=0))}
-    if with_peer:
-      import torch
-
-      torch.set_num_threads(1)  # two on one core would wait for each other
-
-      class Examples(torch.utils.data.Dataset):
-        def __len__(self):
-          return len(pictures)
-
-        def __getitem__(self, index):
-          picture = pictures[index]
-          return augment(picture['image'], picture['label'], np.random.default_rng(index), config.data)
-
-      loader = torch.utils.data.DataLoader(Examples(), batch_size=batch_size, shuffle=True, drop_last=True)
-      rates['DataLoader'] = rate(iter(loader))
-  return rates
+  task = {'kind': 'reading', 'archive': archive, 'dtype': 'float32'}
+  # How memory is had matters little here, and there is nothing to compile.
+  row = turns.against_peer(ours, task, {}, {}, [way for way in ways if way == 'plain'], rounds)
+  return row | {'pictures_per_second': READ * READ_BATCH / row['ours_ms'] * 1000}
 
 
-def seconds_to_first_step() -> dict[str, float]:
-  """From the command of FCN-16s on `scenes`, prepared, to its first step: with nothing compiled before, and again."""
+def fed(archive: str, rounds: int) -> dict:
+  """Steps on pictures of Stanford as a run gets them, beside steps on one batch that stays on the device."""
+  side = steps.Side(steps.Workload(0.25, 16, (240, 320), classes=8))
+  config = stanford(archive)
+  train = pipeline.load(config.data).splits['train']
+  batches = pipeline.train_batches(train, config.data, batch_size=16, seed=0)
+  resident = side.batch()
+
+  def steps_on(next_batch: Callable[[], dict]) -> Callable[[], None]:
+    def loop() -> None:
+      for _ in range(STEPS):
+        side.state, numbers = side.step(side.state, next_batch())
+        float(numbers['loss'].addressable_data(0))
+
+    return loop
+
+  def from_disk() -> dict:
+    batch = next(batches)
+    batch['signal'] = np.zeros(len(batch['image']), np.int32)
+    return parallel.share(batch)
+
+  return turns.against_ourselves(steps_on(from_disk), steps_on(lambda: dict(resident)), 'resident batch', rounds)
+
+
+def _command(folder: str, name: str, **settings) -> list[str]:
+  """Of a run of FCN-16s on `scenes`."""
+  command = [sys.executable, '-m', 'fcn_jax.main', f'--config={turns.ROOT}/experiments/fcn16s.py']
+  command += [f'--config.{name.replace("__", ".")}={value}' for name, value in settings.items()]
+  return [*command, f'--workdir={folder}/{name}']
+
+
+def start() -> dict:
+  """From the command to the first step: with the compilation cache, and with nothing compiled before."""
   found = {}
   with tempfile.TemporaryDirectory() as folder:
-    env = os.environ | {'PYTHONPATH': str(ROOT), 'JAX_COMPILATION_CACHE_DIR': f'{folder}/cache'}
-    for name in ('cold', 'with the cache'):
-      command = [
-        sys.executable,
-        '-m',
-        'fcn_jax.main',
-        f'--config={ROOT}/experiments/fcn16s.py',
-        '--config.train.steps=1',
-      ]
-      command += ['--config.optim.warmup=0', f'--workdir={folder}/{name}']
+    env = os.environ | {'PYTHONPATH': str(turns.ROOT), 'JAX_COMPILATION_CACHE_DIR': f'{folder}/cache'}
+    for name in ('cold', 'ours'):
+      command = _command(folder, name, train__steps=1, optim__warmup=0)
       begun = time.perf_counter()
       with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
         for line in process.stdout:
           if line.startswith('step 1/1'):
-            found[name] = time.perf_counter() - begun
+            found[name] = [time.perf_counter() - begun]
       if process.returncode:
         raise RuntimeError(f'{command} ended with {process.returncode}')
-  return found
+  return turns.row(found, 'cold')
+
+
+def keeping(rounds: int) -> dict:
+  """A run that logs each step and saves a checkpoint every 20, beside one that does neither before its end."""
+  often = {'train__log_every': 1, 'checkpoint__every': 20}
+  never = {'train__log_every': 200, 'checkpoint__every': 0}
+
+  def run(settings: dict) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+      command = _command(folder, 'run', train__steps=200, eval__every=0, **settings)
+      subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ | {'PYTHONPATH': str(turns.ROOT)}, check=True)
+      return json.loads(pathlib.Path(folder, 'run', 'status.json').read_text())['wall_seconds']
+
+  times = turns.interleaved({'ours': lambda: run(often), 'never': lambda: run(never)}, rounds)
+  return turns.row(times, 'never')
+
+
+def rows(archive: str, ways: list[str], rounds: int) -> dict[str, Callable[[], dict]]:
+  """Functions that measure a row each, by its name; those on Stanford Background where there is its archive."""
+  found = {}
+  if archive:
+    found |= {
+      'evaluation of a split': functools.partial(evaluation, archive, ways, rounds),
+      'input, 320 pictures on a core': functools.partial(reading, archive, ways, rounds),
+      f'{STEPS} steps on real data': functools.partial(fed, archive, rounds),
+    }
+  return found | {'start': start, 'logs and checkpoints, 200 steps': functools.partial(keeping, rounds)}

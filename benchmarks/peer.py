@@ -1,11 +1,29 @@
-"""The same network in PyTorch, written for speed: what `benchmarks/run.py` compares with."""
+"""The same network in PyTorch, written for speed, and the process that takes its turns (`benchmarks/turns.py`).
+
+  python -m benchmarks.peer FOLDER
+
+The folder has `task.json`, with `kind`, a key of `KINDS`, and what that needs, and `arrays.npz`. The process computes
+once and writes what came out to `numbers.npz`; then each line that it reads is a turn, and each that it writes the
+seconds that it took.
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from PIL import Image, ImageEnhance
 from torch import nn
 from torch.nn import functional
 
+from benchmarks import turns
+from fcn_jax.datasets import IGNORE
+from fcn_jax.datasets.augment import augment
+
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 class FCN8s(nn.Module):
@@ -47,52 +65,152 @@ def upsampled(x, factor: int, size):
   return x[:, :, factor : factor + size[0], factor : factor + size[1]]
 
 
-def from_ours(params: dict, classes: int, width: float) -> FCN8s:
-  """The network with our parameters, nested dicts of arrays, and with the channels last in memory."""
-  net = FCN8s(classes, width)
-  convolutions = [
-    (f'trunk/conv{block}_{i + 1}', getattr(net, f'block{block}')[2 * i])
+def named(net: FCN8s) -> dict[str, nn.Conv2d]:
+  """The convolutions by the path of their parameters in ours."""
+  convolutions = {
+    f'trunk/conv{block}_{i + 1}': getattr(net, f'block{block}')[2 * i]
     for block, (_, count) in enumerate(BLOCKS, 1)
     for i in range(count)
-  ]
-  convolutions += [(f'trunk/{name}', getattr(net, name)) for name in ('fc6', 'fc7')]
-  convolutions += [(name, getattr(net, name)) for name in ('score_fr', 'score_pool4', 'score_pool3')]
+  }
+  convolutions |= {f'trunk/{name}': getattr(net, name) for name in ('fc6', 'fc7')}
+  return convolutions | {name: getattr(net, name) for name in ('score_fr', 'score_pool4', 'score_pool3')}
+
+
+def make_net(task: dict, arrays) -> FCN8s:
+  """The network with our parameters, and with the channels last in memory."""
+  net = FCN8s(task['classes'], task['width'])
   with torch.no_grad():
-    for path, convolution in convolutions:
-      layer = params
-      for key in path.split('/'):
-        layer = layer[key]
-      convolution.weight.copy_(torch.tensor(np.transpose(layer['kernel'], (3, 2, 0, 1))))
-      convolution.bias.copy_(torch.tensor(np.asarray(layer['bias'])))
-  return net.to(memory_format=torch.channels_last)
+    for path, convolution in named(net).items():
+      convolution.weight.copy_(torch.tensor(np.transpose(arrays[f'{path}/kernel'], (3, 2, 0, 1))))
+      convolution.bias.copy_(torch.tensor(arrays[f'{path}/bias']))
+  return net.to(DEVICE, memory_format=torch.channels_last)
 
 
-def normalised(images: np.ndarray, mean, std):
+def normalised(images: np.ndarray, task: dict):
   """uint8 [B, H, W, 3] as the network takes it; its memory stays in that order, which is channels last."""
-  x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-  return (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+  x = torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2).float()
+  mean, std = (torch.tensor(task[name], device=DEVICE).view(1, 3, 1, 1) for name in ('mean', 'std'))
+  return (x - mean) / std
 
 
-def make_optimizer(net: FCN8s, optim):
-  """SGD as ours: no decay of biases, and their own rate. Caffe's and PyTorch's momentum are one at a fixed rate."""
+def precision(task: dict):
+  return torch.autocast(DEVICE, torch.bfloat16, enabled=task['dtype'] == 'bfloat16')
+
+
+def train(task: dict, arrays):
+  """Steps of SGD as ours: no decay of biases, and their own rate. Caffe's and PyTorch's momentum are one at a fixed
+  rate."""
+  net, optim = make_net(task, arrays), task['optim']
   biases = [p for name, p in net.named_parameters() if name.endswith('bias')]
   kernels = [p for name, p in net.named_parameters() if name.endswith('weight')]
   groups = [
-    {'params': kernels, 'weight_decay': optim.weight_decay},
-    {'params': biases, 'lr': optim.lr * optim.bias_lr, 'weight_decay': 0.0},
+    {'params': kernels, 'weight_decay': optim['weight_decay']},
+    {'params': biases, 'lr': optim['lr'] * optim['bias_lr'], 'weight_decay': 0.0},
   ]
-  return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, fused=True)
+  optimizer = torch.optim.SGD(groups, lr=optim['lr'], momentum=optim['momentum'], fused=True)
+  called = torch.compile(net) if task['compiled'] else net
+  images, labels = arrays['images'], arrays['labels']
 
-
-def make_train_step(net, optimizer, mean, std):
-  """`step(images uint8 [B, H, W, 3], labels uint8 [B, H, W])`: the loss."""
-
-  def step(images, labels):
+  def step() -> float:
     optimizer.zero_grad(set_to_none=True)
-    scores = net(normalised(images, mean, std))
-    loss = functional.cross_entropy(scores, torch.from_numpy(labels).long(), ignore_index=255)
+    with precision(task):
+      scores = called(normalised(images, task))
+    label = torch.from_numpy(labels).to(DEVICE).long()
+    loss = functional.cross_entropy(scores.float(), label, ignore_index=IGNORE)
     loss.backward()
     optimizer.step()
     return loss.item()
 
-  return step
+  def momentum() -> Iterator[tuple[str, np.ndarray]]:
+    """With the rate and its sign inside, as ours has it."""
+    for path, convolution in named(net).items():
+      kernel, bias = (optimizer.state[p]['momentum_buffer'].cpu() for p in (convolution.weight, convolution.bias))
+      yield f'{path}/kernel', -optim['lr'] * kernel.permute(2, 3, 1, 0).numpy()
+      yield f'{path}/bias', -optim['lr'] * optim['bias_lr'] * bias.numpy()
+
+  return step, {'loss': step()} | turns.sampled(momentum())
+
+
+def forward(task: dict, arrays):
+  net, images = make_net(task, arrays), arrays['images']
+  called = torch.compile(net) if task['compiled'] else net
+
+  def scores() -> np.ndarray:
+    with torch.inference_mode(), precision(task):
+      return called(normalised(images, task)).float().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+  return scores, {'scores': scores()}
+
+
+def evaluation(task: dict, arrays):
+  """One picture after the other, in its own size."""
+  from benchmarks import around
+
+  net, classes = make_net(task, arrays), task['classes']
+  called = torch.compile(net, dynamic=True) if task['compiled'] else net
+  pictures = around.pictures(task['archive'], 'test')
+
+  def matrix() -> np.ndarray:
+    total = np.zeros((classes, classes), np.int64)
+    with torch.inference_mode(), precision(task):
+      for index in range(len(pictures)):
+        image, label = pictures[index]['image'], pictures[index]['label']
+        prediction = called(normalised(image[None], task)).argmax(1)[0].cpu().numpy()
+        known = label != IGNORE
+        pairs = label[known].astype(np.int64) * classes + prediction[known]
+        total += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    return total
+
+  return matrix, {'matrix': matrix()}
+
+
+def reading(task: dict, arrays):
+  """Batches of decoded and augmented pictures on one core, from a DataLoader, with pillow."""
+  from benchmarks import around
+
+  del arrays
+  torch.set_num_threads(1)  # two on one core would wait for each other
+  config = around.stanford(task['archive'])
+  pictures, amounts = around.pictures(task['archive'], 'train'), [config.data[name] for name in around.COLOURS]
+  config.data.update(dict.fromkeys(around.COLOURS, 0.0))  # done below, as torchvision does it
+
+  class Examples(torch.utils.data.Dataset):
+    def __len__(self):
+      return len(pictures)
+
+    def __getitem__(self, index):
+      picture, rng = pictures[index], np.random.default_rng(index)
+      example = augment(picture['image'], picture['label'], rng, config.data)
+      image = Image.fromarray(example['image'])
+      for enhance, amount in zip(
+        (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), amounts, strict=True
+      ):
+        image = enhance(image).enhance(rng.uniform(1 - amount, 1 + amount))
+      return example | {'image': np.array(image)}
+
+  loader = torch.utils.data.DataLoader(Examples(), around.READ_BATCH, shuffle=True, drop_last=True)
+
+  def read() -> None:
+    with around.one_core():
+      around.read(iter(loader))
+
+  return read, {}
+
+
+KINDS = {'train': train, 'forward': forward, 'evaluation': evaluation, 'reading': reading}
+
+
+def main(folder: str) -> None:
+  folder = pathlib.Path(folder)
+  task = json.loads((folder / 'task.json').read_text())
+  with np.load(folder / 'arrays.npz') as arrays:
+    function, numbers = KINDS[task['kind']](task, dict(arrays))
+  np.savez(folder / 'numbers.npz', **numbers)
+  turn = turns.timed(function)
+  print('ready', flush=True)
+  for _ in sys.stdin:
+    print(turn(), flush=True)
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])
