@@ -53,7 +53,7 @@ COLUMNS = {
 
 def main(_) -> None:
   with tempfile.TemporaryDirectory() as folder:
-    # A step is compiled once to be looked at and once to be called; not the user's cache, so that it is compiled at all.
+    # Compiled once to be looked at and once to be called. The user's own cache would have it already.
     jax.config.update('jax_compilation_cache_dir', folder)
     measure_all()
 

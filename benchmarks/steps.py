@@ -182,8 +182,8 @@ def pooling(shape: tuple[int, ...], rounds: int) -> dict:
 def remat(workload: Workload, rounds: int) -> dict:
   """A step with `model.remat` beside one without; the temporary memory of both is in the row."""
   saving, plain = Side(dataclasses.replace(workload, remat=True)), Side(workload)
-  row = turns.against_ourselves(saving.train, plain.train, 'without', rounds)
-  return row | saving.compiled() | {'temporary_gib_without': plain.compiled()['temporary_gib']}
+  said = saving.compiled() | {'temporary_gib_without': plain.compiled()['temporary_gib']}
+  return said | turns.against_ourselves(saving.train, plain.train, 'without', rounds)
 
 
 def rows(suite: str, peak: Callable[[str], float], ways: list[str], rounds: int) -> dict[str, Callable[[], dict]]:
