@@ -33,7 +33,7 @@ class Workload:
 SUITES = {
   'cpu': {
     'train, narrow': Workload(0.25, 16, (120, 160)),
-    'train, narrow, 150 classes': Workload(0.25, 4, (240, 320), classes=150),
+    'train, 150 classes': Workload(0.25, 4, (240, 320), classes=150),
     'train, paper size, batch 1': Workload(1.0, 1, (240, 320)),
     'train, paper size, batch 4': Workload(1.0, 4, (240, 320)),
     'forward, one picture': Workload(1.0, 1, (500, 500)),

@@ -1,10 +1,16 @@
 """The benchmarks that say what they measured; those beside them need minutes."""
 
+import functools
 import json
 import sys
+import time
 
+import numpy as np
 import pytest
 import tiny
+from PIL import Image
+
+from benchmarks import turns
 
 
 def test_a_small_network_is_timed(tmp_path):
@@ -28,19 +34,65 @@ def test_too_few_passes_are_refused():
   assert done.returncode == 1 and 'repeats' in done.stderr and '7' in done.stderr
 
 
+def test_turns_alternate_and_the_first_round_does_not_count():
+  calls = []
+
+  def side(name):
+    calls.append(name)
+    return len(calls)
+
+  times = turns.interleaved({name: functools.partial(side, name) for name in 'ab'}, rounds=2)
+  assert calls == list('ababab') and times == {'a': [3, 5], 'b': [4, 6]}
+
+
+def test_a_turn_is_the_second_of_two_calls():
+  lengths = iter((0.2, 0.0))
+  assert turns.timed(lambda: time.sleep(next(lengths)))() < 0.1
+
+
+def test_other_numbers_of_the_peer_are_an_error():
+  ours = {'loss': np.float32(2), 'conv/kernel': np.array([0.0, 4.0])}
+  turns.check(ours, {'loss': np.float32(2.001), 'conv/kernel': np.array([0.001, 4.0])}, 1e-3)
+  for wrong in (
+    {'loss': np.float32(2.01)},
+    {'conv/kernel': np.array([0.0, -4.0])},
+    {'conv/kernel': np.full(2, np.nan)},
+  ):
+    with pytest.raises(AssertionError, match=f'{next(iter(wrong))}: .* differs'):
+      turns.check(ours, ours | wrong, 1e-3)
+  with pytest.raises(AssertionError, match='loss'):
+    turns.check(ours, {'loss': np.float32(2)}, 1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('peer', ['none', 'torch'], ids=['alone', 'beside_pytorch'])
 def test_the_narrow_step_is_timed(tmp_path, peer):
-  """Beside PyTorch, that the numbers are the same is checked by the benchmark."""
+  """Beside PyTorch, that loss and momentum are the same is checked by the benchmark."""
   if peer == 'torch':
     pytest.importorskip('torch', reason="PyTorch is not here: pip install 'fcn_jax[bench]'")
-  command = [sys.executable, '-m', 'benchmarks.run', '--only=narrow', '--nocompiled_peer', f'--peer={peer}']
+  command = [sys.executable, '-m', 'benchmarks.run', '--only=train, narrow', '--way=memory kept', f'--peer={peer}']
   done = tiny.run([*command, f'--json={tmp_path}/speed.json'], cwd=tiny.ROOT)
   assert done.returncode == 0, done.stderr
   found = json.loads((tmp_path / 'speed.json').read_text())
   (row,) = found['rows']
-  assert row['workload'] == 'train, narrow' and len(row['all_ms']['ours']) == 7
+  assert row['workload'] == 'train, narrow' and row['ours_ms'] > 0
   assert 0 < row['share_of_peak'] < 1.5 and found['matrix_peak_gflops'] > 0
   if peer == 'torch':
-    assert row['peer'] == 'eager' and row['ratio'] == pytest.approx(row['peer_ms'] / row['ours_ms'])
+    assert row['peer'] == 'memory kept' and row['ratio'] == row['peer_ms'] / row['ours_ms']
+    assert [len(times) for times in row['all_ms']['memory kept'].values()] == [7, 7]
   assert done.stdout.splitlines()[-1].startswith('| train, narrow | ')
+
+
+@pytest.mark.slow
+def test_growth_is_measured_and_drawn(tmp_path):
+  done = tiny.run(
+    [sys.executable, '-m', 'benchmarks.growth', '--axis=devices', f'--out={tmp_path}/growth'], cwd=tiny.ROOT
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads((tmp_path / 'growth.json').read_text())
+  assert list(found['devices']) == ['1', '2', '4', '8']
+  assert all(point['ms'] > 0 and point['peak_gib'] > 0 for point in found['devices'].values())
+  # A device of eight has an eighth of the batch.
+  assert found['devices']['8']['temporary_gib'] < found['devices']['1']['temporary_gib']
+  with Image.open(tmp_path / 'growth.png') as picture:
+    assert picture.size[0] > 100

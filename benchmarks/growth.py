@@ -1,0 +1,105 @@
+"""How a training step grows with the batch, the picture, the classes and the devices: a table, and a plot of it.
+
+  python -m benchmarks.growth --out=growth
+
+Each point is a process of its own, since memory is that of the process at its peak (of the device, where it has its
+own). Devices of a CPU are faked and share its cores, so that they show what sharing out a batch costs, not a gain.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+from absl import app, flags
+
+from fcn_jax import machine
+
+machine.tune_for_cpu()  # as all commands do, before jax is imported
+
+import matplotlib
+from matplotlib import pyplot
+
+from benchmarks import steps, turns
+from fcn_jax.clock import peak_memory
+
+_OUT = flags.DEFINE_string('out', 'growth', 'Where the table (.json) and the plot (.png) go.')
+_AXIS = flags.DEFINE_multi_string('axis', [], 'Only these; all by default.')
+_POINT = flags.DEFINE_string('point', '', 'A workload, as JSON, to be measured in this process.')
+
+BASE = {'width': 0.25, 'batch': 8, 'size': (120, 160)}
+FULL = {'width': 1.0, 'batch': 1}
+SIZES = ((60, 80), (120, 160), (240, 320), (480, 640))
+# Each axis: what is on it, and how it changes the workload; `devices` is no field of it.
+AXES = {
+  'pictures a batch': {n: BASE | {'batch': n} for n in (1, 2, 4, 8, 16, 32)},
+  'pixels a picture': {h * w: BASE | {'size': (h, w)} for h, w in SIZES},
+  'pixels, full width': {h * w: FULL | {'size': (h, w)} for h, w in ((120, 160), (240, 320), (500, 500))},
+  'classes': {n: BASE | {'classes': n} for n in (2, 8, 21, 60, 150)},
+  'devices': {n: BASE | {'devices': n} for n in (1, 2, 4, 8)},
+}
+MEASURED = {
+  'ms': 'ms a step',
+  'peak_gib': 'peak memory, GiB',
+  'temporary_gib': 'temporary, GiB',
+  'compile_seconds': 'compile, s',
+}
+
+
+def main(_) -> None:
+  if _POINT.value:
+    print(json.dumps(measure(steps.Workload(**json.loads(_POINT.value)))))
+    return
+  found, out = {}, pathlib.Path(_OUT.value)
+  print(f'| axis | | {" | ".join(MEASURED.values())} |\n|{"---|" * (len(MEASURED) + 2)}')
+  for axis in _AXIS.value or AXES:
+    found[axis] = {}
+    for x, point in AXES[axis].items():
+      found[axis][x] = values = in_own_process(dict(point))
+      print(f'| {axis} | {x} | {" | ".join(f"{values[name]:.3g}" for name in MEASURED)} |', flush=True)
+      out.with_suffix('.json').write_text(json.dumps(found, indent=1) + '\n')
+  plot(found, out.with_suffix('.png'))
+
+
+def measure(workload: steps.Workload) -> dict:
+  side = steps.Side(workload)
+  said = side.compiled()
+  seconds = turns.interleaved({'step': turns.timed(side.train)}, 7)['step']
+  return said | {'ms': 1000 * statistics.median(seconds), 'peak_gib': peak_memory()}
+
+
+def in_own_process(point: dict) -> dict:
+  devices = point.pop('devices', 1)
+  env = os.environ | {'JAX_COMPILATION_CACHE_DIR': ''}
+  if gpus := [
+    name for slot in machine.slots(None) for name in slot.env.get('CUDA_VISIBLE_DEVICES', '').split(',') if name
+  ]:
+    env |= machine.accelerators(gpus[:devices], [])
+  else:
+    env['XLA_FLAGS'] += f' --xla_force_host_platform_device_count={devices}'
+  command = [sys.executable, '-m', 'benchmarks.growth', f'--point={json.dumps(point)}']
+  done = subprocess.run(command, cwd=turns.ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True)
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def plot(found: dict, path: pathlib.Path) -> None:
+  """Time above, memory below, an axis a column; both scales are logarithmic, where in proportion is a slope of 1."""
+  matplotlib.use('Agg')
+  shown = {'ms': 'ms a step', 'peak_gib': 'peak memory, GiB'}
+  figure, panels = pyplot.subplots(len(shown), len(found), figsize=(3 * len(found), 5), squeeze=False, sharex='col')
+  for column, (axis, points) in zip(panels.T, found.items(), strict=True):
+    for panel, (name, label) in zip(column, shown.items(), strict=True):
+      panel.loglog(points.keys(), [values[name] for values in points.values()], 'o-')
+      panel.set_ylabel(label if column is panels.T[0] else '')
+      panel.grid(True, which='both', alpha=0.3)
+    column[-1].set_xlabel(axis)
+    column[-1].set_xticks(list(points), list(map(str, points)))
+    column[-1].xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+  figure.tight_layout()
+  figure.savefig(path, dpi=110)
+
+
+if __name__ == '__main__':
+  app.run(main)
