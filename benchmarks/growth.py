@@ -85,20 +85,20 @@ def in_own_process(point: dict) -> dict:
 
 
 def plot(found: dict, path: pathlib.Path) -> None:
-  """Time above, memory below, an axis a column; both scales are logarithmic, where in proportion is a slope of 1."""
+  """Time above, memory below, an axis a column, all of them from 0: growth in proportion is a straight line."""
   matplotlib.use('Agg')
-  shown = {'ms': 'ms a step', 'peak_gib': 'peak memory, GiB'}
-  figure, panels = pyplot.subplots(len(shown), len(found), figsize=(3 * len(found), 5), squeeze=False, sharex='col')
-  for column, (axis, points) in zip(panels.T, found.items(), strict=True):
-    for panel, (name, label) in zip(column, shown.items(), strict=True):
-      panel.loglog(points.keys(), [values[name] for values in points.values()], 'o-')
-      panel.set_ylabel(label if column is panels.T[0] else '')
-      panel.grid(True, which='both', alpha=0.3)
-    column[-1].set_xlabel(axis)
-    column[-1].set_xticks(list(points), list(map(str, points)))
-    column[-1].xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+  figure, panels = pyplot.subplots(2, len(found), figsize=(3 * len(found), 5), squeeze=False, sharex='col')
+  for row, name in zip(panels, ('ms', 'peak_gib'), strict=True):
+    row[0].set_ylabel(MEASURED[name])
+    for panel, points in zip(row, found.values(), strict=True):
+      panel.plot(points.keys(), [values[name] for values in points.values()], 'o-')
+      panel.set(xlim=(0, None), ylim=(0, None))
+      panel.grid(alpha=0.3)
+  for panel, axis in zip(panels[-1], found, strict=True):
+    panel.set_xlabel(axis)
   figure.tight_layout()
-  figure.savefig(path, dpi=110)
+  figure.savefig(path, dpi=80)
+  pyplot.close(figure)
 
 
 if __name__ == '__main__':
