@@ -128,7 +128,7 @@ def train(task: dict, arrays):
       yield f'{path}/kernel', -optim['lr'] * kernel.permute(2, 3, 1, 0).numpy()
       yield f'{path}/bias', -optim['lr'] * optim['bias_lr'] * bias.numpy()
 
-  return step, {'loss': step()} | turns.sampled(momentum())
+  return step, {'loss': step()} | turns.momentum(momentum())
 
 
 def forward(task: dict, arrays):

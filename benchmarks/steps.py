@@ -127,7 +127,7 @@ def training(workload: Workload, peak: Callable[[str], float], ways: list[str], 
   task, arrays = side.task('train'), side.arrays()
   loss = side.train()
   momentum = flat(optax.tree.get(side.state.opt_state, 'trace'))
-  numbers = {'loss': np.float32(loss)} | turns.sampled(momentum.items())
+  numbers = {'loss': np.float32(loss)} | turns.momentum(momentum.items())
   row = turns.against_peer(side.train, task, arrays, numbers, ways, rounds)
   return row | said | rate(3 * side.flop(), row, peak(workload.dtype))
 

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TOLERANCE = {'float32': 5e-3, 'bfloat16': 0.05}  # of the largest number; gradients are sums that cancel
+TOLERANCE = {'float32': 1e-3, 'bfloat16': 0.05}  # of the largest number
+# Where rounding decides a maximum or the side of a ReLU, gradients jump: by up to 1 % of the largest, as was seen.
+MOMENTUM_TOLERANCE = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +121,7 @@ def check(ours: dict, peers: dict, tolerance: float) -> None:
     raise AssertionError(f'the peer has computed {sorted(peers)}, we {sorted(ours)}')
   for name, value in ours.items():
     error = np.abs(peers[name] - value).max() / np.abs(value).max()
-    if not error <= tolerance:
+    if not error <= (MOMENTUM_TOLERANCE if name.startswith('momentum/') else tolerance):
       raise AssertionError(f"{name}: PyTorch's differs from ours by {error:.1e} of the largest number")
 
 
@@ -146,6 +148,6 @@ def timed(function: Callable) -> Callable[[], float]:
   return turn
 
 
-def sampled(arrays: Iterator[tuple[str, np.ndarray]], most: int = 10**5) -> dict[str, np.ndarray]:
-  """Every so manieth number of each array, so that large ones can be compared quickly."""
-  return {name: np.ravel(x)[:: max(1, np.size(x) // most)] for name, x in arrays}
+def momentum(arrays: Iterable[tuple[str, np.ndarray]], most: int = 10**5) -> dict[str, np.ndarray]:
+  """Numbers to compare: of each array every so manieth, since there are 134 million."""
+  return {f'momentum/{path}': np.ravel(x)[:: max(1, np.size(x) // most)] for path, x in arrays}

@@ -60,6 +60,10 @@ def test_other_numbers_of_the_peer_are_an_error():
   ):
     with pytest.raises(AssertionError, match=f'{next(iter(wrong))}: .* differs'):
       turns.check(ours, ours | wrong, 1e-3)
+  momentum = {'momentum/conv/bias': np.ones(3)}
+  turns.check(momentum, {'momentum/conv/bias': np.array([1, 1, 1.02])}, 1e-3)  # a maximum was decided otherwise
+  with pytest.raises(AssertionError, match='momentum/conv/bias'):
+    turns.check(momentum, {'momentum/conv/bias': -np.ones(3)}, 1e-3)
   with pytest.raises(AssertionError, match='loss'):
     turns.check(ours, {'loss': np.float32(2)}, 1e-3)
 
