@@ -151,13 +151,13 @@ def start() -> dict:
 
 
 def keeping(rounds: int) -> dict:
-  """A run that logs each step and saves a checkpoint every 20, beside one that does neither before its end."""
-  often = {'train__log_every': 1, 'checkpoint__every': 20}
-  never = {'train__log_every': 200, 'checkpoint__every': 0}
+  """A run that logs each step and saves a checkpoint every 10, beside one that does neither before its end."""
+  often = {'train__log_every': 1, 'checkpoint__every': 10}
+  never = {'train__log_every': 100, 'checkpoint__every': 0}
 
   def run(settings: dict) -> float:
     with tempfile.TemporaryDirectory() as folder:
-      command = _command(folder, 'run', train__steps=200, eval__every=0, **settings)
+      command = _command(folder, 'run', train__steps=100, eval__every=0, **settings)
       subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ | {'PYTHONPATH': str(turns.ROOT)}, check=True)
       return json.loads(pathlib.Path(folder, 'run', 'status.json').read_text())['wall_seconds']
 
@@ -174,4 +174,4 @@ def rows(archive: str, ways: list[str], rounds: int) -> dict[str, Callable[[], d
       'input, 320 pictures on a core': functools.partial(reading, archive, ways, rounds),
       f'{STEPS} steps on real data': functools.partial(fed, archive, rounds),
     }
-  return found | {'start': start, 'logs and checkpoints, 200 steps': functools.partial(keeping, rounds)}
+  return found | {'start': start, 'logs and checkpoints, 100 steps': functools.partial(keeping, rounds)}
