@@ -25,10 +25,6 @@ from matplotlib import pyplot
 from benchmarks import steps, turns
 from fcn_jax.clock import peak_memory
 
-_OUT = flags.DEFINE_string('out', 'growth', 'Where the table (.json) and the plot (.png) go.')
-_AXIS = flags.DEFINE_multi_string('axis', [], 'Only these; all by default.')
-_POINT = flags.DEFINE_string('point', '', 'A workload, as JSON, to be measured in this process.')
-
 BASE = {'width': 0.25, 'batch': 8, 'size': (120, 160)}
 FULL = {'width': 1.0, 'batch': 1}
 SIZES = ((60, 80), (120, 160), (240, 320), (480, 640))
@@ -47,6 +43,10 @@ MEASURED = {
   'compile_seconds': 'compile, s',
 }
 
+_AXIS = flags.DEFINE_multi_enum('axis', list(AXES), list(AXES), 'What to vary; all by default.')
+_OUT = flags.DEFINE_string('out', 'growth', 'Where the table (.json) and the plot (.png) go.')
+_POINT = flags.DEFINE_string('point', '', 'A workload, as JSON, to be measured in this process.')
+
 
 def main(_) -> None:
   if _POINT.value:
@@ -54,7 +54,7 @@ def main(_) -> None:
     return
   found, out = {}, pathlib.Path(_OUT.value)
   print(f'| axis | | {" | ".join(MEASURED.values())} |\n|{"---|" * (len(MEASURED) + 2)}')
-  for axis in _AXIS.value or AXES:
+  for axis in _AXIS.value:
     found[axis] = {}
     for x, point in AXES[axis].items():
       found[axis][x] = values = in_own_process(dict(point))
@@ -73,9 +73,8 @@ def measure(workload: steps.Workload) -> dict:
 def in_own_process(point: dict) -> dict:
   devices = point.pop('devices', 1)
   env = os.environ | {'JAX_COMPILATION_CACHE_DIR': ''}
-  if gpus := [
-    name for slot in machine.slots(None) for name in slot.env.get('CUDA_VISIBLE_DEVICES', '').split(',') if name
-  ]:
+  slots = machine.slots(None)  # one a GPU
+  if gpus := [slot.env['CUDA_VISIBLE_DEVICES'] for slot in slots if 'CUDA_VISIBLE_DEVICES' in slot.env]:
     env |= machine.accelerators(gpus[:devices], [])
   else:
     env['XLA_FLAGS'] += f' --xla_force_host_platform_device_count={devices}'

@@ -4,6 +4,7 @@ How fast PyTorch is hangs on how it gets its memory, differently from us, and th
 is tried in several ways, and the fastest counts.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -96,10 +97,9 @@ def against_peer(ours: Callable, task: dict, arrays: dict, numbers: dict, ways: 
     return row({'ours': interleaved({'ours': timed(ours)}, rounds)['ours']}, None)
   found = {}
   for way in ways:
-    peer = Peer(WAYS[way], task, arrays)
-    check(numbers, peer.numbers, TOLERANCE[task['dtype']])
-    found[way] = interleaved({'ours': timed(ours), way: peer.seconds}, rounds)
-    peer.close()
+    with contextlib.closing(Peer(WAYS[way], task, arrays)) as peer:
+      check(numbers, peer.numbers, TOLERANCE[task['dtype']])
+      found[way] = interleaved({'ours': timed(ours), way: peer.seconds}, rounds)
   best = min(ways, key=lambda way: statistics.median(found[way][way]))
   all_ms = {way: {side: [1000 * x for x in times] for side, times in pair.items()} for way, pair in found.items()}
   return row(found[best], best) | {'all_ms': all_ms}

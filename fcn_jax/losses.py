@@ -25,8 +25,8 @@ def softmax_cross_entropy(logits: jax.Array, label: jax.Array, weight: jax.Array
 def _of_pixels(logits: jax.Array, label: jax.Array) -> jax.Array:
   """The cross entropy of each pixel, [B, H, W].
 
-  Its gradient is written out, for JAX's own keeps the exponentials: one more array of the size of the scores, which
-  are the largest of a step where there are many classes, and a scatter for the gather.
+  Its gradient is written out: JAX's own would keep the exponentials, one more array as large as the scores, the largest
+  of a step where there are many classes, and would turn the gather into a scatter.
   """
   return _forward(logits, label)[0]
 
