@@ -56,8 +56,7 @@ def evaluation(archive: str, ways: list[str], rounds: int) -> dict:
   def matrix() -> np.ndarray:
     return scoring.score(model, params, held_out, config, classes).matrices.sum(0)
 
-  task = {'kind': 'evaluation', 'archive': archive, 'mean': model.mean, 'std': model.std, 'classes': classes}
-  task |= {'width': config.model.width, 'dtype': config.model.dtype}
+  task = steps.task('evaluation', model, config) | {'archive': archive}
   return turns.against_peer(matrix, task, steps.flat(params), {'matrix': matrix()}, ways, rounds)
 
 
@@ -98,8 +97,7 @@ def reading(archive: str, ways: list[str], rounds: int) -> dict:
 def fed(archive: str, rounds: int) -> dict:
   """Steps on pictures of Stanford as a run gets them, beside steps on one batch that stays on the device."""
   side = steps.Side(steps.Workload(0.25, 16, (240, 320), classes=8))
-  config = stanford(archive)
-  train = pipeline.load(config.data).splits['train']
+  data, train = stanford(archive).data, pictures(archive, 'train')
   resident = side.batch()
 
   def seconds(next_batch: Callable[[], dict]) -> float:
@@ -111,7 +109,7 @@ def fed(archive: str, rounds: int) -> dict:
     return turns.timed(loop)()
 
   def on_real_data() -> float:
-    batches = pipeline.train_batches(train, config.data, batch_size=16, seed=0)
+    batches = pipeline.train_batches(train, data, batch_size=16, seed=0)
 
     def next_batch() -> dict:
       batch = next(batches)
@@ -129,7 +127,7 @@ def fed(archive: str, rounds: int) -> dict:
 def _command(folder: str, name: str, **settings) -> list[str]:
   """Of a run of FCN-16s on `scenes`."""
   command = [sys.executable, '-m', 'fcn_jax.main', f'--config={turns.ROOT}/experiments/fcn16s.py']
-  command += [f'--config.{name.replace("__", ".")}={value}' for name, value in settings.items()]
+  command += [f'--config.{setting.replace("__", ".")}={value}' for setting, value in settings.items()]
   return [*command, f'--workdir={folder}/{name}']
 
 

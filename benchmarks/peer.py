@@ -173,10 +173,8 @@ def reading(task: dict, arrays):
   del arrays
   torch.set_num_threads(1)  # two on one core would wait for each other
   config = around.stanford(task['archive'])
-  pictures, amounts = (
-    around.pictures(task['archive'], 'train', cache=0.0),
-    [config.data[name] for name in around.COLOURS],
-  )
+  pictures = around.pictures(task['archive'], 'train', cache=0.0)
+  amounts = [config.data[name] for name in around.COLOURS]
   config.data.update(dict.fromkeys(around.COLOURS, 0.0))  # done below, as torchvision does it
 
   class Examples(torch.utils.data.Dataset):

@@ -11,10 +11,12 @@ other one is ours too, its name says what it is. Rows of Stanford Background nee
 """
 
 import functools
+import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import sys
 import tempfile
 
 from absl import app, flags
@@ -67,6 +69,8 @@ def measure_all() -> None:
     'rows': [],
   }
   print(f'{found["machine"]}; {found["versions"]}; float32 matrix product {found["matrix_peak_gflops"]:.0f} GFLOP/s')
+  if not _ARCHIVE.value:
+    print('without --archive, there are no rows of Stanford Background: evaluation, input, real data')
   print(f'| {" | ".join(COLUMNS.values())} |\n|{"---|" * len(COLUMNS)}')
   rows = steps.rows(_SUITE.value, matrix_peak, ways, _ROUNDS.value) | around.rows(_ARCHIVE.value, ways, _ROUNDS.value)
   for name, measure in rows.items():
@@ -87,9 +91,10 @@ def text(value) -> str:
 def versions() -> str:
   if _PEER.value == 'none':
     return f'jax {jax.__version__}'
-  import torch
-
-  return f'jax {jax.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads'
+  try:
+    return f'jax {jax.__version__}, torch {importlib.metadata.version("torch")}'
+  except importlib.metadata.PackageNotFoundError:
+    sys.exit("error: PyTorch is not here: pip install -e '.[bench]', or --peer=none for our side alone")
 
 
 @functools.cache

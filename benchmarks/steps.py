@@ -30,20 +30,7 @@ class Workload:
   accumulation: int = 1
 
 
-SUITES = {
-  'cpu': {
-    'train, narrow': Workload(0.25, 16, (120, 160)),
-    'train, 150 classes': Workload(0.25, 4, (240, 320), classes=150),
-    'train, paper size, batch 1': Workload(1.0, 1, (240, 320)),
-    'train, paper size, batch 4': Workload(1.0, 4, (240, 320)),
-    'forward, one picture': Workload(1.0, 1, (500, 500)),
-  },
-  'gpu': {
-    'train, batch 16': Workload(1.0, 16, (500, 500), dtype='bfloat16'),
-    'train, batch 32': Workload(1.0, 32, (500, 500), dtype='bfloat16'),
-    'forward, one picture': Workload(1.0, 1, (500, 500), dtype='bfloat16'),
-  },
-}
+NARROW = Workload(0.25, 16, (120, 160))
 
 
 class Side:
@@ -88,14 +75,15 @@ class Side:
     """Of a forward pass of the whole batch, as the network needs them; a step needs three times that."""
     return fcn.flops(self.model, *self.workload.size) * len(self.images)
 
-  def task(self, kind: str) -> dict:
-    """For `turns.Peer`."""
-    known = {'kind': kind, 'mean': self.model.mean, 'std': self.model.std, 'optim': self.config.optim.to_dict()}
-    return known | {name: getattr(self.workload, name) for name in ('classes', 'width', 'dtype')}
-
   def arrays(self) -> dict[str, np.ndarray]:
-    """Likewise."""
+    """For `turns.Peer`."""
     return flat(self.state.params) | {'images': self.images, 'labels': self.labels}
+
+
+def task(kind: str, model: fcn.FCN, config) -> dict:
+  """For `turns.Peer`: the same network."""
+  numbers = {'mean': model.mean, 'std': model.std, 'optim': config.optim.to_dict()}
+  return numbers | {'kind': kind, 'classes': model.classes, 'width': config.model.width, 'dtype': config.model.dtype}
 
 
 def with_scores(params: dict) -> dict:
@@ -124,11 +112,11 @@ def training(workload: Workload, peak: Callable[[str], float], ways: list[str], 
   """A step; the same are the loss, and the momentum after the first step, which is the gradient with the decay."""
   side = Side(workload)
   said = side.compiled()
-  task, arrays = side.task('train'), side.arrays()
+  arrays = side.arrays()  # before the step
   loss = side.train()
-  momentum = flat(optax.tree.get(side.state.opt_state, 'trace'))
-  numbers = {'loss': np.float32(loss)} | turns.momentum(momentum.items())
-  row = turns.against_peer(side.train, task, arrays, numbers, ways, rounds)
+  trace = flat(optax.tree.get(side.state.opt_state, 'trace'))
+  numbers = {'loss': np.float32(loss)} | turns.momentum(trace.items())
+  row = turns.against_peer(side.train, task('train', side.model, side.config), arrays, numbers, ways, rounds)
   return row | said | rate(3 * side.flop(), row, peak(workload.dtype))
 
 
@@ -141,7 +129,8 @@ def forward(workload: Workload, peak: Callable[[str], float], ways: list[str], r
   def scores() -> np.ndarray:
     return np.asarray(function(params, images))
 
-  row = turns.against_peer(scores, side.task('forward'), side.arrays(), {'scores': scores()}, ways, rounds)
+  known = task('forward', side.model, side.config)
+  row = turns.against_peer(scores, known, side.arrays(), {'scores': scores()}, ways, rounds)
   return row | said | rate(side.flop(), row, peak(workload.dtype))
 
 
@@ -153,9 +142,8 @@ def rate(flop: int, row: dict, peak: float) -> dict:
 
 def accumulation(parts: int, rounds: int) -> dict:
   """A step in parts beside so many steps of the size of a part."""
-  whole = Workload(0.25, 16, (120, 160))
-  accumulated = Side(dataclasses.replace(whole, accumulation=parts))
-  small = Side(dataclasses.replace(whole, batch=whole.batch // parts))
+  accumulated = Side(dataclasses.replace(NARROW, accumulation=parts))
+  small = Side(dataclasses.replace(NARROW, batch=NARROW.batch // parts))
 
   def steps() -> None:
     for _ in range(parts):
@@ -186,19 +174,34 @@ def remat(workload: Workload, rounds: int) -> dict:
   return said | turns.against_ourselves(saving.train, plain.train, 'without', rounds)
 
 
+SUITES = {
+  'cpu': {
+    'train, narrow': (training, NARROW),
+    'train, 150 classes': (training, Workload(0.25, 4, (240, 320), classes=150)),
+    'train, paper size, batch 1': (training, Workload(1.0, 1, (240, 320))),
+    'train, paper size, batch 4': (training, Workload(1.0, 4, (240, 320))),
+    'forward, one picture': (forward, Workload(1.0, 1, (500, 500))),
+  },
+  'gpu': {
+    'train, batch 16': (training, Workload(1.0, 16, (500, 500), dtype='bfloat16')),
+    'train, batch 32': (training, Workload(1.0, 32, (500, 500), dtype='bfloat16')),
+    'forward, one picture': (forward, Workload(1.0, 1, (500, 500), dtype='bfloat16')),
+  },
+}
+
+
 def rows(suite: str, peak: Callable[[str], float], ways: list[str], rounds: int) -> dict[str, Callable[[], dict]]:
   """Functions that measure a row each, by its name."""
   found = {
-    name: functools.partial(training if name.startswith('train') else forward, workload, peak, ways, rounds)
-    for name, workload in SUITES[suite].items()
+    name: functools.partial(measure, workload, peak, ways, rounds)
+    for name, (measure, workload) in SUITES[suite].items()
   }
   if suite == 'cpu':
-    narrow = SUITES['cpu']['train, narrow']
     found |= {
       'accumulation in 4, narrow': functools.partial(accumulation, 4, rounds),
       'max-pooling, 120x160x16, batch 16': functools.partial(pooling, (16, 120, 160, 16), rounds),
       'max-pooling, 240x320x64': functools.partial(pooling, (1, 240, 320, 64), rounds),
-      'remat, narrow': functools.partial(remat, narrow, rounds),
+      'remat, narrow': functools.partial(remat, NARROW, rounds),
       'remat, one picture of 500x500': functools.partial(remat, Workload(1.0, 1, (500, 500)), rounds),
     }
   return found

@@ -94,7 +94,7 @@ def against_peer(ours: Callable, task: dict, arrays: dict, numbers: dict, ways: 
     rounds: timed calls of each side.
   """
   if not ways:
-    return row({'ours': interleaved({'ours': timed(ours)}, rounds)['ours']}, None)
+    return row(interleaved({'ours': timed(ours)}, rounds), None)
   found = {}
   for way in ways:
     with contextlib.closing(Peer(WAYS[way], task, arrays)) as peer:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import tiny
 
 from fcn_jax import machine
 
@@ -90,23 +91,13 @@ def test_recomputation_saves_memory():
   code = """
 from fcn_jax import machine
 machine.tune_for_cpu()
-import numpy as np
-from fcn_jax import config, optim, parallel, train
-from fcn_jax.models import fcn
-shape = 8, 96, 96
-batch = {'image': np.zeros((*shape, 3), np.uint8), 'label': np.zeros(shape, np.uint8)}
-batch |= {'size': np.full((8, 2), 96, np.int32), 'signal': np.zeros(8, np.int32)}
+from benchmarks.steps import Side, Workload
 for remat in (False, True):
-  settings = config.default('scenes')
-  settings.model.update(width=0.0625, fc_channels=1024, norm='none', remat=remat)
-  model, optimizer = fcn.from_config(settings, 8), optim.make(settings.optim, 100)
-  state = parallel.replicate(train.init_state(model, optimizer, 0))
-  step = train.make_train_step(model, optimizer, settings).lower(state, parallel.share(batch)).compile()
-  print(step.memory_analysis().temp_size_in_bytes)
+  print(Side(Workload(1 / 16, 8, (96, 96), classes=8, remat=remat)).compiled()['temporary_gib'])
 """
-  done = subprocess.run([sys.executable, '-c', code], env=alone(), capture_output=True, text=True)
+  done = subprocess.run([sys.executable, '-c', code], cwd=tiny.ROOT, env=alone(), capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
-  plain, saving = map(int, done.stdout.split())
+  plain, saving = map(float, done.stdout.split())
   assert saving < 0.6 * plain
 
 
