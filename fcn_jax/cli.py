@@ -8,6 +8,7 @@ import logging as python_logging
 import os
 import sys
 import traceback
+import warnings
 
 import ml_collections
 from absl import app, flags, logging
@@ -32,6 +33,8 @@ def run(main) -> None:
     logging.set_verbosity(logging.FATAL)
     python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
     sys.unraisablehook = lambda _: None
+    # Where a write fails, Orbax closes its event loop over the writes that have not begun.
+    warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
   app.run(lambda argv: _guarded(main, argv[1:]), flags_parser=lambda argv: _guarded(_parse, argv))
 
 

@@ -152,6 +152,36 @@ def test_debug_shows_where_an_error_came_from(main):
   assert 'Traceback' in done.stderr and 'UserError: model.skips has pool3' in done.stderr
 
 
+# What Orbax leaves when a write fails: a closed loop, with writes that were never begun and one that comes too late.
+LEFT_OVER = """
+import asyncio, gc
+from fcn_jax import cli
+from fcn_jax.errors import UserError
+async def write():
+  await asyncio.sleep(0)
+class Late:
+  def __del__(self):
+    raise RuntimeError('Event loop is closed')
+def main(_):
+  global left
+  gc.disable()
+  loop = asyncio.new_event_loop()
+  left = [loop.create_task(write()), write(), Late()]
+  left.append(left)  # gone with the interpreter only
+  loop.close()
+  raise UserError('the disk is full')
+cli.run(main)
+"""
+
+
+def test_what_a_failed_write_leaves_behind_is_not_shown(without_jax):
+  done = tiny.run([sys.executable, '-c', LEFT_OVER], env={'PYTHONPATH': without_jax})
+  assert_said(done, 'the disk is full')
+  debug = tiny.run([sys.executable, '-c', LEFT_OVER, '--debug'], env={'PYTHONPATH': without_jax})
+  assert debug.returncode == 1
+  assert 'never awaited' in debug.stderr and 'loop is closed' in debug.stderr
+
+
 # The command with a training that only tells what it was asked for.
 STUB = """
 import json, sys, types
