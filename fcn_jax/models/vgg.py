@@ -29,6 +29,28 @@ def max_pool(x: jax.Array) -> jax.Array:
   return jnp.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
 
 
+@jax.custom_vjp
+def relu(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+  """The larger of x and 0 inside the pictures, zero outside; `mask` as for `keep`.
+
+  Its gradient is read from what it returns. By XLA's own choice, the x before would be kept for it as well, and bias,
+  ReLU and mask computed anew by whatever reads the result.
+  """
+  return keep(mask, nn.relu(x))
+
+
+def _relu_forward(x, mask):
+  y = jax.lax.optimization_barrier(keep(mask, nn.relu(x)))
+  return y, y
+
+
+def _relu_backward(y, gradient):
+  return jnp.where(y > 0, gradient, 0), None
+
+
+relu.defvjp(_relu_forward, _relu_backward)
+
+
 class VGG(nn.Module):
   """Images [B, H, W, 3], normalised, to the maps that scores are read from.
 
@@ -74,7 +96,7 @@ class VGG(nn.Module):
         conv_general_dilated=conv_general_dilated,
         name=f'conv{number}',
       )(x)
-      x = keep(mask, nn.relu(self._norm(x, mask, f'norm{number}')))
+      x = relu(self._norm(x, mask, f'norm{number}'), mask)
     return max_pool(x)
 
   @nn.compact
@@ -96,7 +118,7 @@ class VGG(nn.Module):
     for name, kernel, padding in (('fc6', 7, self.paddings[1]), ('fc7', 1, 0)):
       bias = self.norm == 'none'
       x = PatchConv(channels, kernel, padding, bias, self.dtype, name=name)(x)
-      x = keep(mask, nn.relu(self._norm(x, mask, f'norm_{name}')))
+      x = relu(self._norm(x, mask, f'norm_{name}'), mask)
       x = nn.Dropout(self.dropout, deterministic=not train)(x)
     return maps | {'fc7': x}
 

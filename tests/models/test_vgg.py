@@ -74,6 +74,22 @@ def test_max_pool_is_the_frameworks_rounded_up(rng, size):
   np.testing.assert_allclose(gradient, their_gradient, rtol=1e-6)
 
 
+@pytest.mark.parametrize('masked', [False, True])
+def test_relu_and_its_gradient_are_the_frameworks_inside_the_pictures_and_zero_outside(rng, masked):
+  x = rng.normal(size=(2, 4, 5, 3)).astype(np.float32)
+  x[0, 0, 0] = 0, np.nan, -0.0
+  mask = rng.random((2, 4, 5, 1)) < 0.5 if masked else None
+  weights = rng.normal(size=x.shape).astype(np.float32)
+
+  @quick_jit
+  def both(x):
+    relus = vgg.relu, lambda x, mask: vgg.keep(mask, nn.relu(x))
+    return [(f(x, mask), jax.grad(lambda x: jnp.sum(weights * f(x, mask)))(x)) for f in relus]  # noqa: B023
+
+  ours, theirs = both(x)
+  jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
 @pytest.fixture(scope='module')
 def unpadded_head():
   """A trunk whose fc6 does not pad, its parameters, and what it makes of a picture."""
