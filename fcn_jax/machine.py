@@ -26,9 +26,10 @@ def tune_for_cpu() -> None:
   flags = os.environ.get('XLA_FLAGS', '')
   if importlib.metadata.version('jaxlib').startswith('0.10.') and _FUSION not in flags:
     flags += f' {_FUSION}=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION'
-  # Barriers last until a program is scheduled. Else what `model.remat` has computed anew in the backward pass is
+  # Barriers last until a program is scheduled. Else what the backward pass is to compute, as all of `model.remat`, is
   # computed right after the forward pass, and kept. Compilers for accelerators may count on their removal.
-  if _DISABLED not in flags and not _gpus() and not _chips():
+  on_cpu = os.environ.get('JAX_PLATFORMS') == 'cpu' or not (_gpus() or _chips())
+  if _DISABLED not in flags and on_cpu:
     flags += f' {_DISABLED}=cse_barrier_expander'
   os.environ['XLA_FLAGS'] = flags.strip()
   # Each step gets its arrays from the kernel anew, which costs a fifth of a small step in pages of 4 KiB and next to

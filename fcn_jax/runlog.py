@@ -1,8 +1,8 @@
 """The run directory: the only interface between training and reading the results.
 
-Every file is written whole under a temporary name and then renamed, so that a reader never meets half of one, and a
-killed run leaves none. `metrics.jsonl` holds only what is a function of the config and the data: a resumed
-run's file equals the undisturbed one's. What depends on the machine goes to `timing.jsonl`.
+Every file is written whole under a temporary name and then renamed, so that a reader never meets half of one; what a
+killed run leaves under such a name, its next start removes. `metrics.jsonl` holds only what is a function of the config
+and the data: a resumed run's file equals the undisturbed one's. What depends on the machine goes to `timing.jsonl`.
 """
 
 import contextlib
@@ -53,6 +53,13 @@ def write(path: epath.Path, content: str | bytes) -> None:
     with contextlib.suppress(OSError):  # the folder may be what is wrong
       temporary.unlink(missing_ok=True)
     raise UserError(f'cannot write {path}: {error.strerror or error}; what was written before is intact') from error
+
+
+def remove_leftovers(workdir: epath.Path) -> None:
+  """Removes the files that a process which was killed had not renamed yet; no other may be writing there."""
+  if not is_remote(workdir):
+    for path in pathlib.Path(workdir).rglob('.*.tmp'):
+      path.unlink(missing_ok=True)
 
 
 def is_remote(path) -> bool:

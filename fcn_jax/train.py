@@ -152,6 +152,7 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
   if not first:
     return _run(config, workdir, superseded=lambda: False)
   with claim.Claim(workdir, take_over=take_over) as mine:
+    runlog.remove_leftovers(workdir)
     return _run(config, workdir, superseded=lambda: mine.lost)
 
 

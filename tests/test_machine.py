@@ -18,7 +18,7 @@ def bare(monkeypatch):
   """A machine of four cores without accelerators."""
   monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {2, 3, 5, 7})
   monkeypatch.setattr(machine.glob, 'glob', lambda _: [])
-  for name in ('CUDA_VISIBLE_DEVICES', 'TPU_VISIBLE_CHIPS'):
+  for name in ('CUDA_VISIBLE_DEVICES', 'TPU_VISIBLE_CHIPS', 'JAX_PLATFORMS'):
     monkeypatch.delenv(name, raising=False)
   return monkeypatch
 
@@ -76,8 +76,10 @@ def test_convolutions_are_eigens_where_the_flag_is_known(monkeypatch):
 def test_barriers_last_where_all_is_compiled_for_the_cpu(bare):
   bare.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # has been started again already
   bare.setattr(machine.importlib.metadata, 'version', lambda _: '0.11.2')
-  for gpus, expected in (('0', ''), ('', '--xla_disable_hlo_passes=cse_barrier_expander')):
+  kept = '--xla_disable_hlo_passes=cse_barrier_expander'
+  for gpus, platforms, expected in (('0', '', ''), ('', '', kept), ('0', 'cpu', kept), ('0', 'cuda,cpu', '')):
     bare.setenv('CUDA_VISIBLE_DEVICES', gpus)
+    bare.setenv('JAX_PLATFORMS', platforms)
     bare.setenv('XLA_FLAGS', '')
     for _ in range(2):
       machine.tune_for_cpu()

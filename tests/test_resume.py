@@ -239,6 +239,7 @@ def test_a_run_that_is_stopped_saves_says_so_and_goes_on(data, undisturbed, tmp_
 
 @pytest.mark.slow
 def test_a_checkpoint_that_is_cut_short_is_said_and_the_one_before_is_used(data, undisturbed, again):
+  (again / 'eval' / '.network.json.1.tmp').write_text('{')  # a kill while it was written
   files = [path for path in (again / 'checkpoints' / '12').rglob('d/*') if path.is_file()]
   for path in files:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
