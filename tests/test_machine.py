@@ -57,6 +57,7 @@ def test_each_run_has_tpu_chips_of_its_own(bare):
 
 def test_convolutions_are_eigens_where_the_flag_is_known(monkeypatch):
   monkeypatch.setattr(machine, '_gpus', lambda: ['0'])
+  monkeypatch.delenv('JAX_PLATFORMS')
   monkeypatch.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # has been started again already
   monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
   monkeypatch.setattr(machine.importlib.metadata, 'version', lambda _: '0.11.2')
