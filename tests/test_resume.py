@@ -113,8 +113,8 @@ def evaluating(step):
 
 
 def begun(workdir):
-  """The start that comes next has written its first status. What lies there may be of the start before."""
-  path = workdir / 'status.json'
+  """The start that comes next has added itself to env.json. What lies beside it may be of the start before."""
+  path = workdir / 'env.json'
   before = path.stat().st_mtime_ns if path.exists() else None
   return lambda: path.exists() and path.stat().st_mtime_ns != before
 
