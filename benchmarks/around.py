@@ -18,10 +18,11 @@ import jax
 import numpy as np
 
 from benchmarks import steps, turns
-from fcn_jax import parallel, scoring
+from fcn_jax import evaluation
 from fcn_jax.config import default
-from fcn_jax.datasets import pipeline
+from fcn_jax.data import pipeline
 from fcn_jax.models import fcn
+from fcn_jax.run import devices
 
 COLOURS = ('brightness', 'contrast', 'color')
 READ, READ_BATCH = 20, 16  # batches a turn, pictures a batch
@@ -44,7 +45,7 @@ def pictures(archive: str, split: str, **settings) -> pipeline.Pictures:
   return pipeline.load(data).split(split)
 
 
-def evaluation(archive: str, ways: list[str], rounds: int) -> dict:
+def split_evaluation(archive: str, ways: list[str], rounds: int) -> dict:
   """Fold 0's 143 pictures, from decoded pictures in memory to the confusion matrix; the peer takes one by one."""
   config = stanford(archive)
   data = pipeline.load(config.data)
@@ -54,7 +55,7 @@ def evaluation(archive: str, ways: list[str], rounds: int) -> dict:
   params = steps.with_scores(params)
 
   def matrix() -> np.ndarray:
-    return scoring.score(model, params, held_out, config, classes).matrices.sum(0)
+    return evaluation.score(model, params, held_out, config, classes).matrices.sum(0)
 
   task = steps.task('evaluation', model, config) | {'archive': archive}
   return turns.against_peer(matrix, task, steps.flat(params), {'matrix': matrix()}, ways, rounds)
@@ -113,7 +114,7 @@ def fed(archive: str, rounds: int) -> dict:
 
     def next_batch() -> dict:
       batch = next(batches)
-      return parallel.share(batch | {'signal': np.zeros(len(batch['image']), np.int32)})
+      return devices.share(batch | {'signal': np.zeros(len(batch['image']), np.int32)})
 
     try:
       return seconds(next_batch)
@@ -168,7 +169,7 @@ def rows(archive: str, ways: list[str], rounds: int) -> dict[str, Callable[[], d
   found = {}
   if archive:
     found |= {
-      'evaluation of a split': functools.partial(evaluation, archive, ways, rounds),
+      'evaluation of a split': functools.partial(split_evaluation, archive, ways, rounds),
       'input, 320 pictures on a core': functools.partial(reading, archive, ways, rounds),
       f'{STEPS} steps on real data': functools.partial(fed, archive, rounds),
     }

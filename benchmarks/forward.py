@@ -51,14 +51,15 @@ def measure(stride: int) -> tuple[float, list[float]]:
   import jax
   import numpy as np
 
-  from fcn_jax import optim, parallel, train
+  from fcn_jax import optim, train
   from fcn_jax.config import default, validate
   from fcn_jax.models import fcn
+  from fcn_jax.run import devices
 
   config = default('voc2011_sbd')
   config.model.update(stride=stride, width=_WIDTH.value, geometry=_GEOMETRY.value, dtype=_DTYPE.value)
   validate(config)
-  parallel.keep_compilations()
+  devices.keep_compilations()
   model = fcn.from_config(config, _CLASSES.value)
   params = train.init_state(model, optim.make(config.optim, 1), seed=0).params
   shape = (1, _SIZE.value, _SIZE.value, 3)

@@ -23,7 +23,7 @@ import matplotlib
 from matplotlib import pyplot
 
 from benchmarks import steps, turns
-from fcn_jax.clock import peak_memory
+from fcn_jax.run.clock import peak_memory
 
 BASE = {'width': 0.25, 'batch': 8, 'size': (120, 160)}
 FULL = {'width': 1.0, 'batch': 1}

@@ -28,7 +28,7 @@ _ROUNDS = flags.DEFINE_integer('rounds', 3, 'How often each is measured, interle
 SHORT = ['--config.eval.every=0', '--config.optim.warmup=2']
 SWEEP = """
 from fcn_jax.config import default
-from fcn_jax.grid import axis
+from fcn_jax.sweep.space import axis
 
 def get_config(dataset='scenes'):
   config = default(dataset)

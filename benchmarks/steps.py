@@ -11,10 +11,11 @@ import numpy as np
 import optax
 
 from benchmarks import turns
-from fcn_jax import optim, parallel, train
+from fcn_jax import optim, train
 from fcn_jax.config import default
 from fcn_jax.models import fcn
 from fcn_jax.models.vgg import max_pool
+from fcn_jax.run import devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Side:
     self.config.train.accumulation = workload.accumulation
     self.model = fcn.from_config(self.config, workload.classes)
     optimizer = optim.make(self.config.optim, steps=10**6)
-    state = parallel.replicate(train.init_state(self.model, optimizer, seed=0))
+    state = devices.replicate(train.init_state(self.model, optimizer, seed=0))
     self.state = state.replace(params=with_scores(state.params))
     rng = np.random.default_rng(0)
     self.images = rng.integers(0, 256, (workload.batch, *workload.size, 3), np.uint8)
@@ -59,7 +60,7 @@ class Side:
     """On the devices."""
     size = np.tile(np.array(self.workload.size, np.int32), (len(self.images), 1))
     signal = np.zeros(len(self.images), np.int32)
-    return parallel.share({'image': self.images, 'label': self.labels, 'size': size, 'signal': signal})
+    return devices.share({'image': self.images, 'label': self.labels, 'size': size, 'signal': signal})
 
   def train(self) -> float:
     """Takes a step, with its batch from the host; the loss."""
@@ -93,7 +94,7 @@ def with_scores(params: dict) -> dict:
     is_score = path[0].key.startswith('score') and path[-1].key == 'kernel'
     return 0.01 * jax.random.normal(jax.random.key(1), x.shape) if is_score else x
 
-  return parallel.replicate(jax.tree_util.tree_map_with_path(fill, params))
+  return devices.replicate(jax.tree_util.tree_map_with_path(fill, params))
 
 
 def flat(tree) -> dict[str, np.ndarray]:

@@ -13,9 +13,10 @@ from absl import flags
 from etils import epath
 from PIL import Image
 
-from fcn_jax import cli, pictures, runlog
-from fcn_jax.datasets import IGNORE, pipeline
+from fcn_jax import cli, images
+from fcn_jax.data import IGNORE, pipeline
 from fcn_jax.errors import UserError
+from fcn_jax.run import directory
 
 cli.define_config()
 _COUNT = flags.DEFINE_integer('pictures', 4, 'How many, spread over the split.')
@@ -34,10 +35,10 @@ def main(arguments: list[str]) -> None:
     predictions = [read(folder / f'{picture["id"]}.png') for folder in folders]
     wrong = (predictions[-1] != picture['label']) & (picture['label'] != IGNORE)
     errors = np.where(wrong[..., None], np.uint8((200, 30, 30)), np.uint8(235))
-    maps = [pictures.colorize(label, data.palette) for label in (picture['label'], *predictions)]
+    maps = [images.colorize(label, data.palette) for label in (picture['label'], *predictions)]
     rows.append([picture['image'], *maps, errors])
   titles = ['image', 'label', *(folder.name for folder in folders), f'errors of {folders[-1].name}']
-  runlog.write(epath.Path(_OUT.value), pictures.grid(titles, rows, data.classes, data.palette))
+  directory.write(epath.Path(_OUT.value), images.grid(titles, rows, data.classes, data.palette))
 
 
 def read(path: pathlib.Path) -> np.ndarray:

@@ -5,8 +5,8 @@
 In tables, the seeds are what spreads and differences are taken over.
 """
 
-from fcn_jax.grid import axis, product
-from fcn_jax.recipes import for_ablation
+from fcn_jax.config.recipes import for_ablation
+from fcn_jax.sweep.space import axis, product
 
 
 def get_config(dataset='scenes'):

@@ -5,8 +5,8 @@
 `none` rises to the stride by bilinear steps alone: the control of the networks with skips.
 """
 
-from fcn_jax.grid import axis, chain, product
-from fcn_jax.recipes import for_ablation
+from fcn_jax.config.recipes import for_ablation
+from fcn_jax.sweep.space import axis, chain, product
 
 
 def get_config(dataset='scenes'):

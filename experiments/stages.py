@@ -6,8 +6,8 @@ A run that starts from another one waits for it. Each stage trains as long as a 
 (CVPR'15, section 4.3), so the last stage has seen three times as many pictures; tables give the minutes.
 """
 
-from fcn_jax.grid import axis, chain, name, product
-from fcn_jax.recipes import for_ablation
+from fcn_jax.config.recipes import for_ablation
+from fcn_jax.sweep.space import axis, chain, name, product
 
 
 def get_config(dataset='scenes'):

@@ -8,7 +8,7 @@ The argument is the stride, 32, 16 or 8; the sweep takes all three, with two see
 """
 
 from fcn_jax.config import default
-from fcn_jax.grid import axis, product
+from fcn_jax.sweep.space import axis, product
 
 
 def get_config(stride='8'):

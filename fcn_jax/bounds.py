@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fcn_jax import metrics
-from fcn_jax.datasets import IGNORE
+from fcn_jax.data import IGNORE
 from fcn_jax.errors import UserError
 from fcn_jax.models.upsample import interpolate
 

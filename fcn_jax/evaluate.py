@@ -49,25 +49,27 @@ def evaluate() -> None:
   """Scores a checkpoint of the run, or the weights, and writes and prints what comes out."""
   from etils import epath
 
-  from fcn_jax import runlog
+  from fcn_jax.run import directory
 
   # jax takes seconds to import: not before the config is there.
-  config = cli.config() if _WEIGHTS.value else runlog.read_config(epath.Path(_WORKDIR.value))
+  config = cli.config() if _WEIGHTS.value else directory.read_config(epath.Path(_WORKDIR.value))
   import jax
 
-  from fcn_jax import checkpoint, display, network, parallel, pictures, pretrained, scoring
-  from fcn_jax.datasets import pipeline
-  from fcn_jax.models import fcn
+  from fcn_jax import evaluation, images
+  from fcn_jax.data import pipeline
+  from fcn_jax.models import cost, fcn
+  from fcn_jax.run import checkpoint, devices, progress
+  from fcn_jax.weights import match
 
-  parallel.keep_compilations()
+  devices.keep_compilations()
   # The devices here may be more than the run had: rounded up, they share each batch equally.
   config.eval.batch_size += -config.eval.batch_size % jax.device_count()
   workdir = epath.Path(_WORKDIR.value or _OUT.value or 'scores')
   if not _WEIGHTS.value:
     step, params = checkpoint.load_params(workdir, _CHECKPOINT.value)
-  data = pipeline.load(config.data, display.say)
+  data = pipeline.load(config.data, progress.say)
   if _WEIGHTS.value:
-    config, params = pretrained.load(config, len(data.classes), _WEIGHTS.value, display.say)
+    config, params = match.load(config, len(data.classes), _WEIGHTS.value, progress.say)
     step = 0
   split = _SPLIT.value or data.held_out
   chosen = data.split(split)
@@ -76,16 +78,16 @@ def evaluate() -> None:
   def save(picture: dict) -> None:
     if _SAVE.value:
       path = epath.Path(_SAVE.value) / f'{names[picture["index"]]}.png'
-      runlog.write(path, pictures.indexed(picture['prediction'], data.palette))
+      directory.write(path, images.indexed(picture['prediction'], data.palette))
     bar.advance()
 
-  with display.Counter(len(chosen)) as bar:
-    scored = scoring.score(model, parallel.replicate(params), chosen, config, len(data.classes), each=save)
-  scores = scoring.write(workdir, split, scored, data, step)
-  network.write(workdir, split, model, params, data, config.data.train_size)
+  with progress.Counter(len(chosen)) as bar:
+    scored = evaluation.score(model, devices.replicate(params), chosen, config, len(data.classes), each=save)
+  scores = evaluation.write(workdir, split, scored, data, step)
+  cost.write(workdir, split, model, params, data, config.data.train_size)
   scored_what = _WEIGHTS.value or f'{workdir}, step {step}'
-  display.say(f'{scored_what}, on {split} of {data.fingerprint}: {len(chosen)} images, {scores["pixels"]:,} pixels')
-  display.scores(scores)
+  progress.say(f'{scored_what}, on {split} of {data.fingerprint}: {len(chosen)} images, {scores["pixels"]:,} pixels')
+  progress.scores(scores)
 
 
 def upper_bounds() -> None:
@@ -96,25 +98,27 @@ def upper_bounds() -> None:
     labels, classes = masks(pathlib.Path(_MASKS.value), _CLASSES.value), _CLASSES.value
   else:
     config = cli.config()
-    from fcn_jax import display
-    from fcn_jax.datasets import pipeline
+    from fcn_jax.data import pipeline
+    from fcn_jax.run import progress
 
-    data = pipeline.load(config.data, display.say)
+    data = pipeline.load(config.data, progress.say)
     chosen = data.split(_SPLIT.value or data.held_out)
     labels, classes = (chosen[i]['label'] for i in range(len(chosen))), len(data.classes)
 
   from etils import epath
 
-  from fcn_jax import bounds, display, published, runlog
+  from fcn_jax import bounds
+  from fcn_jax.report import published
+  from fcn_jax.run import directory, progress
 
   scores = bounds.upper_bounds(labels, classes)
-  runlog.write_json(epath.Path(_OUT.value or 'upper_bounds.json'), scores)
+  directory.write_json(epath.Path(_OUT.value or 'upper_bounds.json'), scores)
   rows = []
   for stride, x in scores.items():
     theirs = f'{published.UPPER_BOUNDS[stride]} %' if stride in published.UPPER_BOUNDS else ''
-    rows.append([str(stride), display.percent(x['mean_iou']), display.percent(x['pixel_accuracy']), theirs])
+    rows.append([str(stride), progress.percent(x['mean_iou']), progress.percent(x['pixel_accuracy']), theirs])
   columns = ['stride', 'mean IoU', 'pixel accuracy', "mean IoU of VOC, CVPR'15"]
-  display.grid('labels through the grid and back', columns, rows)
+  progress.grid('labels through the grid and back', columns, rows)
 
 
 def masks(folder: pathlib.Path, classes: int | None) -> list[np.ndarray]:

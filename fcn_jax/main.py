@@ -34,9 +34,10 @@ def main(arguments: list[str]) -> None:
   if hosts[0] and not hosts[2] < hosts[1]:
     raise UserError(f'--process_id is {hosts[2]}; expected 0 to {hosts[1] - 1}, since --num_processes is {hosts[1]}')
 
-  from fcn_jax import parallel, train  # jax takes seconds to import: only now
+  from fcn_jax import train  # jax takes seconds to import: only now
+  from fcn_jax.run import devices
 
-  parallel.join_hosts(*hosts)
+  devices.join_hosts(*hosts)
   sys.exit(train.run(config, workdir, take_over=_TAKE_OVER.value))
 
 

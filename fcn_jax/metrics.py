@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fcn_jax.datasets import IGNORE
-from fcn_jax.runlog import METRICS
+from fcn_jax.data import IGNORE
+from fcn_jax.run.directory import METRICS
 
 
 def confusion(prediction: jax.Array, label: jax.Array, classes: int) -> jax.Array:

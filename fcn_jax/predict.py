@@ -119,26 +119,27 @@ def segment(pictures: list[Picture], out: str) -> list[str]:
   """Writes the predictions of all pictures; returns a line for each that turned out to be broken."""
   from etils import epath
 
-  from fcn_jax import runlog
+  from fcn_jax.run import directory
 
-  config = cli.config() if _WEIGHTS.value else runlog.read_config(epath.Path(_WORKDIR.value))
+  config = cli.config() if _WEIGHTS.value else directory.read_config(epath.Path(_WORKDIR.value))
   import jax  # takes seconds to import: not before the run is there
 
-  from fcn_jax import checkpoint, display, parallel, pretrained
-  from fcn_jax.datasets import augment, pipeline
+  from fcn_jax.data import augment, pipeline
   from fcn_jax.models import fcn
+  from fcn_jax.run import checkpoint, devices, progress
+  from fcn_jax.weights import match
 
-  parallel.keep_compilations()
+  devices.keep_compilations()
   classes, palette = pipeline.classes_and_palette(config.data)
   if _WEIGHTS.value:
-    config, params = pretrained.load(config, len(classes), _WEIGHTS.value, display.say)
+    config, params = match.load(config, len(classes), _WEIGHTS.value, progress.say)
   else:
     _, params = checkpoint.load_params(_WORKDIR.value, _CHECKPOINT.value)
   model, out = fcn.from_config(config, len(classes)), epath.Path(out)
   params = jax.device_put(params)
   scores_of = jax.jit(lambda params, *inputs: model.apply({'params': params}, *inputs))
   broken = []
-  with display.Counter(len(pictures)) as bar:
+  with progress.Counter(len(pictures)) as bar:
     for canvas, batch in batches(pictures, config.eval.canvases):
       images = []
       for picture in batch:
@@ -160,7 +161,7 @@ def segment(pictures: list[Picture], out: str) -> list[str]:
 
 def batches(pictures: list[Picture], canvases: int):
   """Pictures that share a canvas, as many as fit `BATCH_PIXELS`: yields ((height, width), pictures)."""
-  from fcn_jax.datasets import pipeline
+  from fcn_jax.data import pipeline
 
   sizes = np.array([picture.size for picture in pictures])
   for canvas, members in pipeline.eval_plan(sizes, batch_size=len(pictures), canvases=canvases):
@@ -173,23 +174,24 @@ def write(out, name: str, image: np.ndarray, scores: np.ndarray, classes, palett
   """All files of a picture, image uint8 [H, W, 3], from the scores of its classes before the softmax, [H, W, C]."""
   from scipy.special import softmax
 
-  from fcn_jax import pictures, runlog
+  from fcn_jax import images
+  from fcn_jax.run import directory
 
   def save_arrays(ending: str, **arrays) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    runlog.write(out / f'{name}.{ending}', buffer.getvalue())
+    directory.write(out / f'{name}.{ending}', buffer.getvalue())
 
   prediction = scores.argmax(-1).astype(np.uint8)
-  runlog.write(out / f'{name}.png', pictures.indexed(prediction, palette))
-  runlog.write(out / f'{name}.overlay.png', pictures.overlay(image, prediction, classes, palette))
+  directory.write(out / f'{name}.png', images.indexed(prediction, palette))
+  directory.write(out / f'{name}.overlay.png', images.overlay(image, prediction, classes, palette))
   if _SCORES.value:
     save_arrays('scores.npz', scores=scores)
   if _HEATMAPS.value:
     probabilities = softmax(scores, axis=-1)
     for number, label in enumerate(classes):
       grey = Image.fromarray((255 * probabilities[..., number]).round().astype(np.uint8))
-      runlog.write(out / f'{name}.{label}.png', pictures.encoded(grey))
+      directory.write(out / f'{name}.{label}.png', images.encoded(grey))
     save_arrays('npz', probabilities=probabilities, classes=classes)
 
 

@@ -11,23 +11,13 @@ import numpy as np
 import optax
 from etils import epath
 
-from fcn_jax import (
-  checkpoint,
-  claim,
-  display,
-  initial,
-  losses,
-  network,
-  optim,
-  parallel,
-  pictures,
-  runlog,
-  scoring,
-)
-from fcn_jax.clock import Clock, peak_memory
-from fcn_jax.datasets import pipeline
-from fcn_jax.models import fcn
-from fcn_jax.stop import EXIT_CODES, SUPERSEDED, Stop
+from fcn_jax import evaluation, images, losses, optim
+from fcn_jax.data import pipeline
+from fcn_jax.models import cost, fcn
+from fcn_jax.run import checkpoint, devices, directory, lock, progress
+from fcn_jax.run.clock import Clock, peak_memory
+from fcn_jax.run.signals import EXIT_CODES, SUPERSEDED, Stop
+from fcn_jax.weights import initialize
 
 EXIT_DIVERGED = 1
 SAMPLING = 1  # folded into the step's key, for which cells count; dropout has the key itself
@@ -91,17 +81,17 @@ def make_train_step(model, optimizer, config, weights: np.ndarray | None = None)
     return carry
 
   def train_step(state, batch):
-    signal = jax.lax.pmax(jnp.max(batch.pop('signal')), parallel.AXIS)
+    signal = jax.lax.pmax(jnp.max(batch.pop('signal')), devices.AXIS)
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-    keys = jax.random.split(jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS)), parts)
+    keys = jax.random.split(jax.random.fold_in(key, jax.lax.axis_index(devices.AXIS)), parts)
     micro = {name: x.reshape(parts, -1, *x.shape[1:]) for name, x in batch.items()}
     if sampling < 1:
       micro['label'] = jax.vmap(sample)(keys, micro['label'])
     micro['weight'] = losses.pixel_weights(micro['label'], weights)
     if config.loss.reduction == 'mean':
       # Here and not of the gradients, where it would be one more pass over all parameters.
-      micro['weight'] /= jnp.maximum(parallel.sum_over_devices(jnp.sum(micro['weight'])), least)
-    loss, gradients = parallel.sum_over_devices(sums(state.params, micro, keys))
+      micro['weight'] /= jnp.maximum(devices.sum_over_devices(jnp.sum(micro['weight'])), least)
+    loss, gradients = devices.sum_over_devices(sums(state.params, micro, keys))
     # No update before the last use of the parameters: XLA on a CPU would copy them, to write the new ones over the old.
     gradients = jax.lax.optimization_barrier(gradients)
 
@@ -115,7 +105,7 @@ def make_train_step(model, optimizer, config, weights: np.ndarray | None = None)
     }
     return TrainState(state.step + 1, params, opt_state, state.seed), numbers
 
-  return parallel.pmap(train_step, replicated_output=True, donate_state=True)
+  return devices.pmap(train_step, replicated_output=True, donate_state=True)
 
 
 def run(config, workdir: str, *, take_over: bool = False) -> int:
@@ -134,59 +124,59 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
     UserError: where the devices, the directory, the data or the disk do not allow it.
   """
   workdir = epath.Path(workdir)
-  parallel.check_batch('train.batch_size', config.train.batch_size, config.train.accumulation)
-  parallel.check_batch('eval.batch_size', config.eval.batch_size)
-  parallel.keep_compilations()
+  devices.check_batch('train.batch_size', config.train.batch_size, config.train.accumulation)
+  devices.check_batch('eval.batch_size', config.eval.batch_size)
+  devices.keep_compilations()
   begun = (workdir / 'config.json').exists()
-  config = runlog.settled(workdir, config) if begun else initial.settled(config)
-  first = parallel.is_first_host()
+  config = directory.settled(workdir, config) if begun else initialize.settled(config)
+  first = devices.is_first_host()
   if first:
-    runlog.begin(workdir, config)
+    directory.begin(workdir, config)
   else:
-    runlog.leave_writing_to_another()
-    display.mute()
-  if (status := runlog.Status(workdir, config.train.steps)).state == 'done':
-    display.say(f'{workdir} is done already; delete it to train anew')
-    display.results(workdir, status)
+    directory.leave_writing_to_another()
+    progress.mute()
+  if (status := directory.Status(workdir, config.train.steps)).state == 'done':
+    progress.say(f'{workdir} is done already; delete it to train anew')
+    progress.results(workdir, status)
     return 0
   if not first:
     return _run(config, workdir, superseded=lambda: False)
-  with claim.Claim(workdir, take_over=take_over) as mine:
-    runlog.remove_leftovers(workdir)
+  with lock.Claim(workdir, take_over=take_over) as mine:
+    directory.remove_leftovers(workdir)
     return _run(config, workdir, superseded=lambda: mine.lost)
 
 
 def _run(config, workdir: epath.Path, *, superseded) -> int:
   steps, batch_size = config.train.steps, config.train.batch_size
-  status = runlog.Status(workdir, steps)
-  with parallel.first_host_first('data are prepared'):  # for all, where they share a disk
-    data = pipeline.load(config.data, display.say)
+  status = directory.Status(workdir, steps)
+  with devices.first_host_first('data are prepared'):  # for all, where they share a disk
+    data = pipeline.load(config.data, progress.say)
   model = fcn.from_config(config, len(data.classes))
   optimizer = optim.make(config.optim, steps)
-  state = parallel.replicate(init_state(model, optimizer, config.seed))
-  if parallel.is_first_host():  # it looks at pictures
-    display.first_lines(config, data, model, state.params, workdir)
-  runlog.write_config(workdir, config)
-  runlog.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
-  parallel.wait_for_hosts('the directory is made')
-  parallel.check_same('starts in env.json', len(runlog.read_json(workdir / 'env.json', [])))
+  state = devices.replicate(init_state(model, optimizer, config.seed))
+  if devices.is_first_host():  # it looks at pictures
+    progress.first_lines(config, data, model, state.params, workdir)
+  directory.write_config(workdir, config)
+  directory.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
+  devices.wait_for_hosts('the directory is made')
+  devices.check_same('starts in env.json', len(directory.read_json(workdir / 'env.json', [])))
   checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
   starts_anew = not checkpoints.steps()
   if starts_anew and config.init.run:
-    params = initial.from_run(model, state.params, config, data, display.say)
-    state = state.replace(params=parallel.replicate(params))
+    params = initialize.from_run(model, state.params, config, data, progress.say)
+    state = state.replace(params=devices.replicate(params))
   elif starts_anew and config.init.weights:
-    params = initial.from_weights(state.params, config, display.say)
-    state = state.replace(params=parallel.replicate(params))
-  state = checkpoints.restore(state, display.say)
+    params = initialize.from_weights(state.params, config, progress.say)
+    state = state.replace(params=devices.replicate(params))
+  state = checkpoints.restore(state, progress.say)
   step = start = int(state.step)
 
-  log = runlog.Rows(workdir / 'metrics.jsonl', start)
+  log = directory.Rows(workdir / 'metrics.jsonl', start)
   if starts_anew and config.init.run:
     log.rows = []  # of a start that was killed before its first checkpoint
-    log.add(0, initial.metrics_before_training(model, state.params, config, data, display.say))
-  timing = runlog.Rows(workdir / 'timing.jsonl', start)
-  parallel.wait_for_hosts('the logs are read')  # before one writes them
+    log.add(0, initialize.metrics_before_training(model, state.params, config, data, progress.say))
+  timing = directory.Rows(workdir / 'timing.jsonl', start)
+  devices.wait_for_hosts('the logs are read')  # before one writes them
   train_step = make_train_step(model, optimizer, config, class_weights(config, data))
   learning_rate = optim.schedule(config.optim, steps)
   batches = pipeline.train_batches(
@@ -233,13 +223,13 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
 
   def evaluate() -> None:
     before = time.time()
-    scored = scoring.score(
+    scored = evaluation.score(
       model, state.params, data.splits[data.watched], config, len(data.classes), stop=asked_to_stop
     )
     if scored is not None:  # None: stopped meanwhile; the evaluation is made up for after the restart
       row = write_scores(workdir, step, scored, data)
-      if step == steps and parallel.is_first_host():
-        network.write(workdir, data.watched, model, state.params, data, config.data.train_size)
+      if step == steps and devices.is_first_host():
+        cost.write(workdir, data.watched, model, state.params, data, config.data.train_size)
       before_this = [r['eval/mean_iou'] for r in log.with_field('eval/mean_iou')]
       # Only where another split is held out to report on: a test split never chooses.
       if data.watched != data.held_out and row['eval/mean_iou'] > max(before_this, default=-1):
@@ -252,9 +242,9 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
 
   status.write('running', step)
   signal_of_all = 0
-  bar, clock = display.Bar(step, steps, batch_size), Clock(step, batch_size)
+  bar, clock = progress.Bar(step, steps, batch_size), Clock(step, batch_size)
   try:
-    with Stop(display.say) as stop:
+    with Stop(progress.say) as stop:
       # A run that was killed between a checkpoint and its evaluation owes the evaluation.
       if start and due(config.eval.every) and not any('eval/mean_iou' in r for r in log.at(start)):
         evaluate()
@@ -262,9 +252,9 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
       while step < steps and not asked_to_stop():
         batch = next(batches)
         batch['signal'] = np.full(len(batch['image']), heard(), np.int32)
-        batch = parallel.share(batch)
+        batch = devices.share(batch)
         if step == start:
-          parallel.compile_together(train_step, state, batch)
+          devices.compile_together(train_step, state, batch)
         state, coming = train_step(state, batch)
         if wait_each_step:
           jax.block_until_ready(state)
@@ -295,12 +285,12 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
       checkpoints.close()
   except FloatingPointError as error:
     status.write('diverged', step, error=str(error))
-    display.say(f'diverged: {error}. Try a lower optim.lr, or optim.clip=1')
+    progress.say(f'diverged: {error}. Try a lower optim.lr, or optim.clip=1')
     return EXIT_DIVERGED
   except Exception as error:
-    if said := parallel.sign_of_lost_host(error):
+    if said := devices.sign_of_lost_host(error):
       status.write('preempted', step)
-      parallel.end_at_once(f'stopped at step {step}, since another host of this run seems to be gone ({said})')
+      devices.end_at_once(f'stopped at step {step}, since another host of this run seems to be gone ({said})')
     status.write('failed', step, error=str(error))
     raise
   finally:
@@ -308,14 +298,14 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
     with contextlib.suppress(Exception):  # on the way out of an error: what is being saved may well be whole
       checkpoints.close()
   if why == SUPERSEDED:
-    display.say(f'stopped at step {step}: another start of this run has taken over ({workdir / "attempt.json"})')
+    progress.say(f'stopped at step {step}: another start of this run has taken over ({workdir / "attempt.json"})')
     return EXIT_CODES[why]
   if why:
     status.write('preempted', step)
-    display.say(f'saved at step {step} of {steps}; the same command goes on from there')
+    progress.say(f'saved at step {step} of {steps}; the same command goes on from there')
     return EXIT_CODES[why]
   status.write('done', step)
-  display.results(workdir, status)
+  progress.results(workdir, status)
   return 0
 
 
@@ -327,14 +317,14 @@ def class_weights(config, data: pipeline.Data) -> np.ndarray | None:
   return losses.inverse_weights(pipeline.class_shares(pictures, len(data.classes), most=len(pictures)))
 
 
-def write_scores(workdir, step: int, scored: scoring.Scored, data: pipeline.Data) -> dict:
+def write_scores(workdir, step: int, scored: evaluation.Scored, data: pipeline.Data) -> dict:
   """Writes the folder `eval` and returns the row for the log."""
-  scores = scoring.write(workdir, data.watched, scored, data, step)
+  scores = evaluation.write(workdir, data.watched, scored, data, step)
   if scored.examples:  # a host may have none
-    picture = pictures.comparison(scored.examples, data.classes, data.palette)
-    runlog.write(workdir / 'eval' / 'examples.png', picture)
-  display.say(
+    picture = images.comparison(scored.examples, data.classes, data.palette)
+    directory.write(workdir / 'eval' / 'examples.png', picture)
+  progress.say(
     f'step {step}: pixel accuracy {100 * scores["pixel_accuracy"]:.2f} %, mean IoU {100 * scores["mean_iou"]:.2f} %'
   )
-  row = {f'eval/{name}': scores[name] for name in runlog.METRICS}
+  row = {f'eval/{name}': scores[name] for name in directory.METRICS}
   return row | {f'eval/iou/{name}': x for name, x in scores['iou'].items()}

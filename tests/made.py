@@ -6,10 +6,11 @@ import json
 import numpy as np
 from etils import epath
 
-from fcn_jax import boundaries, network, runlog, scoring
 from fcn_jax import config as config_lib
-from fcn_jax.datasets import pipeline
-from fcn_jax.models import geometry
+from fcn_jax import evaluation
+from fcn_jax.data import bands, pipeline
+from fcn_jax.models import cost, grid
+from fcn_jax.run import directory
 
 CLASSES = ('sky', 'tree', 'road')
 PALETTE = ((70, 130, 180), (0, 100, 0), (128, 64, 128))
@@ -28,22 +29,22 @@ def run(folder, *, skill=0.7, state='done', pictures=10, classes=CLASSES, data='
   config.update_from_flattened_dict({name.replace('__', '.'): x for name, x in settings.items()})
   name = ','.join(f'{n.rpartition("__")[2]}={x}' for n, x in settings.items())
   path = epath.Path(folder) / name
-  runlog.write_config(path, config)
+  directory.write_config(path, config)
   right = round(1000 * skill)
   matrix = np.eye(3, dtype=np.int64) * right + np.roll(np.eye(3, dtype=np.int64), 1, axis=1) * (1000 - right)
-  bands = np.tile(matrix, (len(boundaries.WIDTHS), 1, 1)) + np.arange(len(boundaries.WIDTHS))[::-1, None, None]
-  scored = scoring.Scored(np.tile(matrix, (pictures, 1, 1)), bands, _examples(config.seed, pictures))
+  near = np.tile(matrix, (len(bands.WIDTHS), 1, 1)) + np.arange(len(bands.WIDTHS))[::-1, None, None]
+  scored = evaluation.Scored(np.tile(matrix, (pictures, 1, 1)), near, _examples(config.seed, pictures))
   split = 'validation' if data == 'scenes' else 'test'
   names = Named(f'picture {number}' for number in range(pictures))
-  scoring.write(path, split, scored, pipeline.Data(classes, PALETTE, {split: names}, 'made/1.0.0'), step=20)
+  evaluation.write(path, split, scored, pipeline.Data(classes, PALETTE, {split: names}, 'made/1.0.0'), step=20)
   _write_network(path, config, split)
   rows = [{'step': step, 'train/loss': 2 / step} for step in (5, 10, 15, 20)]
   rows += [{'step': step, 'eval/mean_iou': skill * step / 20} for step in (10, 20)]
-  runlog.write(path / 'metrics.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
+  directory.write(path / 'metrics.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
   timing = {'step': 20, 'images_per_second': 40.0, 'peak_memory_gib': 1.5}
-  runlog.write(path / 'timing.jsonl', json.dumps(timing) + '\n')
-  runlog.add_environment(path, ['cpu'], 'made/1.0.0 0123')
-  runlog.write_json(path / 'status.json', {'state': state, 'step': 20, 'wall_seconds': 90.0})
+  directory.write(path / 'timing.jsonl', json.dumps(timing) + '\n')
+  directory.add_environment(path, ['cpu'], 'made/1.0.0 0123')
+  directory.write_json(path / 'status.json', {'state': state, 'step': 20, 'wall_seconds': 90.0})
   return path
 
 
@@ -59,18 +60,18 @@ def _write_network(path, config, split: str) -> None:
   distances = {}
   if config.model.upsample != 'bilinear_fixed':
     noise = np.random.default_rng(config.seed).normal(size=(2 * config.model.stride,) * 2 + (3,))
-    kernel = geometry.bilinear_kernel(config.model.stride)[..., None] + 0.1 * noise
+    kernel = grid.bilinear_kernel(config.model.stride)[..., None] + 0.1 * noise
     buffer = io.BytesIO()
     np.savez_compressed(buffer, upsample_to_1=kernel)
-    runlog.write(path / 'eval' / 'kernels.npz', buffer.getvalue())
-    distances = {'upsample_to_1': network.distances(kernel)}
-  runlog.write_json(
+    directory.write(path / 'eval' / 'kernels.npz', buffer.getvalue())
+    distances = {'upsample_to_1': cost.distances(kernel)}
+  directory.write_json(
     path / 'eval' / 'network.json',
     {
       'parameters': 1_234_567,
       'gflop': 2.5,
       'size': [128, 160],
-      'upper_bound': {split: dict.fromkeys(runlog.METRICS, 1 - config.model.stride / 100)},
+      'upper_bound': {split: dict.fromkeys(directory.METRICS, 1 - config.model.stride / 100)},
       'kernel_distance': distances,
     },
   )

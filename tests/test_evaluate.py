@@ -11,11 +11,12 @@ from cheap import random_params
 from etils import epath
 from PIL import Image
 
-from fcn_jax import boundaries, bounds, checkpoint, metrics, runlog
+from fcn_jax import bounds, images, metrics
 from fcn_jax import config as configs
-from fcn_jax import pictures as drawn
-from fcn_jax.datasets import IGNORE, pipeline, scenes
+from fcn_jax.data import IGNORE, bands, pipeline
+from fcn_jax.data.builders import scenes
 from fcn_jax.models import fcn
+from fcn_jax.run import checkpoint, directory
 
 CLASSES, PALETTE = scenes.Scenes.CLASSES, scenes.Scenes.PALETTE
 CONFIG = f'--config={tiny.ROOT}/experiments/fcn16s.py'
@@ -109,8 +110,8 @@ def finished(data_dir, tmp_path_factory):
   checkpoints = checkpoint.Checkpoints(epath.Path(folder / 'random'), keep=1)
   checkpoints.save(1, {'params': params})
   checkpoints.close()
-  runlog.write_config(epath.Path(folder / 'random'), config)
-  runlog.Status(epath.Path(folder / 'random'), 1).write('done', 1)
+  directory.write_config(epath.Path(folder / 'random'), config)
+  directory.Status(epath.Path(folder / 'random'), 1).write('done', 1)
   done = tiny.run(tiny.command(data_dir, folder / 'run', init__run=folder / 'random'))
   assert (done.returncode, done.stderr) == (0, '')
   return folder / 'run'
@@ -132,7 +133,7 @@ def read(workdir, split):
 
 
 def pictures(workdir, split):
-  split = pipeline.load(runlog.read_config(epath.Path(workdir)).data).splits[split]
+  split = pipeline.load(directory.read_config(epath.Path(workdir)).data).splits[split]
   return [split[i] for i in range(len(split))]
 
 
@@ -148,30 +149,31 @@ def test_a_run_is_scored_as_at_its_end_and_its_predictions_give_the_same_scores(
   scores, matrices, names = read(run, 'validation')  # what the run did not train on
   last = json.loads((run / 'metrics.jsonl').read_text().splitlines()[-1])
   assert last['step'] == scores['step'] == tiny.STEPS
-  assert {name: scores[name] for name in runlog.METRICS} == {name: last[f'eval/{name}'] for name in runlog.METRICS}
+  assert {name: scores[name] for name in directory.METRICS} == {
+    name: last[f'eval/{name}'] for name in directory.METRICS
+  }
   assert scores['iou'] == {name: last[f'eval/iou/{name}'] for name in CLASSES}
 
   truth = pictures(run, 'validation')
   assert names == [picture['id'] for picture in truth]
   assert sorted(path.name for path in (tmp_path / 'out' / 'put').iterdir()) == sorted(f'{name}.png' for name in names)
-  bands = np.zeros((len(boundaries.WIDTHS), len(CLASSES), len(CLASSES)), np.int64)
+  near = np.zeros((len(bands.WIDTHS), len(CLASSES), len(CLASSES)), np.int64)
   for picture, matrix in zip(truth, matrices, strict=True):
     with Image.open(tmp_path / 'out' / 'put' / f'{picture["id"]}.png') as image:
       assert image.mode == 'P' and image.getpalette()[:24] == [x for colour in PALETTE for x in colour]
       prediction = np.asarray(image)
     assert np.array_equal(slow_confusion(picture['label'], prediction), matrix)
-    bands += boundaries.confusions(picture['label'], prediction, len(CLASSES))
+    near += bands.confusions(picture['label'], prediction, len(CLASSES))
   assert np.count_nonzero(matrices.sum((0, 1))) > 2, 'a network that predicts one class everywhere tests little'
 
   assert scores | metrics.summarize(matrices.sum(0), CLASSES) == scores
-  assert all(0 < scores[name] < 1 for name in runlog.METRICS)
+  assert all(0 < scores[name] < 1 for name in directory.METRICS)
   assert scores['boundary_iou'] == {
-    str(width): metrics.summarize(band, CLASSES)['mean_iou']
-    for width, band in zip(boundaries.WIDTHS, bands, strict=True)
+    str(width): metrics.summarize(band, CLASSES)['mean_iou'] for width, band in zip(bands.WIDTHS, near, strict=True)
   }
   assert scores['images'] == len(truth) == 8
   assert scores['pixels'] == sum(np.count_nonzero(picture['label'] != IGNORE) for picture in truth)
-  assert set(scores) == {*runlog.METRICS, 'iou', 'images', 'pixels', 'boundary_iou', 'step'}
+  assert set(scores) == {*directory.METRICS, 'iou', 'images', 'pixels', 'boundary_iou', 'step'}
 
   assert json.loads((run / 'eval' / 'network.json').read_text())['upper_bound'].keys() == {'validation'}
   for picture in (truth[0], truth[-1]):
@@ -183,7 +185,7 @@ def test_a_run_is_scored_as_at_its_end_and_its_predictions_give_the_same_scores(
       assert np.abs(np.asarray(image).astype(int) - picture['image']).mean() < 8
 
   assert 'on validation of scenes/1.0.0' in done.stdout and f'8 images, {scores["pixels"]:,} pixels' in done.stdout
-  for name in runlog.METRICS:
+  for name in directory.METRICS:
     assert f'{100 * scores[name]:.2f} %' in done.stdout
   assert 'IoU sky' in done.stdout and 'mean IoU within 16 px of a boundary' in done.stdout
   assert '8/8' not in done.stdout, 'the bar is for terminals'
@@ -236,7 +238,7 @@ def test_upper_bounds_of_masks_with_a_palette_or_without(tmp_path):
   labels = [scenes.picture('validation', index)['label'][:100, :120] for index in range(2)]
   (tmp_path / 'masks').mkdir()
   Image.fromarray(labels[0]).save(tmp_path / 'masks' / 'a.png')
-  (tmp_path / 'masks' / 'b.png').write_bytes(drawn.indexed(labels[1], PALETTE))
+  (tmp_path / 'masks' / 'b.png').write_bytes(images.indexed(labels[1], PALETTE))
   done = evaluate('--upper_bounds', '--masks=masks', '--classes=8', '--out=made/bounds.json', cwd=tmp_path)
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
   scores = json.loads((tmp_path / 'made' / 'bounds.json').read_text())

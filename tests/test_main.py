@@ -10,8 +10,9 @@ import tiny
 from etils import epath
 
 from fcn_jax import config as config_lib
-from fcn_jax import runlog, train
+from fcn_jax import train
 from fcn_jax.errors import UserError
+from fcn_jax.run import directory
 
 CONFIG = f'--config={tiny.ROOT}/experiments/fcn16s.py'
 
@@ -190,9 +191,9 @@ def run(config, workdir, take_over):
   print(json.dumps([workdir, config.is_locked, config.to_dict()]))
   return 7
 train.run = run
-parallel = types.ModuleType('fcn_jax.parallel')
+parallel = types.ModuleType('fcn_jax.run.devices')
 parallel.join_hosts = lambda *hosts: print(json.dumps(hosts), file=sys.stderr)
-sys.modules['fcn_jax.train'], sys.modules['fcn_jax.parallel'] = train, parallel
+sys.modules['fcn_jax.train'], sys.modules['fcn_jax.run.devices'] = train, parallel
 from fcn_jax import cli, main
 cli.run(main.main)
 """
@@ -254,7 +255,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_before_anything_is_mad
 
 
 def test_the_workdir_of_another_run_is_refused_and_stays_as_it_is(tmp_path):
-  runlog.write_config(epath.Path(tmp_path / 'run'), settings(tmp_path / 'data'))
+  directory.write_config(epath.Path(tmp_path / 'run'), settings(tmp_path / 'data'))
   before = (tmp_path / 'run' / 'config.json').read_bytes()
   with pytest.raises(UserError, match=r'run holds a run of another config: seed is 0 there, 1 here\. Take another'):
     train.run(settings(tmp_path / 'data', seed=1), str(tmp_path / 'run'))

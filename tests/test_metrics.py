@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fcn_jax import metrics
-from fcn_jax.datasets import IGNORE
+from fcn_jax.data import IGNORE
 
 CLASSES = 5
 NAMES = ('sky', 'tree', 'road', 'grass', 'water')

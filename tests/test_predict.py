@@ -15,11 +15,12 @@ from etils import epath
 from PIL import Image
 from rich.console import Console
 
-from fcn_jax import checkpoint, display, predict, runlog
 from fcn_jax import config as configs
-from fcn_jax.datasets import scenes
+from fcn_jax import predict
+from fcn_jax.data.builders import scenes
 from fcn_jax.errors import UserError
 from fcn_jax.models import fcn
+from fcn_jax.run import checkpoint, directory, progress
 
 CLASSES, PALETTE = scenes.Scenes.CLASSES, scenes.Scenes.PALETTE
 
@@ -39,7 +40,7 @@ def run(tmp_path_factory):
   config.data.update(std=(64.0, 64.0, 64.0), dir=str(tmp_path_factory.mktemp('no_data')))
   config.eval.canvases = 1  # one compilation
   workdir = epath.Path(tmp_path_factory.mktemp('predict') / 'run')
-  runlog.write_config(workdir, config)
+  directory.write_config(workdir, config)
   model = fcn.from_config(config, len(CLASSES))
   params = random_params(model, np.zeros((1, 1, 1, 3), np.uint8))
   checkpoints = checkpoint.Checkpoints(workdir, keep=1)
@@ -395,7 +396,7 @@ def test_a_run_without_a_checkpoint_is_a_sentence(run, tmp_path):
 @pytest.mark.parametrize('terminal', [False, True])
 def test_there_is_a_bar_on_a_terminal_only(run, tmp_path, monkeypatch, terminal):
   output = io.StringIO()
-  monkeypatch.setattr(display, '_console', Console(file=output, width=100, force_terminal=terminal))
+  monkeypatch.setattr(progress, '_console', Console(file=output, width=100, force_terminal=terminal))
   save(tmp_path / 'in' / 'a.png', drawing(150, 70))
   save(tmp_path / 'in' / 'b.png', drawing(150, 70))
   assert call(tmp_path / 'in', workdir=run.workdir, out=str(tmp_path / 'out')) == 0

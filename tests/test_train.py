@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tiny
 
-from fcn_jax import checkpoint, losses, optim, parallel, scoring, train
 from fcn_jax import config as config_lib
-from fcn_jax.datasets import IGNORE, scenes
+from fcn_jax import evaluation, losses, optim, train
+from fcn_jax.data import IGNORE
+from fcn_jax.data.builders import scenes
 from fcn_jax.errors import UserError
 from fcn_jax.models import fcn
+from fcn_jax.run import checkpoint, devices
 
 CLASSES = 4
 COMPILATIONS = []  # a duration each
@@ -56,12 +58,12 @@ def steps(config, batch: dict, count: int, weights=None):
   """The state after so many steps on a batch, and the numbers of each."""
   model = fcn.from_config(config, CLASSES)
   optimizer = optim.make(config.optim, config.train.steps)
-  state = parallel.replicate(train.init_state(model, optimizer, config.seed))
+  state = devices.replicate(train.init_state(model, optimizer, config.seed))
   step, numbers = train.make_train_step(model, optimizer, config, weights), []
   for number in range(count):
     if number == 1:
       COMPILATIONS.clear()
-    state, out = step(state, parallel.share(batch))
+    state, out = step(state, devices.share(batch))
     numbers.append({name: float(x.addressable_data(0)) for name, x in jax.block_until_ready(out).items()})
   assert not COMPILATIONS, 'the step was compiled more than once'
   return state, numbers
@@ -146,8 +148,8 @@ def lowered(config):
   """The text of a step, which is what runs."""
   model = fcn.from_config(config, CLASSES)
   optimizer = optim.make(config.optim, config.train.steps)
-  state = parallel.replicate(train.init_state(model, optimizer, config.seed))
-  return train.make_train_step(model, optimizer, config).lower(state, parallel.share(small_batch())).as_text()
+  state = devices.replicate(train.init_state(model, optimizer, config.seed))
+  return train.make_train_step(model, optimizer, config).lower(state, devices.share(small_batch())).as_text()
 
 
 def test_cells_are_drawn_only_where_some_are_dropped_and_dropout_never_knows(monkeypatch):
@@ -213,12 +215,12 @@ def test_seeds_share_one_compilation_and_differ_in_dropout():
     config = small_config(**{'seed': seed, 'model.dropout': 0.5})
     model = fcn.from_config(config, CLASSES)
     optimizer = optim.make(config.optim, config.train.steps)
-    state = parallel.replicate(train.init_state(model, optimizer, 0))  # the same initial values
-    state = state.replace(seed=parallel.replicate(np.int32(seed)))
+    state = devices.replicate(train.init_state(model, optimizer, 0))  # the same initial values
+    state = state.replace(seed=devices.replicate(np.int32(seed)))
     step = train.make_train_step(model, optimizer, config)
-    texts.add(step.lower(state, parallel.share(small_batch())).as_text())
+    texts.add(step.lower(state, devices.share(small_batch())).as_text())
     for _ in range(2):  # at step 0 the scores are zero, whatever is dropped
-      state, numbers = jax.block_until_ready(step(state, parallel.share(small_batch())))
+      state, numbers = jax.block_until_ready(step(state, devices.share(small_batch())))
     losses.append(float(numbers['loss'].addressable_data(0)))
   assert len(texts) == 1
   assert losses[0] != losses[1]
@@ -232,8 +234,8 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path, monkeypatc
   parts = {'train': 'train', 'validation': 'validation[:4]', 'test': 'validation[4:]'}
   monkeypatch.setattr(scenes, 'splits', lambda _: parts)
   scores = iter([0.2, 0.6, 0.4])  # at steps 4, 8 and 12
-  write = scoring.write
-  monkeypatch.setattr(scoring, 'write', lambda *args: write(*args) | {'mean_iou': next(scores)})
+  write = evaluation.write
+  monkeypatch.setattr(evaluation, 'write', lambda *args: write(*args) | {'mean_iou': next(scores)})
   assert train.run(config, str(tmp_path / 'run')) == 0
   assert checkpoint.load_params(tmp_path / 'run', 'best')[0] == 8
   assert checkpoint.load_params(tmp_path / 'run')[0] == 12

@@ -33,7 +33,8 @@ SETTINGS = {
 def prepare(folder, change=lambda picture: picture) -> str:
   """Prepares `scenes` with 24 and 8 pictures only, each passed through `change`, in a folder for `data.dir`."""
   from fcn_jax import config
-  from fcn_jax.datasets import pipeline, scenes
+  from fcn_jax.data import pipeline
+  from fcn_jax.data.builders import scenes
 
   draw = scenes.picture
   data = config.default('scenes').data

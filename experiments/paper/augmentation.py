@@ -6,8 +6,8 @@ The paper sees no noticeable gain. Nothing else is augmented here. 32 is the coa
 quarter of the height out of view at most, on a photograph of VOC a tenth.
 """
 
-from fcn_jax.grid import axis, product
-from fcn_jax.recipes import for_ablation
+from fcn_jax.config.recipes import for_ablation
+from fcn_jax.sweep.space import axis, product
 
 
 def get_config(dataset='scenes'):

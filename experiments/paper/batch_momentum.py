@@ -8,8 +8,8 @@ rate / (batch * (1 - momentum)), the same for all three; what differs is over ho
 batch / (1 - momentum): 80, 10 and 100. All see 4000 pictures. SGD at a fixed rate, unclipped.
 """
 
-from fcn_jax.grid import axis, product, zipped
-from fcn_jax.recipes import for_ablation
+from fcn_jax.config.recipes import for_ablation
+from fcn_jax.sweep.space import axis, product, zipped
 
 PICTURES, STEP = 4000, 0.0625  # seen by each run; what one of them moves the weights by, times its gradient
 

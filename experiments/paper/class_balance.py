@@ -5,8 +5,8 @@
 The paper finds it unnecessary. Look at mean accuracy and the IoU of each class beside mean IoU: weights buy the first.
 """
 
-from fcn_jax.grid import axis, product
-from fcn_jax.recipes import for_ablation
+from fcn_jax.config.recipes import for_ablation
+from fcn_jax.sweep.space import axis, product
 
 
 def get_config(dataset='scenes'):

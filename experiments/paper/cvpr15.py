@@ -7,7 +7,7 @@ bilinear. The paper reports 62.7 % mean IoU on the 736 validation pictures. The 
 which is fetched.
 """
 
-from fcn_jax.recipes import as_released
+from fcn_jax.config.recipes import as_released
 
 
 def get_config(dataset='voc2011_sbd'):

@@ -5,7 +5,7 @@
 The released weights reach 65.0 % mean IoU on the 736 validation pictures.
 """
 
-from fcn_jax.recipes import as_released
+from fcn_jax.config.recipes import as_released
 
 
 def get_config(dataset='voc2011_sbd'):

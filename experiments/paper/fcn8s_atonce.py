@@ -6,7 +6,7 @@ The released weights reach 65.4 % mean IoU on the 736 validation pictures. The t
 is fetched.
 """
 
-from fcn_jax.recipes import as_released
+from fcn_jax.config.recipes import as_released
 
 
 def get_config(dataset='voc2011_sbd'):

@@ -8,8 +8,8 @@ network learns on it is the skips' scores, which start at zero. So this asks whe
 serve a fine one as they are, and its loss is less than the paper's. Both see the same pictures.
 """
 
-from fcn_jax.grid import name
-from fcn_jax.recipes import for_ablation
+from fcn_jax.config.recipes import for_ablation
+from fcn_jax.sweep.space import name
 
 
 def get_config(dataset='scenes'):

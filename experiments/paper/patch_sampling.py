@@ -7,8 +7,8 @@ less alike. As in the figure, compare the losses by step, and by pictures seen, 
 many. Batches are for `scenes`.
 """
 
-from fcn_jax.grid import axis, product, zipped
-from fcn_jax.recipes import for_ablation
+from fcn_jax.config.recipes import for_ablation
+from fcn_jax.sweep.space import axis, product, zipped
 
 
 def get_config(dataset='scenes'):

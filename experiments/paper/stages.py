@@ -6,8 +6,8 @@ The released weights reach 63.6, 65.0 and 65.5 % mean IoU on the 736 validation 
 starts from VGG-16, which is fetched.
 """
 
-from fcn_jax.grid import name
-from fcn_jax.recipes import as_released
+from fcn_jax.config.recipes import as_released
+from fcn_jax.sweep.space import name
 
 
 def get_config(dataset='voc2011_sbd'):

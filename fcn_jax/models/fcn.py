@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fcn_jax.models import geometry
+from fcn_jax.models import grid
 from fcn_jax.models.upsample import METHODS, Upsample, crop
 from fcn_jax.models.vgg import BLOCKS, VGG, keep, scaled
 
@@ -57,11 +57,11 @@ class FCN(nn.Module):
     Returns:
       float32 [B, H, W, classes].
     """
-    canvas = geometry.maps(np.array(images.shape[1:3]), self.trunk.paddings, self.shrink)
-    own = None if size is None else geometry.maps(size, self.trunk.paddings, self.shrink)
+    canvas = grid.maps(np.array(images.shape[1:3]), self.trunk.paddings, self.shrink)
+    own = None if size is None else grid.maps(size, self.trunk.paddings, self.shrink)
 
     def mask(name):
-      return None if own is None else geometry.valid_mask(own[name].size, *canvas[name].size)
+      return None if own is None else grid.valid_mask(own[name].size, *canvas[name].size)
 
     x = (images.astype(jnp.float32) - jnp.array(self.mean)) / jnp.array(self.std)
     x = _mean_of_cells(keep(mask('pixels'), x), mask('pixels'), self.shrink)
@@ -71,7 +71,7 @@ class FCN(nn.Module):
     x = self._score(maps['fc7'], mask('fc7'), 'score_fr')
     self.sow('intermediates', 'scores_32', x)
     now, (between, last) = 'fc7', METHODS[self.upsample]
-    for skip, stride in geometry.SKIP_STRIDES.items():
+    for skip, stride in grid.SKIP_STRIDES.items():
       if stride < self.stride:
         break
       fused = f'stride {stride}'
@@ -130,7 +130,7 @@ def from_config(config, classes: int) -> FCN:
     dropout=model.dropout,
     dtype=jnp.dtype(model.dtype),
     remat=model.remat,
-    paddings=geometry.PADDINGS[model.geometry],
+    paddings=grid.PADDINGS[model.geometry],
   )
   return FCN(
     classes=classes,
@@ -149,13 +149,13 @@ def from_config(config, classes: int) -> FCN:
 def skips_of(stride: int, skips: str) -> tuple[str, ...]:
   """The pools that `model.skips` names: 'all' down to the stride, 'none', or names joined by '+'."""
   if skips == 'all':
-    return tuple(name for name, s in geometry.SKIP_STRIDES.items() if s >= stride)
+    return tuple(name for name, s in grid.SKIP_STRIDES.items() if s >= stride)
   return () if skips == 'none' else tuple(skips.split('+'))
 
 
 def flops(model: FCN, height: int, width: int) -> int:
   """Floating point operations of a forward pass of one picture: 2 for each multiply-add of the convolutions."""
-  maps = geometry.maps(np.array([height, width]), model.trunk.paddings, model.shrink)
+  maps = grid.maps(np.array([height, width]), model.trunk.paddings, model.shrink)
   places = {name: int(np.prod(known.size)) for name, known in maps.items()}
   channels, total, pool_channels = 3, 0, {}
   for index, (block_channels, convolutions) in enumerate(BLOCKS):
@@ -165,6 +165,6 @@ def flops(model: FCN, height: int, width: int) -> int:
   fc = scaled(model.trunk.fc_channels, model.trunk.width)
   total += places['fc7'] * (49 * channels * fc + fc * fc + fc * model.classes)
   total += sum(places[skip] * pool_channels[skip] * model.classes for skip in model.skips)
-  steps = [places[skip] for skip, s in geometry.SKIP_STRIDES.items() if s >= model.stride]
+  steps = [places[skip] for skip, s in grid.SKIP_STRIDES.items() if s >= model.stride]
   total += (sum(steps) + height * width) * 4 * model.classes  # four features reach each pixel
   return 2 * total

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fcn_jax.models import geometry
+from fcn_jax.models import grid
 
 # How the layers of a network upsample: between score maps, and the last one, to pixels. `bilinear_fixed` has no
 # parameter; `bilinear_learned` starts as bilinear and is trained; `learned_random` starts at random and is trained.
@@ -54,8 +54,8 @@ def interpolate(x: jax.Array, stride: int, offset: int, size) -> jax.Array:
   """
   batch, h, w, channels = x.shape
   (height, width), exact = size, jax.lax.Precision.HIGHEST
-  columns = jnp.asarray(geometry.interpolation(w, stride)[offset : offset + width], x.dtype)
-  rows = jnp.asarray(geometry.interpolation(h, stride)[offset : offset + height], x.dtype)
+  columns = jnp.asarray(grid.interpolation(w, stride)[offset : offset + width], x.dtype)
+  rows = jnp.asarray(grid.interpolation(h, stride)[offset : offset + height], x.dtype)
   x = jnp.einsum('Ww,bhwc->bhWc', columns, x, precision=exact)
   # One product a picture, since XLA would put the pictures last and the result of full size in order again.
   rows = jnp.broadcast_to(rows, (batch, height, h))
@@ -80,7 +80,7 @@ class Upsample(nn.Module):
     if self.method == 'bilinear_fixed':
       return interpolate(x, self.stride, offset, size)
     if self.method == 'bilinear_learned':
-      bilinear = geometry.bilinear_kernel(self.stride)[..., None]
+      bilinear = grid.bilinear_kernel(self.stride)[..., None]
       kernel = self.param('kernel', lambda _: jnp.broadcast_to(bilinear, shape))
     elif self.method == 'learned_random':
       # Four features reach a pixel, whatever the stride: a fan-in of the kernel's size, Flax's default, would shrink

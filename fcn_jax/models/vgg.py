@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fcn_jax.models.convolution import PatchConv, conv_general_dilated
-from fcn_jax.models.geometry import PADDINGS
+from fcn_jax.models.grid import PADDINGS
+from fcn_jax.models.layers import PatchConv, conv_general_dilated
 
 BLOCKS = (
   (64, 2),

@@ -11,14 +11,14 @@ from cheap import quick_jit, random_params, shapes_of
 
 from fcn_jax import config as configs
 from fcn_jax import losses
-from fcn_jax.datasets import IGNORE
-from fcn_jax.models import fcn, geometry
+from fcn_jax.data import IGNORE
+from fcn_jax.models import fcn, grid
 from fcn_jax.models.fcn import FCN
 from fcn_jax.models.vgg import VGG
 
 CLASSES = 5
 PICTURE = np.zeros((1, 1, 1, 3), np.uint8)
-ALL = tuple(geometry.SKIP_STRIDES)
+ALL = tuple(grid.SKIP_STRIDES)
 
 
 def network(stride, norm='none', skips=None, upsample='learned_random', **trunk):
@@ -34,7 +34,7 @@ def network(stride, norm='none', skips=None, upsample='learned_random', **trunk)
 
 
 @functools.cache
-def several(norm, paddings=geometry.PADDINGS['aligned']):
+def several(norm, paddings=grid.PADDINGS['aligned']):
   """One trunk under heads of three strides: a function of (params, images, size) to the logits of each, and params.
 
   Compiled together they cost little more than one: the trunk's layers are the same, and XLA keeps one of each.
@@ -52,7 +52,7 @@ def several(norm, paddings=geometry.PADDINGS['aligned']):
   return logits, (trunk, heads)
 
 
-@pytest.mark.parametrize('stride', geometry.STRIDES)
+@pytest.mark.parametrize('stride', grid.STRIDES)
 def test_logits_have_exactly_the_size_of_the_picture(stride):
   net = network(stride)
   params = shapes_of(net, PICTURE)
@@ -62,9 +62,9 @@ def test_logits_have_exactly_the_size_of_the_picture(stride):
     assert (logits.shape, logits.dtype) == ((2, *size, CLASSES), np.float32)
 
 
-@pytest.mark.parametrize('stride', geometry.STRIDES)
+@pytest.mark.parametrize('stride', grid.STRIDES)
 def test_so_they_do_in_the_geometry_of_the_authors(stride):
-  net = network(stride, paddings=geometry.PADDINGS['caffe'])
+  net = network(stride, paddings=grid.PADDINGS['caffe'])
   params = shapes_of(net, PICTURE)
   for size in ((1, 1), (33, 40), (101, 7), (64, 131), (375, 500)):
     images = jax.ShapeDtypeStruct((1, *size, 3), np.uint8)
@@ -133,14 +133,14 @@ def test_a_skip_at_the_same_stride_changes_nothing_at_first():
 
 
 def test_every_subset_of_skips_has_just_its_own_score_layers():
-  for count, stride in enumerate(geometry.STRIDES):
+  for count, stride in enumerate(grid.STRIDES):
     for length in range(count + 1):
       for skips in itertools.combinations(ALL[:count], length):
         params = shapes_of(network(stride, skips=skips), PICTURE)
         scores = {name for name in params if name.startswith('score')}
         assert scores == {'score_fr', *(f'score_{skip}' for skip in skips)}
         steps = {name for name in params if name.startswith('upsample')}
-        assert steps == {f'upsample_to_{s}' for s in (1, *geometry.STRIDES[1 : count + 1])}
+        assert steps == {f'upsample_to_{s}' for s in (1, *grid.STRIDES[1 : count + 1])}
 
 
 def test_shifting_the_input_shifts_the_output():
@@ -185,7 +185,7 @@ def test_a_padded_batch_gives_each_picture_what_it_gets_alone(norm, tolerance, p
   rng = np.random.default_rng(0)
   sizes = np.array([(33, 50), (1, 1), (64, 17)], np.int32)
   canvases = rng.integers(0, 256, (len(sizes), 64, 96, 3), np.uint8)  # garbage around the pictures
-  logits, params = several(norm, geometry.PADDINGS[paddings])
+  logits, params = several(norm, grid.PADDINGS[paddings])
   together = logits(params, canvases, sizes)
   for number, (height, width) in enumerate(sizes):
     alone = logits(params, canvases[number : number + 1, :height, :width])

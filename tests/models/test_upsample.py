@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fcn_jax.models import geometry, upsample
+from fcn_jax.models import grid, upsample
 
 STRIDES = (2, 4, 8, 16, 32)
 
@@ -119,7 +119,7 @@ def test_bilinear_kernel_is_the_closed_form(stride):
   taps = 2 * stride
   factor = (taps + 1) // 2
   centre = factor - 1 if taps % 2 else factor - 0.5
-  kernel = geometry.bilinear_kernel(stride)
+  kernel = grid.bilinear_kernel(stride)
   assert kernel.shape == (taps, taps)
   for y in range(taps):
     for x in range(taps):
@@ -155,7 +155,7 @@ def test_a_feature_stays_where_it_is_in_the_picture(stride):
 @pytest.mark.parametrize('stride', [2, 16])
 def test_any_part_is_that_of_the_transposed_convolution(rng, stride, method):
   x = rng.normal(size=(2, 2, 3, 2)).astype(np.float32)
-  whole = upsample.transposed_convolution(x, geometry.bilinear_kernel(stride)[..., None])
+  whole = upsample.transposed_convolution(x, grid.bilinear_kernel(stride)[..., None])
   assert whole.shape == (2, 3 * stride, 4 * stride, 2)
   layer = upsample.Upsample(stride, method)
   for offset, size in ((0, (3 * stride, 4 * stride)), (1, (2 * stride, 3 * stride)), (3, (1, 1)), (0, (1, stride + 1))):
@@ -166,7 +166,7 @@ def test_any_part_is_that_of_the_transposed_convolution(rng, stride, method):
 
 def test_the_gradient_of_fixed_is_that_of_the_transposed_convolution(rng):
   x = rng.normal(size=(2, 3, 2, 4)).astype(np.float32)
-  kernel = geometry.bilinear_kernel(8)[..., None]
+  kernel = grid.bilinear_kernel(8)[..., None]
   forms = (
     lambda x: upsample.interpolate(x, 8, 4, (23, 15)),
     lambda x: upsample.transposed_convolution(x, kernel)[:, 4:27, 4:19],
@@ -185,7 +185,7 @@ def test_fixed_has_no_parameter_and_learned_starts_as_fixed(rng, stride):
   kernel = variables['params']['kernel']
   assert kernel.shape == (2 * stride, 2 * stride, 3)
   for c in range(3):
-    assert np.array_equal(kernel[..., c], geometry.bilinear_kernel(stride))
+    assert np.array_equal(kernel[..., c], grid.bilinear_kernel(stride))
   np.testing.assert_allclose(learned, fixed, rtol=1e-5, atol=1e-6)
 
 

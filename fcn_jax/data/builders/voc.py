@@ -1,0 +1,191 @@
+"""PASCAL VOC segmentation and SBD, which gives more of its pictures masks: readers for the builders beside this file.
+
+Everingham et al.: The PASCAL Visual Object Classes Challenge, IJCV 2010. Hariharan et al.: Semantic Contours from
+Inverse Detectors, ICCV 2011. Archives are checked as they are read; TFDS puts nothing in place before all of it is.
+"""
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import scipy.io
+import tensorflow_datasets as tfds
+from etils import epath
+from PIL import Image
+
+from fcn_jax.data import IGNORE, archives
+from fcn_jax.data.builders.scenes import encoded, features
+from fcn_jax.errors import UserError
+
+CLASSES = (
+  *('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow'),
+  *('dining table', 'dog', 'horse', 'motorbike', 'person', 'potted plant', 'sheep', 'sofa', 'train', 'tv monitor'),
+)
+
+
+def _official_color(number: int) -> tuple[int, int, int]:
+  """The bits of a class number, in turn, are the high bits of red, green and blue."""
+  return tuple(sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3))
+
+
+PALETTE = tuple(map(_official_color, range(len(CLASSES))))
+
+URLS = {
+  2011: 'http://host.robots.ox.ac.uk/pascal/VOC/voc2011/VOCtrainval_25-May-2011.tar',
+  2012: 'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar',
+}
+SBD_URL = 'http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz'
+# Pictures of each list.
+COUNTS = {
+  2011: {'train': 1112, 'val': 1111},
+  2012: {'train': 1464, 'val': 1449},
+  'sbd': {'train': 8498, 'val': 2857},
+}
+
+
+def make(builder: type, data) -> tfds.core.DatasetBuilder:
+  """The builder, one of the classes beside this file, for a config's section `data`."""
+  archives_of = {field: data[field] for field in ('archive', 'sbd_archive') if field in data}
+  return builder(**archives_of, data_dir=data.dir or None, file_format='array_record')
+
+
+def splits(data) -> dict[str, str]:
+  """TFDS split expressions, by what they are for. Both of VOC together are TFDS's train+val."""
+  del data  # there is one way to split them
+  return {'train': 'train', 'validation': 'val'}
+
+
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """What the builders of this family share; `archive` and `sbd_archive` are paths of local copies, or ''."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  CLASSES, PALETTE = CLASSES, PALETTE
+  MANUAL_DOWNLOAD_INSTRUCTIONS = 'Put the archives there, as they are called where they come from.'
+
+  def __init__(self, *, archive: str = '', sbd_archive: str = '', **kwargs):
+    self._given = {'data.archive': archive, 'data.sbd_archive': sbd_archive}
+    super().__init__(**kwargs)
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(builder=self, description=type(self).__doc__, features=features())
+
+  def _voc(self, dl_manager, year: int, lists: Iterable[str]) -> dict[str, list[dict]]:
+    """The examples of lists of VOC, by list."""
+    return self._read(dl_manager, URLS[year], 'data.archive', lambda path: read_voc(path, year, lists))
+
+  def _sbd(self, dl_manager, lists: Iterable[str]) -> dict[str, list[dict]]:
+    return self._read(dl_manager, SBD_URL, 'data.sbd_archive', lambda path: read_sbd(path, lists))
+
+  def _read(self, dl_manager, url: str, setting: str, read) -> dict[str, list[dict]]:
+    return archives.with_archive(dl_manager, self.name, given=self._given[setting], url=url, setting=setting, read=read)
+
+  def _generate_examples(self, examples: list[dict]) -> Iterator[tuple[str, dict]]:
+    for example in examples:
+      yield example['id'], example
+
+
+class Year(Builder, skip_registration=True):
+  """A builder of VOC's segmentation of a year, its attribute `YEAR`."""
+
+  def _split_generators(self, dl_manager) -> dict:
+    examples = self._voc(dl_manager, self.YEAR, ('train', 'val'))
+    return {name: self._generate_examples(chosen) for name, chosen in examples.items()}
+
+
+def read_voc(path: epath.Path, year: int, lists: Iterable[str]) -> dict[str, list[dict]]:
+  """The segmentation examples of a VOC archive, checked.
+
+  Args:
+    path: a tar archive with VOCdevkit/VOCYEAR/ in it: JPEGImages/ID.jpg, SegmentationClass/ID.png and
+      ImageSets/Segmentation/LIST.txt.
+    year: 2011 or 2012.
+    lists: which, of train and val.
+
+  Returns:
+    By list, in its order: image, the bytes of the JPEG; label, a grayscale PNG with 255 for the border; id.
+
+  Raises:
+    UserError: there is no such archive, or it does not hold what it should; names the file and what was expected.
+  """
+  root = rf'(?:TrainVal/)?VOCdevkit/VOC{year}'
+  ids = _lists(path, re.compile(rf'{root}/ImageSets/Segmentation/({"|".join(lists)})\.txt'), URLS[year], lists, year)
+  wanted = '|'.join(name for names in ids.values() for name in names)
+  files = _by_folder(path, re.compile(rf'{root}/(JPEGImages|SegmentationClass)/({wanted})\.(?:jpg|png)'), URLS[year])
+  return _examples(path, ids, files, pictures='JPEGImages', masks='SegmentationClass', parse=_parse_palette)
+
+
+def read_sbd(path: epath.Path, lists: Iterable[str]) -> dict[str, list[dict]]:
+  """The same of SBD's archive: benchmark_RELEASE/dataset/ with img/ID.jpg, cls/ID.mat and LIST.txt."""
+  root = 'benchmark_RELEASE/dataset'
+  ids = _lists(path, re.compile(rf'{root}/({"|".join(lists)})\.txt'), SBD_URL, lists, 'sbd')
+  wanted = '|'.join(name for names in ids.values() for name in names)
+  files = _by_folder(path, re.compile(rf'{root}/(img|cls)/({wanted})\.(?:jpg|mat)'), SBD_URL)
+  return _examples(path, ids, files, pictures='img', masks='cls', parse=_parse_mat)
+
+
+def _lists(path: epath.Path, wanted: re.Pattern, url: str, lists: Iterable[str], kind) -> dict[str, list[str]]:
+  """The ids in each list."""
+  found = {}
+  for name, content in archives.members(path, wanted, url):
+    found[wanted.fullmatch(name).group(1)] = content.decode('ascii', 'replace').split()
+  for name in lists:
+    expected = COUNTS[kind][name]
+    if len(found.get(name, ())) != expected or len(set(found[name])) != expected:
+      raise UserError(
+        f'{path} lists {len(set(found.get(name, ())))} pictures for {name}; expected {expected}, as in {url}'
+      )
+    if strange := [i for i in found[name] if not re.fullmatch(r'\w+', i, re.ASCII)]:
+      raise UserError(f'{path} lists the picture {strange[0]!r} for {name}; expected names as 2007_000033')
+  return {name: found[name] for name in lists}
+
+
+def _by_folder(path: epath.Path, wanted: re.Pattern, url: str) -> dict[tuple[str, str], tuple[str, bytes]]:
+  """(name in the archive, content) of the wanted files, by folder and id."""
+  files = {}
+  for name, content in archives.members(path, wanted, url):
+    files[wanted.fullmatch(name).groups()] = name, content
+  return files
+
+
+def _examples(path, ids: dict, files: dict, *, pictures: str, masks: str, parse) -> dict[str, list[dict]]:
+  made = {}
+  for listed, names in ids.items():
+    made[listed] = []
+    for name in names:
+      for folder in (pictures, masks):
+        if (folder, name) not in files:
+          raise UserError(f'{path} has no file for {name} in {folder}, which its list {listed} names')
+      (picture, image), (mask, content) = files[pictures, name], files[masks, name]
+      width, height = archives.jpeg_size(image, where=f'{path}: {picture}')
+      label = parse(content, where=f'{path}: {mask}')
+      if label.shape != (height, width):
+        raise UserError(f'{path}: {mask} is {list(label.shape)}; expected {[height, width]}, as {picture}')
+      if (wrong := label[(label >= len(CLASSES)) & (label != IGNORE)]).size:
+        raise UserError(f'{path}: {mask} has the class {wrong[0]}; expected 0 to {len(CLASSES) - 1}, or 255')
+      made[listed].append({'image': image, 'label': encoded(label, 'PNG'), 'id': name})
+  return made
+
+
+def _parse_palette(content: bytes, where: str) -> np.ndarray:
+  """A PNG of class numbers as uint8 [H, W]."""
+  try:
+    with Image.open(io.BytesIO(content), formats=['PNG']) as opened:
+      label = np.asarray(opened)
+  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    raise UserError(f'{where} holds {len(content)} bytes that do not decode; expected a whole PNG') from error
+  if opened.mode not in ('P', 'L'):
+    raise UserError(f'{where} has the colours {opened.mode}; expected class numbers with a palette')
+  return label
+
+
+def _parse_mat(content: bytes, where: str) -> np.ndarray:
+  """GTcls.Segmentation of a Matlab file as uint8 [H, W]."""
+  try:
+    found = scipy.io.loadmat(io.BytesIO(content), variable_names=['GTcls'])
+    label = found['GTcls']['Segmentation'][0, 0]
+  except Exception as error:  # scipy raises whatever the bytes lead to
+    raise UserError(f'{where} cannot be read as a Matlab file with GTcls.Segmentation: {error!r:.200}') from error
+  if label.ndim != 2 or not np.issubdtype(label.dtype, np.integer) or (label.size and not 0 <= label.min() <= 255):
+    raise UserError(f'{where}: GTcls.Segmentation is {label.dtype} {list(label.shape)}; expected class numbers [H, W]')
+  return label.astype(np.uint8)

@@ -1,0 +1,86 @@
+"""The plots of a report: learning curves, intervals, upsampling kernels."""
+
+import io
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from fcn_jax.models import grid
+from fcn_jax.report import tables
+
+_STYLE = {
+  'font.size': 9,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'text.parse_math': False,  # names are text, whatever they hold
+  'svg.hashsalt': 'fcn_jax',  # the same file from the same runs
+}
+
+
+def encoded(figure: Figure, form: str) -> bytes:
+  """The figure as a file, 'png' or 'svg'."""
+  buffer = io.BytesIO()
+  with matplotlib.rc_context(_STYLE):
+    figure.savefig(buffer, format=form, dpi=150, bbox_inches='tight', metadata={'Date': None} if form == 'svg' else {})
+  return buffer.getvalue()
+
+
+@matplotlib.rc_context(_STYLE)
+def curves(cells: tables.Cells, fields: list[str]) -> Figure:
+  """Mean IoU and training loss over the steps: the mean over seeds, and between the lowest and the highest."""
+  figure = Figure(figsize=(10, 3.6))
+  axes = figure.subplots(1, 2)
+  scored = tables.done(cells)
+  for number, (key, members) in enumerate(scored.items()):
+    style = {'color': matplotlib.colormaps['tab10'](number % 10), 'linestyle': ('-', '--', ':', '-.')[number // 10 % 4]}
+    for axis, name, scale in ((axes[0], 'eval/mean_iou', 100), (axes[1], 'train/loss', 1)):
+      by_seed = [{row['step']: scale * row[name] for row in run.log if name in row} for run in members]
+      steps = sorted(set.intersection(*map(set, by_seed)))
+      values = np.array([[curve[step] for step in steps] for curve in by_seed])
+      axis.plot(steps, values.mean(0), label=tables.label(fields, key), marker='.' if len(steps) < 20 else '', **style)
+      axis.fill_between(steps, values.min(0), values.max(0), color=style['color'], alpha=0.15, linewidth=0)
+  axes[0].set(xlabel='step', ylabel='mean IoU, per cent')
+  axes[1].set(xlabel='step', ylabel='training loss')
+  figure.legend(*axes[0].get_legend_handles_labels(), loc='upper center', bbox_to_anchor=(0.5, 0), ncols=3)
+  return figure
+
+
+@matplotlib.rc_context(_STYLE)
+def intervals(found: list[tables.Difference]) -> Figure:
+  """Differences with their intervals; those that hold 0 are grey."""
+  figure = Figure(figsize=(7, 0.8 + 0.24 * len(found)))
+  axis = figure.subplots()
+  for number, d in enumerate(found):
+    color = '0.6' if d.low <= 0 <= d.high else 'C0'
+    axis.plot([d.low, d.high], [number, number], color=color, linewidth=2)
+    axis.plot(d.value, number, 'o', color=color, markersize=4)
+  axis.axvline(0, color='black', linewidth=0.8)
+  axis.set(xlabel='difference in mean IoU, points', ylim=(len(found) - 0.5, -0.5))
+  axis.set_yticks(range(len(found)), [f'{d.first}  →  {d.second}' for d in found])
+  return figure
+
+
+@matplotlib.rc_context(_STYLE)
+def kernels(cells: tables.Cells, fields: list[str]) -> Figure | None:
+  """Bilinear and trained kernels, of the first seed, mean over classes; None where none is trained."""
+  rows = [
+    (tables.label(fields, key), layer, kernel.mean(-1))
+    for key, members in tables.done(cells).items()
+    for layer, kernel in members[0].kernels.items()
+  ]
+  if not rows:
+    return None
+  figure = Figure(figsize=(6, 1.6 * len(rows)))
+  axes = figure.subplots(len(rows), 3, squeeze=False)
+  for line, (name, layer, kernel) in zip(axes, rows, strict=True):
+    bilinear = grid.bilinear_kernel(len(kernel) // 2)
+    largest = max(np.abs(kernel).max(), 1)
+    for axis, shown in zip(line, (bilinear, kernel, kernel - bilinear), strict=True):
+      picture = axis.imshow(shown, cmap='RdBu_r', vmin=-largest, vmax=largest)
+      axis.set(xticks=[], yticks=[])
+    line[0].set_ylabel(f'{name}\n{layer}', rotation=0, ha='right', va='center')
+    figure.colorbar(picture, ax=list(line), fraction=0.02)
+  for axis, title in zip(axes[0], ('bilinear', 'trained', 'difference'), strict=True):
+    axis.set_title(title)
+  return figure

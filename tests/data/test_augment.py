@@ -1,0 +1,271 @@
+"""Augmentation depends on its arguments alone, keeps image and label together, and does what its settings say."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from fcn_jax import config as config_lib
+from fcn_jax.data import IGNORE
+from fcn_jax.data.augment import augment, on_canvas, recolored
+
+
+def settings(**fields):
+  """The section `data` that changes nothing on a canvas of 64x80, but for `fields`."""
+  data = config_lib.default('scenes').data
+  data.update(train_size=(64, 80), scale=(1.0, 1.0), flip=0.0, brightness=0.0, contrast=0.0, color=0.0)
+  data.update(fields)
+  return data
+
+
+def noise(height, width, seed=0):
+  """A picture without structure: image and label."""
+  rng = np.random.default_rng(seed)
+  image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+  return image, rng.choice(np.array([0, 3, 7, IGNORE], np.uint8), (height, width))
+
+
+def ramp(height, width, axis):
+  """A picture whose label and grey level are both the row (axis 0) or column (axis 1)."""
+  label = np.indices((height, width))[axis].astype(np.uint8)
+  return np.repeat(label[..., None], 3, axis=2), label
+
+
+def augmented(picture, seed, **fields):
+  return augment(*picture, np.random.default_rng(seed), settings(**fields))
+
+
+def picture_of(example):
+  """Image and label without the padding."""
+  height, width = example['size']
+  return example['image'][:height, :width], example['label'][:height, :width]
+
+
+EVERYTHING = {'flip': 0.5, 'scale': (0.5, 2.0), 'brightness': 0.3, 'contrast': 0.3, 'color': 0.3}
+SIZES = [(64, 80), (120, 33), (31, 200), (40, 50), (1, 1), (1, 300)]
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_shapes_and_types_are_those_of_the_canvas(size):
+  for seed in range(10):
+    example = augmented(noise(*size), seed, **EVERYTHING)
+    assert example['image'].shape == (64, 80, 3) and example['image'].dtype == np.uint8
+    assert example['label'].shape == (64, 80) and example['label'].dtype == np.uint8
+    assert example['size'].shape == (2,) and example['size'].dtype == np.int32
+    assert np.all(example['size'] >= 1) and np.all(example['size'] <= (64, 80))
+
+
+def test_the_same_randomness_gives_the_same_example_and_another_does_not():
+  picture = noise(100, 120)
+  first, again, other = (augmented(picture, seed, **EVERYTHING) for seed in (1, 1, 2))
+  assert all(np.array_equal(first[name], again[name]) for name in first)
+  assert not np.array_equal(first['image'], other['image'])
+
+
+def test_the_picture_itself_stays_as_it_was():
+  """It lies in the cache."""
+  picture = noise(70, 90)
+  before = [part.copy() for part in picture]
+  for seed in range(5):
+    augmented(picture, seed, **EVERYTHING)
+  assert all(np.array_equal(a, b) for a, b in zip(before, picture, strict=True))
+
+
+def test_without_a_change_every_pixel_is_kept():
+  image, label = noise(64, 80)
+  example = augmented((image, label), 0)
+  assert np.array_equal(example['image'], image)
+  assert np.array_equal(example['label'], label)
+  assert tuple(example['size']) == (64, 80)
+
+
+def test_a_crop_without_a_change_of_scale_is_a_part_of_the_picture():
+  image, label = noise(90, 100)
+  windows = np.lib.stride_tricks.sliding_window_view(label, (64, 80))
+  for seed in range(10):
+    example = augmented((image, label), seed)
+    places = np.argwhere((windows == example['label']).all((2, 3)))
+    assert len(places) == 1
+    y, x = places[0]
+    assert np.array_equal(example['image'], image[y : y + 64, x : x + 80])
+
+
+def test_crops_reach_every_border():
+  rows = [augmented(ramp(90, 100, 0), seed)['label'] for seed in range(300)]
+  columns = [augmented(ramp(90, 100, 1), seed)['label'] for seed in range(300)]
+  assert min(r.min() for r in rows) == min(c.min() for c in columns) == 0
+  assert max(r.max() for r in rows) == 89 and max(c.max() for c in columns) == 99
+
+
+def test_what_is_smaller_stands_in_the_top_left_and_the_rest_is_ignored():
+  image, label = noise(50, 60)
+  example = augmented((image, label), 0)
+  assert tuple(example['size']) == (50, 60)
+  assert np.array_equal(example['image'][:50, :60], image)
+  assert np.array_equal(example['label'][:50, :60], label)
+  for border in (np.s_[50:], np.s_[:, 60:]):
+    assert np.all(example['label'][border] == IGNORE)
+    assert np.all(example['image'][border] == 0)
+
+
+def test_one_side_is_padded_while_the_other_is_cropped():
+  example = augmented(ramp(50, 100, 1), 3)
+  assert tuple(example['size']) == (50, 80)
+  assert np.all(np.diff(example['label'][:50].astype(int), axis=1) == 1)
+  assert np.all(example['label'][50:] == IGNORE)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_labels_are_never_mixed(size):
+  """Any interpolation between 0, 3, 7 and 255 would give a class that is not there."""
+  for seed in range(20):
+    assert set(np.unique(augmented(noise(*size), seed, **EVERYTHING)['label'])) <= {0, 3, 7, IGNORE}
+
+
+@pytest.mark.parametrize('axis', [0, 1])
+@pytest.mark.parametrize('scale', [(0.5, 0.5), (0.71, 0.71), (1.0, 1.0), (1.37, 1.37), (2.0, 2.0), (3.0, 3.0)])
+def test_image_and_label_stay_aligned(axis, scale):
+  """Grey level and label are the same ramp, so they must agree to what bilinear and nearest can differ."""
+  lean = []
+  for seed in range(40):
+    image, label = picture_of(augmented(ramp(90, 110, axis), seed, scale=scale, flip=0.5))
+    # Where the border of the picture is near, bilinear resampling has one side only.
+    difference = (image[..., 0].astype(float) - label)[3:-3, 3:-3]
+    assert np.abs(difference).max() <= 1.01
+    lean.append(difference.mean())
+  # Half a source pixel of misalignment would show as 0.5 in each of the examples.
+  assert np.mean(np.abs(lean)) < 0.3
+
+
+def test_jitter_drops_rows_and_columns_at_the_sides_that_leave_the_view():
+  """Up to 8 pixels either way, each alike; what stays stands in the top left, and the rest is ignored."""
+  moves = []
+  for seed in range(400):
+    moves.append([])
+    for axis, length in enumerate((64, 80)):
+      example = augmented(ramp(64, 80, axis), seed, jitter=8)
+      height, width = example['size']
+      image, label = picture_of(example)
+      first, last = int(label.min()), int(label.max())
+      assert np.array_equal(label, ramp(64, 80, axis)[1][:height, :width] + first)
+      assert np.array_equal(image[..., 0], label)
+      assert first == 0 or last == length - 1  # only one side leaves the view
+      assert np.all(example['label'][height:] == IGNORE) and np.all(example['label'][:, width:] == IGNORE)
+      moves[-1].append(length - 1 - last - first)
+  moves = np.array(moves)
+  for axis in (0, 1):
+    assert set(moves[:, axis]) == set(range(-8, 9))
+    assert abs(moves[:, axis].mean()) < 1  # its standard deviation is 0.25
+  assert abs(np.corrcoef(moves.T)[0, 1]) < 0.2
+
+
+def test_jitter_leaves_something_of_the_smallest_picture():
+  for seed in range(20):
+    assert np.all(augmented(noise(1, 3), seed, jitter=32, scale=(0.5, 2.0))['size'] >= 1)
+
+
+def test_without_jitter_nothing_is_drawn_for_it():
+  """Else all examples of the seeds so far would be others."""
+  rng = mock.Mock(wraps=np.random.default_rng(5))
+  augment(*noise(100, 120), rng, settings(**EVERYTHING))
+  assert rng.random.called and not rng.integers.called
+
+
+def test_flip_is_left_to_right_and_has_its_probability():
+  image, label = noise(64, 80)
+  example = augmented((image, label), 0, flip=1.0)
+  assert np.array_equal(example['image'], image[:, ::-1])
+  assert np.array_equal(example['label'], label[:, ::-1])
+  flipped = sum(np.array_equal(augmented((image, label), s, flip=0.25)['label'], label[:, ::-1]) for s in range(400))
+  assert 70 < flipped < 130  # 100 expected, standard deviation 9
+
+
+@pytest.mark.parametrize('factor', [0.25, 0.5, 0.8, 1.25])
+def test_scale_changes_the_size(factor):
+  example = augmented(noise(40, 60), 0, scale=(factor, factor))
+  assert tuple(example['size']) == (40 * factor, 60 * factor)
+
+
+def test_a_large_scale_shows_a_part_of_the_picture_larger():
+  _, label = picture_of(augmented(ramp(60, 100, 1), 0, scale=(4.0, 4.0)))
+  assert label.shape == (64, 80)
+  assert int(label.max()) - int(label.min()) in (19, 20)  # 80 / 4 columns, beginning anywhere
+  steps = np.diff(label.astype(int), axis=1)
+  assert set(np.unique(steps)) == {0, 1}
+
+
+def test_halving_is_as_likely_as_doubling():
+  picture = ramp(20, 30, 1)
+  heights = np.array([augmented(picture, seed, scale=(0.5, 2.0))['size'][0] for seed in range(400)])
+  assert 10 <= heights.min() < 12 and 38 < heights.max() <= 40
+  smaller = np.mean(heights < 20) + np.mean(heights == 20) / 2
+  assert abs(smaller - 0.5) < 0.08  # uniform in the factor would give a third
+
+
+def two_tone(low, high):
+  image = np.full((64, 80, 3), low, np.uint8)
+  image[:, 40:] = high
+  return image, np.zeros((64, 80), np.uint8)
+
+
+def images(picture, **fields):
+  """The images of many augmentations, of which the label must not change."""
+  examples = [augmented(picture, seed, **fields) for seed in range(60)]
+  assert all(np.array_equal(e['label'], picture[1]) for e in examples)
+  return np.array([e['image'] for e in examples]).astype(float)
+
+
+def test_brightness_scales_the_image_within_its_range():
+  factors = images(two_tone(40, 120), brightness=0.5)[:, 0, [0, 79], 0] / (40, 120)
+  assert np.all(np.abs(factors[:, 0] - factors[:, 1]) < 0.04)  # the same for both, but for rounding
+  assert 0.49 < factors[:, 1].min() < 0.6 and 1.4 < factors[:, 1].max() < 1.51
+
+
+def test_contrast_scales_the_distances_and_keeps_the_mean():
+  out = images(two_tone(100, 140), contrast=0.5)
+  spread = out[:, 0, 79, 0] - out[:, 0, 0, 0]
+  assert np.all(np.abs(out.mean((1, 2, 3)) - 120) < 1.5)
+  assert 19 <= spread.min() < 25 and 55 < spread.max() <= 61
+
+
+def test_color_changes_saturation_and_leaves_grey_alone():
+  grey = two_tone(60, 200)
+  assert np.all(images(grey, color=0.5) == grey[0])
+  red = two_tone(100, 100)
+  red[0][..., 0] += 80
+  out = images(red, color=0.5)
+  saturation = out[:, 0, 0, 0] - out[:, 0, 0, 1]
+  assert 39 <= saturation.min() < 45 and 110 < saturation.max() <= 121
+
+
+def test_colours_are_those_of_pillow():
+  rng = np.random.default_rng(0)
+  image = Image.fromarray(rng.integers(90, 150, (20, 30, 3), np.uint8))  # nothing is cut off in between
+  for factors in rng.uniform(0.7, 1.3, (10, 3)):
+    expected = image
+    enhancers = ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color
+    for enhancer, factor in zip(enhancers, factors, strict=True):
+      expected = enhancer(expected).enhance(factor)
+    found = np.asarray(recolored(image, *factors), int)
+    assert np.abs(found - np.asarray(expected, int)).max() <= 4  # pillow rounds down three times
+  np.testing.assert_array_equal(recolored(image, 1, 1, 1), image)
+
+
+def test_padding_does_not_change_contrast():
+  """It is no part of the picture, whose mean grey it would darken."""
+  small = noise(30, 30)
+  example = augmented(small, 0, brightness=0.4, contrast=0.4, color=0.4)
+  assert np.all(example['image'][30:] == 0) and np.all(example['image'][:, 30:] == 0)
+  large = augment(
+    *small, np.random.default_rng(0), settings(train_size=(30, 30), brightness=0.4, contrast=0.4, color=0.4)
+  )
+  assert np.array_equal(example['image'][:30, :30], large['image'])
+
+
+def test_on_canvas_keeps_the_picture_and_says_its_size():
+  image, label = noise(5, 7)
+  example = on_canvas(image, label, (32, 64))
+  assert example['image'].shape == (32, 64, 3) and tuple(example['size']) == (5, 7)
+  assert np.array_equal(example['image'][:5, :7], image) and np.array_equal(example['label'][:5, :7], label)
+  assert np.count_nonzero(example['label'] != IGNORE) == np.count_nonzero(label != IGNORE)

@@ -1,0 +1,74 @@
+"""The convolutions in another form give the framework's numbers, and are taken where they pay."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cheap import quick_jit, random_params
+
+from fcn_jax.models import layers
+
+
+@pytest.fixture
+def rng():
+  return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(('size', 'padding'), [((3, 2), 3), ((8, 10), 3), ((9, 7), 0)])
+def test_patch_convolution_is_the_frameworks(rng, size, padding):
+  ours = layers.PatchConv(channels=5, kernel=7, padding=padding)
+  theirs = nn.Conv(5, (7, 7), padding=padding)
+  x = rng.normal(size=(2, *size, 4)).astype(np.float32)
+  params = random_params(ours, x)
+
+  @quick_jit
+  def both(params, x):
+    def total(layer, params, x):
+      out = layer.apply({'params': params}, x)
+      return jnp.sum(jnp.sin(out)), out
+
+    return [jax.value_and_grad(total, argnums=(1, 2), has_aux=True)(layer, params, x) for layer in (ours, theirs)]
+
+  mine, lax = both(params, x)
+  assert mine[0][1].shape == (2, *(n + 2 * padding - 6 for n in size), 5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), mine, lax)
+
+
+def layer_and_gradients(function, x, kernel):
+  def total(x, kernel):
+    out = function(x, kernel, (1, 1), [(1, 1), (1, 1)], dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    return jnp.sum(jnp.sin(out.astype(jnp.float32))), out
+
+  return jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(x, kernel)
+
+
+@pytest.mark.parametrize('dtype', [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize('shape', [(1, 1, 1, 3), (1, 7, 5, 3), (2, 6, 9, 8), (3, 5, 6, 4)])
+def test_a_3x3_convolution_is_the_frameworks(rng, shape, dtype):
+  x = jnp.asarray(rng.normal(size=shape), dtype)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, shape[-1], 6)), dtype)
+  both = quick_jit(
+    lambda x, kernel: [
+      layer_and_gradients(f, x, kernel) for f in (layers.conv_general_dilated, jax.lax.conv_general_dilated)
+    ]
+  )
+  mine, lax = both(x, kernel)
+  assert all(a.dtype == b.dtype for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(lax), strict=True))
+  tolerance = 1e-4 if dtype == np.float32 else 0.1
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), rtol=tolerance, atol=tolerance),
+    mine,
+    lax,
+  )
+
+
+@pytest.mark.parametrize(('side', 'pad', 'ours'), [(3, 1, True), (3, 100, False), (1, 0, False)])
+def test_the_gradient_is_ours_where_it_pays(side, pad, ours):
+  x, kernel, pad = np.zeros((2, 4, 4, 2)), np.zeros((side, side, 2, 2)), (pad, pad)
+
+  def layer(x, kernel):
+    options = {'dimension_numbers': ('NHWC', 'HWIO', 'NHWC')}
+    return layers.conv_general_dilated(x, kernel, (1, 1), [pad, pad], **options)
+
+  assert ('custom_vjp' in str(jax.make_jaxpr(layer)(x, kernel))) == ours

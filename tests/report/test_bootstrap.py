@@ -1,0 +1,92 @@
+"""The paired bootstrap against slow references, and its speed."""
+
+import time
+
+import numpy as np
+import pytest
+
+from fcn_jax import metrics
+from fcn_jax.report import bootstrap
+
+
+def confusions(rng, seeds, pictures, classes, skill):
+  """Matrices of pictures in which a share `skill` of each class's pixels is right."""
+  pixels = rng.integers(0, 400, (pictures, classes))
+  right = rng.binomial(pixels, skill, (seeds, pictures, classes))
+  here, beside = np.eye(classes, dtype=np.int64), np.roll(np.eye(classes, dtype=np.int64), 1, axis=1)
+  return right[..., None] * here + (pixels - right)[..., None] * beside
+
+
+def difference(a, b, *, paired_seeds, seed=0, **options):
+  return bootstrap.difference(
+    *(bootstrap.resample(x, seed=seed, **options) for x in (a, b)), paired_seeds=paired_seeds, seed=seed
+  )
+
+
+def test_resamples_score_as_the_metrics_do():
+  rng = np.random.default_rng(0)
+  matrices = confusions(rng, 2, 5, 4, 0.7)
+  matrices[:, :, 3] = matrices[:, :, :, 3] = 0  # a class that is nowhere
+  matrices[:, :4, 2] = matrices[:, :4, :, 2] = 0  # a class of one picture only
+  weights = rng.multinomial(5, np.full(5, 0.2), 50)
+  assert (weights[:, 4] == 0).any()
+  scores = bootstrap.resampled_iou(matrices, weights)
+  for r, s in np.ndindex(scores.shape):
+    total = sum(w * matrix for w, matrix in zip(weights[r], matrices[s], strict=True))
+    assert scores[r, s] == pytest.approx(metrics.summarize(total, tuple('abcd'))['mean_iou'], rel=1e-12)
+
+
+def test_the_interval_holds_the_difference_and_shrinks_with_the_pictures():
+  rng = np.random.default_rng(1)
+  widths = []
+  for pictures in (20, 320):
+    a, b = confusions(rng, 3, pictures, 3, 0.8), confusions(rng, 3, pictures, 3, 0.7)
+    found = difference(a, b, paired_seeds=True, resamples=2000)
+    assert 0 < found['low'] < found['difference'] < found['high']
+    widths.append(found['high'] - found['low'])
+  assert widths[1] < widths[0] / 2
+
+
+def test_nineteen_intervals_of_twenty_hold_the_truth():
+  """Pictures drawn at random from a network pair without any difference, one seed each."""
+  rng, hits = np.random.default_rng(2), 0
+  for number in range(200):
+    a, b = confusions(rng, 1, 40, 3, 0.75), confusions(rng, 1, 40, 3, 0.75)
+    found = difference(a, b, paired_seeds=True, resamples=300, seed=number)
+    hits += found['low'] <= 0 <= found['high']
+  assert 180 <= hits <= 199
+
+
+def test_what_a_picture_does_to_both_cancels():
+  rng = np.random.default_rng(3)
+  a = confusions(rng, 1, 30, 3, 0.7)
+  assert difference(a, a, paired_seeds=True) == {'difference': 0, 'low': 0, 'high': 0}
+  b = np.concatenate([confusions(rng, 1, 15, 3, 0.95), confusions(rng, 1, 15, 3, 0.3)], axis=1)
+  better = b.copy()
+  better[..., 0, 0] += 20  # in easy and hard pictures alike
+  found = difference(better, b, paired_seeds=True)
+  alone = np.percentile(bootstrap.resampled_iou(b, rng.multinomial(30, np.full(30, 1 / 30), 2000)), (2.5, 97.5))
+  assert found['low'] > 0 and found['high'] - found['low'] < (alone[1] - alone[0]) / 4
+
+
+def test_seeds_that_differ_widen_the_interval():
+  rng = np.random.default_rng(4)
+  alike = confusions(rng, 3, 200, 3, 0.7)
+  spread = np.concatenate([confusions(rng, 1, 200, 3, skill) for skill in (0.6, 0.7, 0.8)])
+  b = confusions(rng, 3, 200, 3, 0.5)
+  narrow, wide = (difference(x, b, paired_seeds=False, resamples=2000) for x in (alike, spread))
+  assert wide['high'] - wide['low'] > 3 * (narrow['high'] - narrow['low'])
+
+
+def test_other_pictures_are_refused():
+  rng = np.random.default_rng(5)
+  with pytest.raises(ValueError, match='20 pictures against 19'):
+    difference(confusions(rng, 1, 20, 2, 0.5), confusions(rng, 1, 19, 2, 0.5), paired_seeds=True)
+
+
+def test_ten_thousand_resamples_take_seconds():
+  rng = np.random.default_rng(6)
+  a, b = confusions(rng, 3, 143, 8, 0.7), confusions(rng, 3, 143, 8, 0.6)
+  begun = time.process_time()  # whatever else this machine does
+  difference(a, b, paired_seeds=True)
+  assert time.process_time() - begun < 5

@@ -1,0 +1,146 @@
+"""The report's page, in a browser: it stands alone, sorts, fits a phone, and text stays text."""
+
+import html
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import made
+import pytest
+from etils import epath
+
+from fcn_jax.report import __main__ as report
+from fcn_jax.report import page, results, tables
+
+CHROMIUM = shutil.which('chromium')
+browser = pytest.mark.skipif(not CHROMIUM, reason='there is no chromium on the PATH (a package of Debian)')
+HOSTILE = '<img src=x onerror=hacked()>&"\'$x_1$'
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+  """The page of a report on three strides, with a class and a setting whose names are hostile."""
+  folder = tmp_path_factory.mktemp('page') / 'runs <b>bold'
+  for stride, upsample, seed in itertools.product((32, 16, 8), ('bilinear_fixed', 'learned_random'), (0, 1)):
+    settings = {'model__stride': stride, 'model__upsample': upsample, 'seed': seed}
+    made.run(folder, skill=0.5 + 2 / stride + seed / 100, classes=(HOSTILE, 'tree', 'road'), **settings)
+  path = made.run(folder, skill=0.5, classes=(HOSTILE, 'tree', 'road'), seed=0, model__stride=4)
+  config = json.loads((path / 'config.json').read_text())
+  config['init']['run'] = HOSTILE
+  (path / 'config.json').write_text(json.dumps(config))
+  runs = results.read(epath.Path(folder))
+  rows, cols = report.layout(runs, None, None)
+  cells = report.grouped(runs, rows + cols)
+  report.write(epath.Path(folder), runs, cells, rows + cols, tables.main(cells, rows, cols, 'mean_iou'))
+  return (folder / 'report' / 'index.html').read_text()
+
+
+def dump(tmp_path, content: str) -> tuple[str, str]:
+  """The document after its scripts have run, and what the browser said."""
+  path = tmp_path / 'page.html'
+  path.write_text(content)
+  command = [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--enable-logging=stderr']
+  command += [f'--user-data-dir={tmp_path}/profile', '--virtual-time-budget=5000', '--dump-dom', f'file://{path}']
+  done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {'HOME': str(tmp_path)})
+  assert done.returncode == 0, done.stderr
+  return done.stdout, done.stderr
+
+
+def probe(tmp_path, content: str, script: str):
+  """What the function body `script` returns when it runs in the page; fails on any error of a script before."""
+  head = (
+    '<script>var errors = []; addEventListener("error", (e) => errors.push(e.message || "not loaded"), true)</script>'
+  )
+  tail = f"""<script>addEventListener('load', () => {{
+    const found = (() => {{ {script} }})();
+    document.body.dataset.found = JSON.stringify({{found, errors}});
+  }})</script>"""
+  content = content.replace('<head>', '<head>' + head, 1)
+  end = content.rindex('</body>')
+  document, said = dump(tmp_path, content[:end] + tail + content[end:])
+  answer = json.loads(html.unescape(re.search(r'data-found="([^"]*)"', document).group(1)))
+  assert answer['errors'] == [] and 'CONSOLE' not in said, said
+  return answer['found']
+
+
+def test_it_needs_no_other_file_and_no_network(built):
+  references = re.findall(r'(?:src|href)="([^"]*)"', built)
+  assert len(references) > 20
+  assert all(reference.startswith('data:') for reference in references)
+  assert '@import' not in built and 'url(' not in built and 'fetch(' not in built
+
+
+@browser
+def test_text_stays_text_and_nothing_fails_to_load(built, tmp_path):
+  found = probe(
+    tmp_path,
+    built,
+    """return {
+      title: document.title, heading: document.querySelector('h1').textContent,
+      cells: [...document.querySelectorAll('th, td')].map((cell) => cell.textContent),
+      broken: [...document.images].filter((image) => !image.complete || !image.naturalWidth).length,
+      images: document.images.length, bold: document.querySelectorAll('b').length,
+    }""",
+  )
+  assert found['title'] == found['heading'] == 'runs <b>bold'
+  assert {HOSTILE, f'run {HOSTILE}, stride 4, upsample bilinear_fixed'} <= set(found['cells'])
+  assert (found['broken'], found['bold']) == (0, 0)
+  assert found['images'] >= 2 * 9 + 3  # pictures of the gallery and plots
+
+
+@browser
+def test_tables_sort_by_number_and_by_text_both_ways(built, tmp_path):
+  found = probe(
+    tmp_path,
+    built,
+    """const table = [...document.querySelectorAll('table')].find((t) => t.textContent.includes('upper bound'));
+    const press = (column) => {
+      table.querySelectorAll('button')[column].click();
+      return [[...table.tBodies[0].rows].map((row) => row.cells[column].textContent),
+              table.querySelectorAll('th')[column].getAttribute('aria-sort')];
+    };
+    return [press(1), press(1), press(0), table.querySelectorAll('[aria-sort]').length]""",
+  )
+  (up, ascending), (down, descending), (names, _), marked = found
+  numbers = [float(text.split(' ')[0]) for text in up]
+  assert numbers == sorted(numbers) and len(set(numbers)) > 5 and ascending == 'ascending'
+  assert [float(text.split(' ')[0]) for text in down] == numbers[::-1] and descending == 'descending'
+  assert names[-1].startswith('upper bound') and marked == 1
+
+
+@browser
+def test_it_fits_a_phone(built, tmp_path):
+  frame = f'<iframe srcdoc="{html.escape(built)}" style="width: 390px; height: 800px; border: 0"></iframe>'
+  found = probe(
+    tmp_path,
+    f'<!doctype html><html><head></head><body>{frame}</body></html>',
+    """const frame = document.querySelector('iframe');
+    const root = frame.contentDocument.documentElement;
+    return [frame.contentWindow.innerWidth, root.scrollWidth, root.scrollHeight]""",
+  )
+  assert found[0] == 390 and found[1] <= 390 and found[2] > 2000
+
+
+@browser
+def test_it_prints_all_of_itself(built, tmp_path):
+  """Nothing is cut off at the right: what scrolls on a screen has no bar on paper."""
+  path = tmp_path / 'page.html'
+  path.write_text(built)
+  command = [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path}/profile']
+  command += ['--no-pdf-header-footer', f'--print-to-pdf={tmp_path}/page.pdf', f'file://{path}']
+  subprocess.run(command, check=True, capture_output=True, timeout=120, env=os.environ | {'HOME': str(tmp_path)})
+  assert (tmp_path / 'page.pdf').read_bytes().startswith(b'%PDF') and (tmp_path / 'page.pdf').stat().st_size > 20_000
+
+
+def test_heat_grows_with_the_number():
+  shown = tables.Table('t', '', ['network', 'sky'], [['a', '10.00'], ['b', '90.00'], ['c', '']])
+  low, high = re.findall(r'background: rgb\((\d+),', page.section(shown, heat=True))
+  assert int(low) > int(high)
+
+
+def test_the_best_cell_alone_stands_out():
+  shown = tables.Table('t', '', ['stride', 'mean IoU'], [['32', '50.00 (1)'], ['8', '70.00 (1)']], best=(1, 1))
+  assert re.findall(r'<td class="number best">([^<]*)<', page.section(shown)) == ['70.00 (1)']

@@ -1,0 +1,199 @@
+"""Tables from run directories: what counts, what is refused, what is said."""
+
+import io
+import subprocess
+import sys
+
+import made
+import pandas as pd
+import pytest
+import tiny
+from etils import epath
+
+from fcn_jax import config as config_lib
+from fcn_jax.errors import UserError
+from fcn_jax.report import __main__ as report
+from fcn_jax.report import results, tables
+from fcn_jax.run import directory
+
+
+@pytest.fixture
+def ablation(tmp_path):
+  """Two strides by two ways of upsampling, two seeds; a run that failed, one that goes on, one that has not begun."""
+  not_done = {(32, 'learned_random', 1): 'failed', (16, 'learned_random', 0): 'running'}
+  for stride, better in ((32, 0), (16, 0.1)):
+    for upsample, worse in (('bilinear_fixed', 0), ('learned_random', 0.02)):
+      for seed in (0, 1):
+        state = not_done.get((stride, upsample, seed), 'done')
+        settings = {'model__stride': stride, 'model__upsample': upsample, 'seed': seed}
+        made.run(tmp_path, skill=0.7 + better - worse + 0.01 * seed, state=state, **settings)
+  points = {
+    path.name: {'model.stride': 0, 'model.upsample': 'not read: the run has a config'}
+    for path in sorted(tmp_path.iterdir())
+  }
+  points['stride=16,upsample=bilinear_fixed,seed=2'] = {
+    'model.stride': 16,
+    'model.upsample': 'bilinear_fixed',
+    'seed': 2,
+  }
+  config = directory.plain(config_lib.default('scenes'))
+  directory.write_json(epath.Path(tmp_path) / 'sweep.json', {'config': config, 'runs': points})
+  return tmp_path
+
+
+def run(*arguments):
+  return tiny.run([sys.executable, '-m', 'fcn_jax.report', *map(str, arguments)])
+
+
+def iou(skill):
+  return 100 * skill / (2 - skill)
+
+
+def test_a_table_has_means_spread_and_counts_and_says_what_is_missing(ablation):
+  done = run(ablation)
+  assert (done.returncode, done.stderr) == (0, '')
+  text = (ablation / 'report' / 'table.md').read_text()
+  assert 'Of 9 runs 6 are done: 1 running, 1 failed, 1 missing.' in text
+  fixed_32 = f'{(iou(0.7) + iou(0.71)) / 2:.2f} ± {abs(iou(0.7) - iou(0.71)) / 2**0.5:.2f} (2)'
+  fixed_16 = f'{(iou(0.8) + iou(0.81)) / 2:.2f} ± {abs(iou(0.8) - iou(0.81)) / 2**0.5:.2f} (2)'
+  lines = text.splitlines()
+  start = lines.index('| stride | upsample bilinear_fixed | upsample learned_random |')
+  assert set(lines[start + 2 : start + 4]) == {
+    f'| 32 | {fixed_32} | {iou(0.68):.2f} (1); 1 failed |',
+    f'| 16 | **{fixed_16}; 1 missing** | {iou(0.79):.2f} (1); 1 running |',
+  }
+  assert '| stride 16, upsample bilinear_fixed | 1.23 | 2.50 | 40.0 | 1.50 | 1.5 |' in lines
+
+
+def test_the_csv_has_a_row_a_run_with_all_that_varies(ablation):
+  run(ablation)
+  table = pd.read_csv(ablation / 'report' / 'table.csv')
+  assert len(table) == 9
+  named = {'run', 'state', 'model.stride', 'model.upsample', 'seed', 'mean_iou', 'iou/sky', 'minutes', 'parameters'}
+  assert named | {'mean_iou_within_16_px'} <= set(table)
+  row = table[(table['model.stride'] == 16) & (table['model.upsample'] == 'bilinear_fixed') & (table.seed == 1)].iloc[0]
+  assert row.mean_iou == pytest.approx(iou(0.81) / 100) and row.minutes == 1.5
+  assert table[table.state != 'done'].mean_iou.isna().all()
+
+
+def test_rows_columns_and_metric_are_as_asked(ablation):
+  done = run(ablation, '--rows=model.upsample', '--cols=model.stride', '--metric=pixel_accuracy')
+  assert done.returncode == 0
+  text = (ablation / 'report' / 'table.md').read_text()
+  assert '| upsample | stride 16 | stride 32 |' in text and '## Pixel accuracy' in text
+  assert f'{80.5:.2f} ± {0.71:.2f} (2)' in text
+  latex = (ablation / 'report' / 'table.tex').read_text()
+  assert 'bilinear\\_fixed & ' in latex and '\\textbf{80.50 $\\pm$ 0.71 (2); 1 missing}' in latex
+
+
+def test_differences_are_of_networks_that_differ_in_one_setting(ablation):
+  run(ablation)
+  text = (ablation / 'report' / 'table.md').read_text()
+  assert 'paired bootstrap over 10 pictures and the seeds, 10,000 resamples' in text
+  lines = [line.split(' | ') for line in text.splitlines() if ' to ' in line and line.startswith('| stride')]
+  pairs = {(first.removeprefix('| '), second): float(value) for first, second, value, _ in lines}
+  fixed, random = ('upsample bilinear_fixed', 'upsample learned_random')
+  assert {frozenset(pair) for pair in pairs} == {
+    frozenset(pair)
+    for pair in [
+      (f'stride 16, {fixed}', f'stride 32, {fixed}'),
+      (f'stride 16, {random}', f'stride 32, {random}'),
+      (f'stride 16, {fixed}', f'stride 16, {random}'),
+      (f'stride 32, {fixed}', f'stride 32, {random}'),
+    ]
+  }
+  shown = (iou(0.7) + iou(0.71) - iou(0.8) - iou(0.81)) / 2
+  assert pairs[f'stride 16, {fixed}', f'stride 32, {fixed}'] == pytest.approx(shown, abs=0.006)
+
+
+def test_the_text_has_bounds_bands_kernels_and_where_it_was_measured(ablation):
+  run(ablation)
+  text = (ablation / 'report' / 'table.md').read_text()
+  assert '| upper bound, stride 32 | 68.00 | 68.00 | 68.00 | 68.00 |' in text
+  assert '| upper bound, stride 16 | 84.00 |' in text
+  assert '| network | 1 px | 2 px | 4 px | 8 px | 16 px | everywhere |' in text
+  assert '| stride 16, upsample learned_random | 16x, upsample_to_1 | ' in text
+  assert 'Data: made/1.0.0 0123, 10 pictures scored. Commit: ' in text and 'A run had 1 x cpu.' in text
+  assert '## Published' not in text  # on data that only this project has
+
+
+def test_published_numbers_stand_beside_ours(tmp_path):
+  made.run(tmp_path, data='stanford_background', seed=0)
+  assert run(tmp_path).returncode == 0
+  text = (tmp_path / 'report' / 'table.md').read_text()
+  assert 'Five folds of 572 and 143' in text
+  assert '| ConvNet, three scales | Farabet et al. 2013 | 78.8 | 72.4 |  |  |' in text
+
+
+def test_where_nothing_is_done_the_table_says_so(tmp_path):
+  made.run(tmp_path, state='failed', seed=0)
+  done = run(tmp_path)
+  assert done.returncode == 0, done.stderr
+  text = (tmp_path / 'report' / 'table.md').read_text()
+  assert 'Of 1 runs 0 are done: 1 failed.' in text and '| 1 failed |' in text
+  assert not (tmp_path / 'report' / 'curves.png').exists() and (tmp_path / 'report' / 'index.html').exists()
+
+
+def test_a_setting_that_varies_and_is_not_named_is_refused(ablation):
+  done = run(ablation, '--rows=model.stride', '--cols=seed')
+  assert done.returncode == 1 and done.stderr.count('\n') == 1
+  assert (
+    'model.upsample varies between these runs' in done.stderr and '--rows=model.stride,model.upsample' in done.stderr
+  )
+  assert not (ablation / 'report').exists()
+
+
+def test_two_runs_of_one_seed_are_refused(tmp_path):
+  made.run(tmp_path, seed=0)
+  first = made.run(tmp_path, seed=1)
+  subprocess.run(['cp', '-r', str(first), f'{tmp_path}/copy'], check=True)
+  done = run(tmp_path)
+  assert done.returncode == 1 and 'copy' in done.stderr and 'share a seed' in done.stderr
+
+
+def test_stages_are_told_apart_by_what_they_start_from_but_not_by_its_seed(tmp_path):
+  for seed in (0, 1):
+    made.run(tmp_path, seed=seed, model__stride=16)
+    made.run(tmp_path, seed=seed, model__stride=16, init__run=f'runs+x+stride=32,seed={seed}')
+  runs = results.read(epath.Path(tmp_path))
+  assert results.varying(runs) == ['init.run']
+  assert {run.settings['init.run'] for run in runs} == {'', 'runs+x+stride=32'}
+  assert sorted(map(len, report.grouped(runs, ['init.run']).values())) == [2, 2]
+
+
+@pytest.mark.parametrize(
+  ('make', 'sentence'),
+  [
+    (lambda folder: None, 'holds no run; expected folders with a config.json'),
+    (lambda folder: folder.rmdir(), 'there is no folder'),
+    (lambda folder: (made.run(folder, seed=0) / 'status.json').write_text('{"state": "do'), 'is damaged'),
+    (lambda folder: (made.run(folder, seed=0) / 'config.json').write_text('{'), 'config.json is damaged'),
+    (lambda folder: (made.run(folder, seed=0) / 'eval/validation.json').unlink(), 'its scores in eval/ are not whole'),
+    (lambda folder: (made.run(folder, seed=0) / 'eval/network.json').unlink(), 'its scores in eval/ are not whole'),
+  ],
+  ids=['empty', 'none', 'half a status', 'half a config', 'no scores', 'no network'],
+)
+def test_a_folder_that_is_no_sweep_is_one_sentence(tmp_path, make, sentence):
+  folder = tmp_path / 'runs'
+  folder.mkdir()
+  make(folder)
+  done = run(folder)
+  assert done.returncode == 1 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1, done.stderr
+  assert sentence in done.stderr and not (folder / 'report').exists()
+
+
+def test_runs_scored_on_other_pictures_are_not_compared(tmp_path):
+  made.run(tmp_path, model__stride=32)
+  made.run(tmp_path, model__stride=16, pictures=9)
+  runs = results.read(epath.Path(tmp_path))
+  with pytest.raises(UserError, match='not scored on the same pictures'):
+    tables.differences(report.grouped(runs, ['model.stride']), ['model.stride'])
+
+
+def test_one_run_is_a_table_too(tmp_path):
+  made.run(tmp_path, seed=0)
+  done = run(tmp_path)
+  assert done.returncode == 0, done.stderr
+  text = (tmp_path / 'report' / 'table.md').read_text()
+  assert f'| {iou(0.7):.2f} (1) |' in text and '## Differences' not in text
+  assert len(pd.read_csv(io.StringIO((tmp_path / 'report' / 'table.csv').read_text()))) == 1

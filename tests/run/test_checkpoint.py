@@ -1,0 +1,274 @@
+"""What is saved comes back to the last bit; what is damaged is passed over, and that is said."""
+
+import contextlib
+import gc
+import os
+import pathlib
+import resource
+import shutil
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from etils import epath
+
+from fcn_jax.errors import UserError
+from fcn_jax.run import checkpoint, devices
+from fcn_jax.train import TrainState
+
+# Where Orbax meets a damaged file or a full disk, it forgets some of its coroutines.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+
+
+@pytest.fixture(autouse=True)
+def forgotten_coroutines_stay_here():
+  """Python finds them at some later time, in whichever test that is."""
+  yield
+  gc.collect()
+
+
+def make_state(step, side=8):
+  """A state as the loop has it, with random numbers of every kind, on all devices."""
+  rng = np.random.default_rng(step)
+  params = {
+    'trunk': {'conv1_1': {'kernel': rng.normal(size=(3, 3, side, side)), 'bias': rng.normal(size=side)}},
+    'score_fr': {'kernel': rng.normal(size=(1, 1, side, 4)) * 1e-40},  # denormal in float32
+  }
+  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+  opt_state = jax.tree.map(
+    lambda x: jnp.asarray(rng.integers(0, 99, x.shape), x.dtype) / 7 if x.dtype == jnp.float32 else x + step,
+    optax.adamw(1e-3).init(params),
+  )
+  return devices.replicate(TrainState(jnp.array(step, jnp.int32), params, opt_state, jnp.array(7, jnp.int32)))
+
+
+def assert_same(state, other):
+  assert jax.tree.structure(state) == jax.tree.structure(other)
+  for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True):
+    assert a.dtype == b.dtype and a.shape == b.shape
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@contextlib.contextmanager
+def opened(workdir, keep=9):
+  checkpoints = checkpoint.Checkpoints(epath.Path(workdir), keep)
+  yield checkpoints
+  checkpoints.close()
+
+
+def save(workdir, *steps, keep=9):
+  with opened(workdir, keep) as checkpoints:
+    for step in steps:
+      checkpoints.save(step, make_state(step))
+
+
+def restore(workdir, state=None):
+  """The restored state, and what was said."""
+  said = []
+  with opened(workdir) as checkpoints:
+    restored = checkpoints.restore(make_state(0) if state is None else state, said.append)
+  return restored, said
+
+
+def payloads(workdir, step):
+  """The files of a checkpoint that hold numbers."""
+  files = [path for path in pathlib.Path(workdir, 'checkpoints', str(step)).rglob('d/*') if path.is_file()]
+  assert files
+  return files
+
+
+def test_a_state_comes_back_bit_by_bit_on_the_same_devices(tmp_path):
+  save(tmp_path, 5)
+  state = make_state(0)
+  restored, said = restore(tmp_path, state)
+  assert_same(restored, make_state(5))
+  for new, old in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
+    assert new.sharding == old.sharding and new.committed == old.committed
+    assert len(new.addressable_shards) == jax.device_count()
+  assert said == ['going on from step 5']
+
+
+def test_a_restored_state_is_no_other_to_the_compiler(tmp_path):
+  """Else the step would be compiled once more at the second call, as decision 1 of the design tells."""
+  save(tmp_path, 1)
+  step = devices.pmap(lambda s, x: jax.tree.map(lambda y: y * 2, s), replicated_output=True, donate_state=True)
+  batch, restored = devices.share({'x': np.zeros((8, 1), np.float32)}), restore(tmp_path)[0]
+  state = step(make_state(1), batch)
+  events = []
+  jax.monitoring.register_event_duration_secs_listener(lambda event, seconds, **_: events.append(event))
+  for again in (state, restored):
+    step(step(again, batch), batch)
+  assert not any('compile' in event for event in events)
+  jax.jit(lambda x: x + 1)(1)
+  assert any('compile' in event for event in events), 'the check above sees compilations'
+
+
+def test_without_a_checkpoint_the_state_stays_and_nothing_is_said(tmp_path):
+  state = make_state(3)
+  restored, said = restore(tmp_path, state)
+  assert restored is state and said == []
+
+
+def test_the_newest_is_taken(tmp_path):
+  save(tmp_path, 3, 12, 6)  # 12 before 6, as names sort
+  restored, said = restore(tmp_path)
+  assert int(restored.step) == 12 and said == ['going on from step 12']
+
+
+def test_only_the_newest_are_kept(tmp_path):
+  save(tmp_path, 3, 6, 9, 12, keep=2)
+  with opened(tmp_path) as checkpoints:
+    assert checkpoints.steps() == [9, 12]
+  assert_same(restore(tmp_path)[0], make_state(12))
+
+
+def test_a_step_that_is_there_is_not_saved_again(tmp_path):
+  save(tmp_path, 3)
+  before = {path: path.stat().st_mtime_ns for path in payloads(tmp_path, 3)}
+  with opened(tmp_path) as checkpoints:
+    checkpoints.save(3, make_state(4))
+  assert {path: path.stat().st_mtime_ns for path in payloads(tmp_path, 3)} == before
+  assert_same(restore(tmp_path)[0], make_state(3))
+
+
+def test_a_state_may_be_donated_as_soon_as_save_returns(tmp_path):
+  """On a CPU the device's memory could be written out while the next step already fills it."""
+  overwrite = devices.pmap(
+    lambda s, x: jax.tree.map(lambda y: jnp.full_like(y, -1), s), replicated_output=True, donate_state=True
+  )
+  state = make_state(3, side=128)
+  with opened(tmp_path) as checkpoints:
+    checkpoints.save(3, state)
+    for _ in range(5):
+      state = overwrite(state, devices.share({'x': np.zeros((8, 1), np.float32)}))
+  assert_same(restore(tmp_path, make_state(0, side=128))[0], make_state(3, side=128))
+
+
+def cut(path):
+  """Half of each file that holds numbers, as a machine leaves it that lost power."""
+  for file in payloads(path.parent.parent, path.name):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(path):
+  for file in payloads(path.parent.parent, path.name):
+    file.write_bytes(b'')
+
+
+def delete_numbers(path):
+  for file in payloads(path.parent.parent, path.name):
+    file.unlink()
+
+
+def delete_state(path):
+  for folder in [entry for entry in path.iterdir() if entry.is_dir()]:
+    shutil.rmtree(folder)
+
+
+DAMAGES = [cut, empty, delete_numbers, delete_state]
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_and_made_anew(tmp_path, damage):
+  save(tmp_path, 3, 6)
+  damage(tmp_path / 'checkpoints' / '6')
+  said = []
+  with opened(tmp_path) as checkpoints:
+    restored = checkpoints.restore(make_state(0), said.append)
+    assert_same(restored, make_state(3))
+    assert 'step 6 cannot be read' in said[0] and said[-1] == 'going on from step 3'
+    assert all('\n' not in line for line in said)
+    checkpoints.save(6, make_state(6))
+  assert_same(restore(tmp_path)[0], make_state(6))
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_if_none_can_be_read_it_is_an_error_and_nothing_is_deleted(tmp_path, damage):
+  save(tmp_path, 3)
+  damage(tmp_path / 'checkpoints' / '3')
+  with pytest.raises(UserError, match=rf'none of the checkpoints in {tmp_path}/checkpoints can be read'):
+    restore(tmp_path)
+  assert (tmp_path / 'checkpoints' / '3').exists()
+
+
+def test_a_net_of_another_shape_deletes_no_checkpoint(tmp_path):
+  """The files are whole: it is the code or the config that does not fit them."""
+  save(tmp_path, 3, 6)
+  with contextlib.suppress(UserError):
+    restore(tmp_path, make_state(0, side=4))
+  assert_same(restore(tmp_path)[0], make_state(6))
+
+
+def test_what_a_killed_run_left_half_written_is_cleaned_up(tmp_path):
+  save(tmp_path, 3)
+  left = tmp_path / 'checkpoints' / '6.orbax-checkpoint-tmp'
+  shutil.copytree(tmp_path / 'checkpoints' / '3', left)
+  restored, said = restore(tmp_path)
+  assert int(restored.step) == 3 and said == ['going on from step 3']
+  assert not left.exists()
+
+
+@contextlib.contextmanager
+def full_disk(room):
+  """No file may become larger than `room` bytes."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_said_and_what_was_saved_before_is_whole(tmp_path):
+  save(tmp_path, 3)
+  with pytest.raises(UserError) as caught, full_disk(100_000), opened(tmp_path) as checkpoints:
+    checkpoints.save(6, make_state(6, side=128))
+  message = str(caught.value)
+  assert f'cannot save a checkpoint in {tmp_path}/checkpoints' in message
+  assert 'File too large' in message, 'the reason'
+  assert 'hat of step 3 is there' in message and 'make room' in message
+  assert_same(restore(tmp_path)[0], make_state(3))
+  save(tmp_path, 6)
+  assert_same(restore(tmp_path)[0], make_state(6))
+
+
+def test_a_full_disk_at_the_first_checkpoint_says_that_there_is_none(tmp_path):
+  none = pytest.raises(UserError, match='No checkpoint was saved before')
+  with none, full_disk(100_000), opened(tmp_path) as checkpoints:
+    checkpoints.save(6, make_state(6, side=128))
+
+
+def test_a_run_without_a_checkpoint_has_no_parameters(tmp_path):
+  (tmp_path / 'empty' / 'checkpoints').mkdir(parents=True)
+  for place in ('none', 'empty'):
+    with pytest.raises(UserError, match=rf'{tmp_path / place} has no checkpoint'):
+      checkpoint.load_params(tmp_path / place)
+
+
+def test_a_damaged_run_has_no_parameters(tmp_path):
+  save(tmp_path, 3)
+  cut(tmp_path / 'checkpoints' / '3')
+  with pytest.raises(UserError, match=str(tmp_path)):
+    checkpoint.load_params(tmp_path)
+
+
+ON_ONE_DEVICE = """
+import sys
+import jax, numpy as np
+from fcn_jax import checkpoint
+from test_checkpoint import assert_same, make_state, restore
+assert jax.device_count() == 1
+assert_same(restore(sys.argv[1])[0], make_state(3))
+assert_same(checkpoint.load_params(sys.argv[1])[1], make_state(3).params)
+"""
+
+
+def test_what_eight_devices_saved_one_device_restores_and_loads(tmp_path):
+  save(tmp_path, 3)
+  path = os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / 'tests')))
+  done = tiny.run([sys.executable, '-c', ON_ONE_DEVICE, str(tmp_path)], env={'PYTHONPATH': path})
+  assert done.returncode == 0, done.stderr

@@ -1,0 +1,185 @@
+"""The runs of a sweep, read and checked before anything starts."""
+
+import json
+import pathlib
+
+import pytest
+from etils import epath
+
+from fcn_jax.errors import UserError
+from fcn_jax.sweep import points
+
+ROOT = pathlib.Path(__file__).parents[2]
+HEAD = 'from fcn_jax.config import default\nfrom fcn_jax.sweep.space import *\ndef get_config(dataset="scenes"):\n'
+CONFIG = '  return default(dataset)\n'
+
+
+def runs_of(tmp_path, sweep: str, change=lambda config: None):
+  path = tmp_path / 'experiment.py'
+  path.write_text(HEAD + CONFIG + sweep)
+  base = points.load(str(path), '')[1]
+  change(base)
+  return points.runs(str(path), base, epath.Path('runs/x'))
+
+
+def returning(value: str) -> str:
+  return f'def sweep():\n  return {value}\n'
+
+
+def test_a_run_has_a_name_a_folder_a_config_and_a_command(tmp_path):
+  sweep = returning("product(axis('model.stride', [32, 16]), axis('data.scale', [(0.5, 2.0)]))")
+  runs = runs_of(tmp_path, sweep, lambda config: setattr(config.train, 'steps', 60))
+  assert [run.name for run in runs] == ['stride=32,scale=0.5+2.0', 'stride=16,scale=0.5+2.0']
+  run = runs[1]
+  assert str(run.workdir) == 'runs/x/stride=16,scale=0.5+2.0' and run.source is None
+  assert (run.config.model.stride, run.config.data.scale, run.config.train.steps) == (16, (0.5, 2.0), 60)
+  assert run.command()[1:] == [
+    '-m',
+    'fcn_jax.main',
+    f'--config={tmp_path}/experiment.py',
+    '--config.train.steps=60',
+    '--config.model.stride=16',
+    '--config.data.scale=0.5,2.0',
+    '--workdir=runs/x/stride=16,scale=0.5+2.0',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('sweep', 'sentence'),
+  [
+    ('', 'defines no sweep()'),
+    (returning('[]'), r'returned \[\]; expected a list of dicts'),
+    (returning('{"seed": 0}'), 'expected a list of dicts'),
+    (returning('axis("seed", 3)'), 'does not run: TypeError'),
+    (returning('axis("model.strid", [8])'), r'strid=8.*no setting model.strid \(did you mean model.stride\?\)'),
+    (returning('axis("model.stride", [8, 12])'), r'stride=12.*model.stride is 12'),
+    (returning('axis("model.stride", ["eight"])'), 'stride=eight.*int'),
+    (returning('product(axis("model.stride", [32]), axis("model.skips", ["pool4"]))'), 'finer than model.stride'),
+    (returning('axis("seed", [0, 1, 0])'), 'the point seed=0 twice'),
+  ],
+)
+def test_a_wrong_sweep_is_one_sentence(tmp_path, sweep, sentence):
+  with pytest.raises(UserError, match=sentence) as error:
+    runs_of(tmp_path, sweep)
+  assert '\n' not in str(error.value)
+
+
+def test_a_run_that_starts_from_another_of_the_sweep_gets_its_folder(tmp_path):
+  first, second, elsewhere = runs_of(
+    tmp_path, returning('[{"seed": 0}, {"init.run": "seed=0", "seed": 1}, {"init.run": "runs/other"}]')
+  )
+  assert second.source == 'seed=0' and second.config.init.run == 'runs/x/seed=0'
+  assert elsewhere.source is None and elsewhere.config.init.run == 'runs/other'
+  assert points.lineage(second, {run.name: run for run in (first, second)}) == [second, first]
+
+
+def test_only_takes_whole_parts_of_names(tmp_path):
+  runs = runs_of(tmp_path, returning("product(axis('model.stride', [8, 16]), axis('seed', [1, 11]))"))
+  assert [run.name for run in points.choose(runs, only='seed=1,stride=8', shard=None)] == ['stride=8,seed=1']
+  with pytest.raises(UserError, match='--only=seed=2 leaves no run; expected parts of names, as stride=8,seed=1'):
+    points.choose(runs, only='seed=2', shard=None)
+
+
+def test_what_a_chosen_run_starts_from_is_chosen_too(tmp_path):
+  runs = runs_of(tmp_path, returning('[{"seed": 0}, {"seed": 2}, {"init.run": "seed=0", "model.stride": 16}]'))
+  assert [run.name for run in points.choose(runs, only='stride=16', shard=None)] == ['seed=0', 'run=seed=0,stride=16']
+
+
+def test_shards_divide_a_sweep_and_keep_chains_together(tmp_path):
+  experiment = str(ROOT / 'experiments/stages.py')
+  runs = points.runs(experiment, points.load(experiment, '')[1], epath.Path('x'))
+  shards = [points.choose(runs, only=None, shard=f'{i}/4') for i in range(4)]
+  assert sorted(run.name for shard in shards for run in shard) == sorted(run.name for run in runs)
+  for shard in shards:
+    names = {run.name for run in shard}
+    assert all(run.source is None or run.source in names for run in shard)
+  assert max(map(len, shards)) - min(map(len, shards)) <= 3
+  for wrong in ('4/4', '-1/4', '1', 'a/b', '0/0'):
+    with pytest.raises(UserError, match='expected i/n'):
+      points.choose(runs, only=None, shard=wrong)
+
+
+def test_a_folder_belongs_to_one_sweep_which_may_grow(tmp_path):
+  experiment = str(ROOT / 'experiments/ablation.py')
+  base, folder = points.load(experiment, '')[1], epath.Path(tmp_path / 'sweep')
+  runs = points.runs(experiment, base, folder)
+  points.claim(folder, 'ablation.py', base, runs[1:])
+  points.claim(folder, 'ablation.py', base, runs[:2])
+  listed = json.loads((folder / 'sweep.json').read_text())['runs']
+  assert sorted(listed) == sorted(run.name for run in runs)
+  with pytest.raises(UserError, match=r'holds the sweep ablation.py, not skips.py'):
+    points.claim(folder, 'skips.py', base, runs)
+  base.train.steps = 7
+  with pytest.raises(UserError, match=r'another config: train\.steps is 500 there, 7 here'):
+    points.claim(folder, 'ablation.py', base, runs)
+  (tmp_path / 'config.json').write_text('{}')
+  with pytest.raises(UserError, match='holds a run, not a sweep'):
+    points.claim(epath.Path(tmp_path), 'ablation.py', base, runs)
+
+
+SWEEPS = {
+  'ablation': 27,
+  'skips': 30,
+  'stages': 15,
+  'width': 27,
+  'paper/stages': 3,
+  'paper/batch_momentum': 6,
+  'paper/patch_sampling': 6,
+  'paper/class_balance': 6,
+  'paper/augmentation': 12,
+  'paper/frozen': 9,
+}
+
+
+def test_all_sweeps_that_ship_are_known_here():
+  folder = ROOT / 'experiments'
+  sweeps = (path for path in folder.rglob('*.py') if 'def sweep' in path.read_text())
+  found = {str(path.relative_to(folder).with_suffix('')) for path in sweeps}
+  assert found - {'stanford_small'} == set(SWEEPS)  # its argument is a stride
+
+
+@pytest.mark.parametrize('name', SWEEPS)
+@pytest.mark.parametrize('dataset', ['scenes', 'stanford_background'])
+def test_the_sweeps_that_ship_are_valid_on_every_data_set(name, dataset):
+  experiment = f'{ROOT}/experiments/{name}.py'
+  base = points.load(experiment, dataset)[1]
+  runs = points.runs(f'{experiment}:{dataset}', base, epath.Path('x'))
+  assert len(runs) == SWEEPS[name]
+  assert all(run.config.data.name == dataset for run in runs)
+
+
+def of_sweep(name: str) -> list:
+  experiment = f'{ROOT}/experiments/paper/{name}.py'
+  return points.runs(experiment, points.load(experiment, '')[1], epath.Path('x'))
+
+
+def test_batches_and_momenta_see_the_same_pictures_and_move_as_far():
+  """A picture's gradient moves the weights by rate / batch at once, and by 1 / (1 - momentum) times that in the end."""
+  configs = [run.config for run in of_sweep('batch_momentum')]
+  assert {c.train.steps * c.train.batch_size for c in configs} == {4000}
+  for config in configs:
+    moved = config.optim.lr / config.train.batch_size / (1 - config.optim.momentum)
+    assert moved == pytest.approx(configs[0].optim.lr / 8 / 0.1)
+    assert (config.optim.name, config.optim.schedule, config.loss.reduction) == ('sgd', 'constant', 'mean')
+
+
+def test_sampled_patches_are_as_many_in_a_batch_as_whole_pictures_hold():
+  configs = [run.config for run in of_sweep('patch_sampling')]
+  assert {c.loss.sampling * c.train.batch_size for c in configs} == {8.0}
+  assert len({c.train.steps for c in configs}) == 1
+
+
+def test_frozen_and_whole_start_from_the_same_run():
+  runs = {run.name: run for run in of_sweep('frozen')}
+  later = [run for run in runs.values() if run.source]
+  assert len(later) == 6 and {run.config.optim.freeze_trunk for run in later} == {False, True}
+  for run in later:
+    source = runs[run.source].config
+    assert not source.optim.freeze_trunk and source.seed == run.config.seed
+    assert source.model.stride > run.config.model.stride  # else all score layers would come over, trained already
+
+
+def test_augmentation_is_mirroring_and_jitter_alone():
+  for run in of_sweep('augmentation'):
+    data = run.config.data
+    assert tuple(data.scale) == (1, 1) and data.brightness == data.contrast == data.color == 0
