@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks import steps, turns
 from fcn_jax import evaluation
 from fcn_jax.config import default
-from fcn_jax.data import pipeline
+from fcn_jax.data import dataset, pipeline
 from fcn_jax.models import fcn
 from fcn_jax.run import devices
 
@@ -38,17 +38,17 @@ def stanford(archive: str):
   return config
 
 
-def pictures(archive: str, split: str, **settings) -> pipeline.Pictures:
+def pictures(archive: str, split: str, **settings) -> dataset.Pictures:
   """Those of fold 0."""
   data = stanford(archive).data
   data.update(settings)
-  return pipeline.load(data).split(split)
+  return dataset.load(data).split(split)
 
 
 def split_evaluation(archive: str, ways: list[str], rounds: int) -> dict:
   """Fold 0's 143 pictures, from decoded pictures in memory to the confusion matrix; the peer takes one by one."""
   config = stanford(archive)
-  data = pipeline.load(config.data)
+  data = dataset.load(config.data)
   classes, held_out = len(data.classes), data.splits[data.held_out]
   model = fcn.from_config(config, classes)
   params = model.init(jax.random.key(0), np.zeros((1, 1, 1, 3), np.uint8))['params']
@@ -81,7 +81,7 @@ def reading(archive: str, ways: list[str], rounds: int) -> dict:
   """JPEG to augmented batch on one core, pictures of 320x240, none of them kept in memory."""
   config = stanford(archive)
   config.data.update(cache=0.0, threads=1)
-  train = pipeline.load(config.data).splits['train']
+  train = dataset.load(config.data).splits['train']
 
   def ours() -> None:
     with one_core():

@@ -16,6 +16,7 @@ import sys
 from absl import app, flags
 
 from fcn_jax import machine
+from fcn_jax.sweep import slots
 
 machine.tune_for_cpu()  # as all commands do, before jax is imported
 
@@ -73,9 +74,9 @@ def measure(workload: steps.Workload) -> dict:
 def in_own_process(point: dict) -> dict:
   devices = point.pop('devices', 1)
   env = os.environ | {'JAX_COMPILATION_CACHE_DIR': ''}
-  slots = machine.slots(None)  # one a GPU
-  if gpus := [slot.env['CUDA_VISIBLE_DEVICES'] for slot in slots if 'CUDA_VISIBLE_DEVICES' in slot.env]:
-    env |= machine.accelerators(gpus[:devices], [])
+  shares = slots.slots(None)  # one a GPU
+  if gpus := [slot.env['CUDA_VISIBLE_DEVICES'] for slot in shares if 'CUDA_VISIBLE_DEVICES' in slot.env]:
+    env |= slots.accelerators(gpus[:devices], [])
   else:
     env['XLA_FLAGS'] += f' --xla_force_host_platform_device_count={devices}'
   command = [sys.executable, '-m', 'benchmarks.growth', f'--point={json.dumps(point)}']

@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks import turns
-from fcn_jax.data import IGNORE
 from fcn_jax.data.augment import augment
+from fcn_jax.data.dataset import IGNORE
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'

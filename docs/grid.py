@@ -13,10 +13,10 @@ from absl import flags
 from etils import epath
 from PIL import Image
 
-from fcn_jax import cli, images
-from fcn_jax.data import IGNORE, pipeline
+from fcn_jax import cli, files, images
+from fcn_jax.data import dataset
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
-from fcn_jax.run import directory
 
 cli.define_config()
 _COUNT = flags.DEFINE_integer('pictures', 4, 'How many, spread over the split.')
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
   if not arguments:
     raise UserError('no predictions; expected folders that `evaluate --save_predictions` wrote')
   folders = [pathlib.Path(argument) for argument in arguments]
-  data = pipeline.load(cli.config().data)
+  data = dataset.load(cli.config().data)
   chosen = data.split(data.held_out)
   rows = []
   for index in np.linspace(0, len(chosen) - 1, _COUNT.value).astype(int):
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
     maps = [images.colorize(label, data.palette) for label in (picture['label'], *predictions)]
     rows.append([picture['image'], *maps, errors])
   titles = ['image', 'label', *(folder.name for folder in folders), f'errors of {folders[-1].name}']
-  directory.write(epath.Path(_OUT.value), images.grid(titles, rows, data.classes, data.palette))
+  files.write(epath.Path(_OUT.value), images.grid(titles, rows, data.classes, data.palette))
 
 
 def read(path: pathlib.Path) -> np.ndarray:

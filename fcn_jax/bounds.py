@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fcn_jax import metrics
-from fcn_jax.data import IGNORE
+from fcn_jax import evaluation, metrics
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
 from fcn_jax.models.upsample import interpolate
 
@@ -27,7 +27,7 @@ def _through_grid(label: jax.Array, stride: int, classes: int) -> jax.Array:
   shares = label[..., None] == jnp.arange(classes)
   shares = shares.reshape(height // stride, stride, width // stride, stride, classes).mean((1, 3))[None]
   back = interpolate(shares, stride, stride // 2, (height, width))
-  return metrics.confusion(jnp.argmax(back, -1), label[None], classes)[0]
+  return evaluation.confusion(jnp.argmax(back, -1), label[None], classes)[0]
 
 
 def upper_bounds(labels: Iterable[np.ndarray], classes: int, strides: tuple[int, ...] = STRIDES) -> dict[int, dict]:

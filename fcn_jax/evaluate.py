@@ -49,6 +49,7 @@ def evaluate() -> None:
   """Scores a checkpoint of the run, or the weights, and writes and prints what comes out."""
   from etils import epath
 
+  from fcn_jax import files
   from fcn_jax.run import directory
 
   # jax takes seconds to import: not before the config is there.
@@ -56,7 +57,7 @@ def evaluate() -> None:
   import jax
 
   from fcn_jax import evaluation, images
-  from fcn_jax.data import pipeline
+  from fcn_jax.data import dataset
   from fcn_jax.models import cost, fcn
   from fcn_jax.run import checkpoint, devices, progress
   from fcn_jax.weights import match
@@ -67,7 +68,7 @@ def evaluate() -> None:
   workdir = epath.Path(_WORKDIR.value or _OUT.value or 'scores')
   if not _WEIGHTS.value:
     step, params = checkpoint.load_params(workdir, _CHECKPOINT.value)
-  data = pipeline.load(config.data, progress.say)
+  data = dataset.load(config.data, progress.say)
   if _WEIGHTS.value:
     config, params = match.load(config, len(data.classes), _WEIGHTS.value, progress.say)
     step = 0
@@ -78,7 +79,7 @@ def evaluate() -> None:
   def save(picture: dict) -> None:
     if _SAVE.value:
       path = epath.Path(_SAVE.value) / f'{names[picture["index"]]}.png'
-      directory.write(path, images.indexed(picture['prediction'], data.palette))
+      files.write(path, images.indexed(picture['prediction'], data.palette))
     bar.advance()
 
   with progress.Counter(len(chosen)) as bar:
@@ -98,21 +99,21 @@ def upper_bounds() -> None:
     labels, classes = masks(pathlib.Path(_MASKS.value), _CLASSES.value), _CLASSES.value
   else:
     config = cli.config()
-    from fcn_jax.data import pipeline
+    from fcn_jax.data import dataset
     from fcn_jax.run import progress
 
-    data = pipeline.load(config.data, progress.say)
+    data = dataset.load(config.data, progress.say)
     chosen = data.split(_SPLIT.value or data.held_out)
     labels, classes = (chosen[i]['label'] for i in range(len(chosen))), len(data.classes)
 
   from etils import epath
 
-  from fcn_jax import bounds
+  from fcn_jax import bounds, files
   from fcn_jax.report import published
-  from fcn_jax.run import directory, progress
+  from fcn_jax.run import progress
 
   scores = bounds.upper_bounds(labels, classes)
-  directory.write_json(epath.Path(_OUT.value or 'upper_bounds.json'), scores)
+  files.write_json(epath.Path(_OUT.value or 'upper_bounds.json'), scores)
   rows = []
   for stride, x in scores.items():
     theirs = f'{published.UPPER_BOUNDS[stride]} %' if stride in published.UPPER_BOUNDS else ''

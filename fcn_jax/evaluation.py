@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from fcn_jax import images, metrics
-from fcn_jax.data import IGNORE, bands, pipeline
+from fcn_jax import files, images, metrics
+from fcn_jax.data import bands, dataset, pipeline
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
-from fcn_jax.run import devices, directory
+from fcn_jax.run import devices, hosts
 
 EXAMPLES = 6  # pictures of a split that are kept to be looked at
 
@@ -40,7 +41,7 @@ def make_eval_step(model, classes: int):
   def eval_step(params, batch):
     logits = model.apply({'params': params}, batch['image'], batch['size'])
     prediction = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
-    return metrics.confusion(prediction, batch['label'], classes), prediction
+    return confusion(prediction, batch['label'], classes), prediction
 
   return devices.pmap(eval_step, replicated_output=False)
 
@@ -109,13 +110,13 @@ def score(
     if picture['index'] in wanted:
       examples[picture['index']] = picture
     each(picture)
-  matrices, near, pixels = map(devices.sum_over_hosts, (matrices, near, np.array(pixels)))
+  matrices, near, pixels = map(hosts.sum_over_hosts, (matrices, near, np.array(pixels)))
   if matrices.sum() != pixels:  # every labelled pixel counts once, and no other
     raise AssertionError(f'{pixels} labelled pixels, but {matrices.sum()} in the confusion matrices')
   return Scored(matrices, near, [examples[index] for index in sorted(examples)])
 
 
-def write(workdir, split: str, scored: Scored, data: pipeline.Data, step: int) -> dict:
+def write(workdir, split: str, scored: Scored, data: dataset.Data, step: int) -> dict:
   """Writes what was counted, and returns the scores.
 
   `eval/SPLIT.json` has the scores, `eval/SPLIT.npz` confusion [N, C, C] and id [N], one a picture, and the folder
@@ -133,11 +134,30 @@ def write(workdir, split: str, scored: Scored, data: pipeline.Data, step: int) -
   buffer = io.BytesIO()
   np.savez_compressed(buffer, confusion=scored.matrices, id=names)
   folder = workdir / 'eval'
-  directory.write(folder / f'{split}.npz', buffer.getvalue())
+  files.write(folder / f'{split}.npz', buffer.getvalue())
   for example in scored.examples:
     path = folder / split / names[example['index']]
-    directory.write(path.with_name(f'{path.name}.image.jpg'), images.encoded(Image.fromarray(example['image']), 'JPEG'))
+    files.write(path.with_name(f'{path.name}.image.jpg'), images.encoded(Image.fromarray(example['image']), 'JPEG'))
     for name in ('label', 'prediction'):
-      directory.write(path.with_name(f'{path.name}.{name}.png'), images.indexed(example[name], data.palette))
-  directory.write_json(folder / f'{split}.json', scores)
+      files.write(path.with_name(f'{path.name}.{name}.png'), images.indexed(example[name], data.palette))
+  files.write_json(folder / f'{split}.json', scores)
   return scores
+
+
+def confusion(prediction: jax.Array, label: jax.Array, classes: int) -> jax.Array:
+  """The confusion matrix of each picture, on the device.
+
+  Args:
+    prediction: integers [B, H, W], 0 to classes-1.
+    label: integers [B, H, W], 0 to classes-1, or 255 for pixels to ignore.
+    classes: C.
+
+  Returns:
+    int32 [B, C, C].
+  """
+  batch = label.shape[0]
+  cell = label.astype(jnp.int32) * classes + prediction
+  # Ignored pixels fall behind the last cell, and are dropped.
+  cell = jnp.where(label == IGNORE, classes**2, cell).reshape(batch, -1)
+  counts = jax.vmap(lambda c: jnp.zeros(classes**2, jnp.int32).at[c].add(1, mode='drop'))(cell)
+  return counts.reshape(batch, classes, classes)

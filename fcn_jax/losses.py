@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fcn_jax.data import IGNORE
+from fcn_jax.data.dataset import IGNORE
 
 
 def softmax_cross_entropy(logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:

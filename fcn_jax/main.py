@@ -28,16 +28,16 @@ def main(arguments: list[str]) -> None:
     raise UserError(f'unexpected argument {arguments[0]!r}; settings are written --config.x=y')
   config = cli.config()
   workdir = _WORKDIR.value or cli.default_workdir(config.data.name)
-  hosts = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-  if len({value is None for value in hosts}) > 1:
+  others = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+  if len({value is None for value in others}) > 1:
     raise UserError('--coordinator, --num_processes and --process_id go together; some of them are missing')
-  if hosts[0] and not hosts[2] < hosts[1]:
-    raise UserError(f'--process_id is {hosts[2]}; expected 0 to {hosts[1] - 1}, since --num_processes is {hosts[1]}')
+  if others[0] and not others[2] < others[1]:
+    raise UserError(f'--process_id is {others[2]}; expected 0 to {others[1] - 1}, since --num_processes is {others[1]}')
 
   from fcn_jax import train  # jax takes seconds to import: only now
-  from fcn_jax.run import devices
+  from fcn_jax.run import hosts
 
-  devices.join_hosts(*hosts)
+  hosts.join_hosts(*others)
   sys.exit(train.run(config, workdir, take_over=_TAKE_OVER.value))
 
 

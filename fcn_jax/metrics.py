@@ -3,31 +3,7 @@
 n[i, j] counts the pixels of class i that are predicted as class j (CVPR'15, section 5).
 """
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-
-from fcn_jax.data import IGNORE
-from fcn_jax.run.directory import METRICS
-
-
-def confusion(prediction: jax.Array, label: jax.Array, classes: int) -> jax.Array:
-  """The confusion matrix of each picture, on the device.
-
-  Args:
-    prediction: integers [B, H, W], 0 to classes-1.
-    label: integers [B, H, W], 0 to classes-1, or 255 for pixels to ignore.
-    classes: C.
-
-  Returns:
-    int32 [B, C, C].
-  """
-  batch = label.shape[0]
-  cell = label.astype(jnp.int32) * classes + prediction
-  # Ignored pixels fall behind the last cell, and are dropped.
-  cell = jnp.where(label == IGNORE, classes**2, cell).reshape(batch, -1)
-  counts = jax.vmap(lambda c: jnp.zeros(classes**2, jnp.int32).at[c].add(1, mode='drop'))(cell)
-  return counts.reshape(batch, classes, classes)
 
 
 def summarize(matrix: np.ndarray, names: tuple[str, ...]) -> dict:
@@ -57,3 +33,7 @@ def summarize(matrix: np.ndarray, names: tuple[str, ...]) -> dict:
   return dict(zip(METRICS, map(float, values), strict=True)) | {
     'iou': {n: float(i) if u else None for n, i, u in zip(names, iou, union, strict=True)},
   }
+
+
+# What an evaluation reports, by their names in all files.
+METRICS = ('pixel_accuracy', 'mean_accuracy', 'mean_iou', 'fw_iou')

@@ -124,13 +124,13 @@ def segment(pictures: list[Picture], out: str) -> list[str]:
   config = cli.config() if _WEIGHTS.value else directory.read_config(epath.Path(_WORKDIR.value))
   import jax  # takes seconds to import: not before the run is there
 
-  from fcn_jax.data import augment, pipeline
+  from fcn_jax.data import augment, dataset
   from fcn_jax.models import fcn
   from fcn_jax.run import checkpoint, devices, progress
   from fcn_jax.weights import match
 
   devices.keep_compilations()
-  classes, palette = pipeline.classes_and_palette(config.data)
+  classes, palette = dataset.classes_and_palette(config.data)
   if _WEIGHTS.value:
     config, params = match.load(config, len(classes), _WEIGHTS.value, progress.say)
   else:
@@ -159,39 +159,38 @@ def segment(pictures: list[Picture], out: str) -> list[str]:
   return broken
 
 
-def batches(pictures: list[Picture], canvases: int):
+def batches(pictures: list[Picture], count: int):
   """Pictures that share a canvas, as many as fit `BATCH_PIXELS`: yields ((height, width), pictures)."""
-  from fcn_jax.data import pipeline
+  from fcn_jax.data import canvases
 
   sizes = np.array([picture.size for picture in pictures])
-  for canvas, members in pipeline.eval_plan(sizes, batch_size=len(pictures), canvases=canvases):
-    count = max(1, BATCH_PIXELS // (canvas[0] * canvas[1]))
-    for start in range(0, len(members), count):
-      yield canvas, [pictures[i] for i in members[start : start + count]]
+  for canvas, members in canvases.eval_plan(sizes, batch_size=len(pictures), canvases=count):
+    most = max(1, BATCH_PIXELS // (canvas[0] * canvas[1]))
+    for start in range(0, len(members), most):
+      yield canvas, [pictures[i] for i in members[start : start + most]]
 
 
 def write(out, name: str, image: np.ndarray, scores: np.ndarray, classes, palette) -> None:
   """All files of a picture, image uint8 [H, W, 3], from the scores of its classes before the softmax, [H, W, C]."""
   from scipy.special import softmax
 
-  from fcn_jax import images
-  from fcn_jax.run import directory
+  from fcn_jax import files, images
 
   def save_arrays(ending: str, **arrays) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    directory.write(out / f'{name}.{ending}', buffer.getvalue())
+    files.write(out / f'{name}.{ending}', buffer.getvalue())
 
   prediction = scores.argmax(-1).astype(np.uint8)
-  directory.write(out / f'{name}.png', images.indexed(prediction, palette))
-  directory.write(out / f'{name}.overlay.png', images.overlay(image, prediction, classes, palette))
+  files.write(out / f'{name}.png', images.indexed(prediction, palette))
+  files.write(out / f'{name}.overlay.png', images.overlay(image, prediction, classes, palette))
   if _SCORES.value:
     save_arrays('scores.npz', scores=scores)
   if _HEATMAPS.value:
     probabilities = softmax(scores, axis=-1)
     for number, label in enumerate(classes):
       grey = Image.fromarray((255 * probabilities[..., number]).round().astype(np.uint8))
-      directory.write(out / f'{name}.{label}.png', images.encoded(grey))
+      files.write(out / f'{name}.{label}.png', images.encoded(grey))
     save_arrays('npz', probabilities=probabilities, classes=classes)
 
 

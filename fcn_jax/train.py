@@ -11,10 +11,10 @@ import numpy as np
 import optax
 from etils import epath
 
-from fcn_jax import evaluation, images, losses, optim
-from fcn_jax.data import pipeline
+from fcn_jax import evaluation, files, images, losses, metrics, optim
+from fcn_jax.data import dataset, pipeline
 from fcn_jax.models import cost, fcn
-from fcn_jax.run import checkpoint, devices, directory, lock, progress
+from fcn_jax.run import checkpoint, devices, directory, environment, hosts, lock, progress
 from fcn_jax.run.clock import Clock, peak_memory
 from fcn_jax.run.signals import EXIT_CODES, SUPERSEDED, Stop
 from fcn_jax.weights import initialize
@@ -129,11 +129,11 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
   devices.keep_compilations()
   begun = (workdir / 'config.json').exists()
   config = directory.settled(workdir, config) if begun else initialize.settled(config)
-  first = devices.is_first_host()
+  first = hosts.is_first_host()
   if first:
     directory.begin(workdir, config)
   else:
-    directory.leave_writing_to_another()
+    files.leave_writing_to_another()
     progress.mute()
   if (status := directory.Status(workdir, config.train.steps)).state == 'done':
     progress.say(f'{workdir} is done already; delete it to train anew')
@@ -142,24 +142,24 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
   if not first:
     return _run(config, workdir, superseded=lambda: False)
   with lock.Claim(workdir, take_over=take_over) as mine:
-    directory.remove_leftovers(workdir)
+    files.remove_leftovers(workdir)
     return _run(config, workdir, superseded=lambda: mine.lost)
 
 
 def _run(config, workdir: epath.Path, *, superseded) -> int:
   steps, batch_size = config.train.steps, config.train.batch_size
   status = directory.Status(workdir, steps)
-  with devices.first_host_first('data are prepared'):  # for all, where they share a disk
-    data = pipeline.load(config.data, progress.say)
+  with hosts.first_host_first('data are prepared'):  # for all, where they share a disk
+    data = dataset.load(config.data, progress.say)
   model = fcn.from_config(config, len(data.classes))
   optimizer = optim.make(config.optim, steps)
   state = devices.replicate(init_state(model, optimizer, config.seed))
-  if devices.is_first_host():  # it looks at pictures
+  if hosts.is_first_host():  # it looks at pictures
     progress.first_lines(config, data, model, state.params, workdir)
   directory.write_config(workdir, config)
-  directory.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
-  devices.wait_for_hosts('the directory is made')
-  devices.check_same('starts in env.json', len(directory.read_json(workdir / 'env.json', [])))
+  environment.add_environment(workdir, [d.device_kind for d in jax.devices()], data.fingerprint)
+  hosts.wait_for_hosts('the directory is made')
+  hosts.check_same('starts in env.json', len(files.read_json(workdir / 'env.json', [])))
   checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
   starts_anew = not checkpoints.steps()
   if starts_anew and config.init.run:
@@ -176,7 +176,7 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
     log.rows = []  # of a start that was killed before its first checkpoint
     log.add(0, initialize.metrics_before_training(model, state.params, config, data, progress.say))
   timing = directory.Rows(workdir / 'timing.jsonl', start)
-  devices.wait_for_hosts('the logs are read')  # before one writes them
+  hosts.wait_for_hosts('the logs are read')  # before one writes them
   train_step = make_train_step(model, optimizer, config, class_weights(config, data))
   learning_rate = optim.schedule(config.optim, steps)
   batches = pipeline.train_batches(
@@ -228,7 +228,7 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
     )
     if scored is not None:  # None: stopped meanwhile; the evaluation is made up for after the restart
       row = write_scores(workdir, step, scored, data)
-      if step == steps and devices.is_first_host():
+      if step == steps and hosts.is_first_host():
         cost.write(workdir, data.watched, model, state.params, data, config.data.train_size)
       before_this = [r['eval/mean_iou'] for r in log.with_field('eval/mean_iou')]
       # Only where another split is held out to report on: a test split never chooses.
@@ -254,7 +254,7 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
         batch['signal'] = np.full(len(batch['image']), heard(), np.int32)
         batch = devices.share(batch)
         if step == start:
-          devices.compile_together(train_step, state, batch)
+          hosts.compile_together(train_step, state, batch)
         state, coming = train_step(state, batch)
         if wait_each_step:
           jax.block_until_ready(state)
@@ -288,9 +288,9 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
     progress.say(f'diverged: {error}. Try a lower optim.lr, or optim.clip=1')
     return EXIT_DIVERGED
   except Exception as error:
-    if said := devices.sign_of_lost_host(error):
+    if said := hosts.sign_of_lost_host(error):
       status.write('preempted', step)
-      devices.end_at_once(f'stopped at step {step}, since another host of this run seems to be gone ({said})')
+      hosts.end_at_once(f'stopped at step {step}, since another host of this run seems to be gone ({said})')
     status.write('failed', step, error=str(error))
     raise
   finally:
@@ -309,22 +309,22 @@ def _run(config, workdir: epath.Path, *, superseded) -> int:
   return 0
 
 
-def class_weights(config, data: pipeline.Data) -> np.ndarray | None:
+def class_weights(config, data: dataset.Data) -> np.ndarray | None:
   """What a pixel of each class counts in the loss, [C]; None where all count the same."""
   if config.loss.balance == 'none':
     return None
   pictures = data.splits['train']  # all of them: the share of a rare class must not hang on a few
-  return losses.inverse_weights(pipeline.class_shares(pictures, len(data.classes), most=len(pictures)))
+  return losses.inverse_weights(dataset.class_shares(pictures, len(data.classes), most=len(pictures)))
 
 
-def write_scores(workdir, step: int, scored: evaluation.Scored, data: pipeline.Data) -> dict:
+def write_scores(workdir, step: int, scored: evaluation.Scored, data: dataset.Data) -> dict:
   """Writes the folder `eval` and returns the row for the log."""
   scores = evaluation.write(workdir, data.watched, scored, data, step)
   if scored.examples:  # a host may have none
     picture = images.comparison(scored.examples, data.classes, data.palette)
-    directory.write(workdir / 'eval' / 'examples.png', picture)
+    files.write(workdir / 'eval' / 'examples.png', picture)
   progress.say(
     f'step {step}: pixel accuracy {100 * scores["pixel_accuracy"]:.2f} %, mean IoU {100 * scores["mean_iou"]:.2f} %'
   )
-  row = {f'eval/{name}': scores[name] for name in directory.METRICS}
+  row = {f'eval/{name}': scores[name] for name in metrics.METRICS}
   return row | {f'eval/iou/{name}': x for name, x in scores['iou'].items()}

@@ -18,9 +18,9 @@ flags.FLAGS(['pytest'])  # grain reads its flags
 def data_dir(tmp_path_factory):
   """A folder with `scenes`, prepared once."""
   from fcn_jax import config
-  from fcn_jax.data import pipeline
+  from fcn_jax.data import dataset
 
   data = config.default('scenes').data
   data.dir = str(tmp_path_factory.mktemp('data'))
-  pipeline.load(data)
+  dataset.load(data)
   return data.dir

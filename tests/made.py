@@ -7,10 +7,10 @@ import numpy as np
 from etils import epath
 
 from fcn_jax import config as config_lib
-from fcn_jax import evaluation
-from fcn_jax.data import bands, pipeline
+from fcn_jax import evaluation, files, metrics
+from fcn_jax.data import bands, dataset
 from fcn_jax.models import cost, grid
-from fcn_jax.run import directory
+from fcn_jax.run import directory, environment
 
 CLASSES = ('sky', 'tree', 'road')
 PALETTE = ((70, 130, 180), (0, 100, 0), (128, 64, 128))
@@ -36,15 +36,15 @@ def run(folder, *, skill=0.7, state='done', pictures=10, classes=CLASSES, data='
   scored = evaluation.Scored(np.tile(matrix, (pictures, 1, 1)), near, _examples(config.seed, pictures))
   split = 'validation' if data == 'scenes' else 'test'
   names = Named(f'picture {number}' for number in range(pictures))
-  evaluation.write(path, split, scored, pipeline.Data(classes, PALETTE, {split: names}, 'made/1.0.0'), step=20)
+  evaluation.write(path, split, scored, dataset.Data(classes, PALETTE, {split: names}, 'made/1.0.0'), step=20)
   _write_network(path, config, split)
   rows = [{'step': step, 'train/loss': 2 / step} for step in (5, 10, 15, 20)]
   rows += [{'step': step, 'eval/mean_iou': skill * step / 20} for step in (10, 20)]
-  directory.write(path / 'metrics.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
+  files.write(path / 'metrics.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
   timing = {'step': 20, 'images_per_second': 40.0, 'peak_memory_gib': 1.5}
-  directory.write(path / 'timing.jsonl', json.dumps(timing) + '\n')
-  directory.add_environment(path, ['cpu'], 'made/1.0.0 0123')
-  directory.write_json(path / 'status.json', {'state': state, 'step': 20, 'wall_seconds': 90.0})
+  files.write(path / 'timing.jsonl', json.dumps(timing) + '\n')
+  environment.add_environment(path, ['cpu'], 'made/1.0.0 0123')
+  files.write_json(path / 'status.json', {'state': state, 'step': 20, 'wall_seconds': 90.0})
   return path
 
 
@@ -63,15 +63,15 @@ def _write_network(path, config, split: str) -> None:
     kernel = grid.bilinear_kernel(config.model.stride)[..., None] + 0.1 * noise
     buffer = io.BytesIO()
     np.savez_compressed(buffer, upsample_to_1=kernel)
-    directory.write(path / 'eval' / 'kernels.npz', buffer.getvalue())
+    files.write(path / 'eval' / 'kernels.npz', buffer.getvalue())
     distances = {'upsample_to_1': cost.distances(kernel)}
-  directory.write_json(
+  files.write_json(
     path / 'eval' / 'network.json',
     {
       'parameters': 1_234_567,
       'gflop': 2.5,
       'size': [128, 160],
-      'upper_bound': {split: dict.fromkeys(directory.METRICS, 1 - config.model.stride / 100)},
+      'upper_bound': {split: dict.fromkeys(metrics.METRICS, 1 - config.model.stride / 100)},
       'kernel_distance': distances,
     },
   )

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fcn_jax import bounds
-from fcn_jax.data import IGNORE
 from fcn_jax.data.builders import scenes
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
 
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from fcn_jax import bounds, images, metrics
 from fcn_jax import config as configs
-from fcn_jax.data import IGNORE, bands, pipeline
+from fcn_jax.data import bands, dataset
 from fcn_jax.data.builders import scenes
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.models import fcn
 from fcn_jax.run import checkpoint, directory
 
@@ -133,7 +134,7 @@ def read(workdir, split):
 
 
 def pictures(workdir, split):
-  split = pipeline.load(directory.read_config(epath.Path(workdir)).data).splits[split]
+  split = dataset.load(directory.read_config(epath.Path(workdir)).data).splits[split]
   return [split[i] for i in range(len(split))]
 
 
@@ -149,9 +150,7 @@ def test_a_run_is_scored_as_at_its_end_and_its_predictions_give_the_same_scores(
   scores, matrices, names = read(run, 'validation')  # what the run did not train on
   last = json.loads((run / 'metrics.jsonl').read_text().splitlines()[-1])
   assert last['step'] == scores['step'] == tiny.STEPS
-  assert {name: scores[name] for name in directory.METRICS} == {
-    name: last[f'eval/{name}'] for name in directory.METRICS
-  }
+  assert {name: scores[name] for name in metrics.METRICS} == {name: last[f'eval/{name}'] for name in metrics.METRICS}
   assert scores['iou'] == {name: last[f'eval/iou/{name}'] for name in CLASSES}
 
   truth = pictures(run, 'validation')
@@ -167,13 +166,13 @@ def test_a_run_is_scored_as_at_its_end_and_its_predictions_give_the_same_scores(
   assert np.count_nonzero(matrices.sum((0, 1))) > 2, 'a network that predicts one class everywhere tests little'
 
   assert scores | metrics.summarize(matrices.sum(0), CLASSES) == scores
-  assert all(0 < scores[name] < 1 for name in directory.METRICS)
+  assert all(0 < scores[name] < 1 for name in metrics.METRICS)
   assert scores['boundary_iou'] == {
     str(width): metrics.summarize(band, CLASSES)['mean_iou'] for width, band in zip(bands.WIDTHS, near, strict=True)
   }
   assert scores['images'] == len(truth) == 8
   assert scores['pixels'] == sum(np.count_nonzero(picture['label'] != IGNORE) for picture in truth)
-  assert set(scores) == {*directory.METRICS, 'iou', 'images', 'pixels', 'boundary_iou', 'step'}
+  assert set(scores) == {*metrics.METRICS, 'iou', 'images', 'pixels', 'boundary_iou', 'step'}
 
   assert json.loads((run / 'eval' / 'network.json').read_text())['upper_bound'].keys() == {'validation'}
   for picture in (truth[0], truth[-1]):
@@ -185,7 +184,7 @@ def test_a_run_is_scored_as_at_its_end_and_its_predictions_give_the_same_scores(
       assert np.abs(np.asarray(image).astype(int) - picture['image']).mean() < 8
 
   assert 'on validation of scenes/1.0.0' in done.stdout and f'8 images, {scores["pixels"]:,} pixels' in done.stdout
-  for name in directory.METRICS:
+  for name in metrics.METRICS:
     assert f'{100 * scores[name]:.2f} %' in done.stdout
   assert 'IoU sky' in done.stdout and 'mean IoU within 16 px of a boundary' in done.stdout
   assert '8/8' not in done.stdout, 'the bar is for terminals'
@@ -256,6 +255,6 @@ def test_upper_bounds_of_a_data_set(data_dir, tmp_path):
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
   config = configs.default('scenes')
   config.data.dir = data_dir
-  train = pipeline.load(config.data).splits['train']
+  train = dataset.load(config.data).splits['train']
   labels = [train[i]['label'] for i in range(len(train))]
   assert json.loads((tmp_path / 'upper_bounds.json').read_text()) == expected_bounds(labels)

@@ -9,8 +9,8 @@ import pytest
 from cheap import quick_jit, random_params
 
 from fcn_jax import config as configs
-from fcn_jax import evaluation, metrics
-from fcn_jax.data import IGNORE
+from fcn_jax import evaluation
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.models.fcn import FCN
 from fcn_jax.models.vgg import VGG
 from fcn_jax.run import devices
@@ -100,7 +100,7 @@ def test_fillers_do_not_count(count):
 
 @pytest.mark.parametrize('fault', ['drops', 'doubles'])
 def test_a_pixel_lost_or_counted_twice_is_noticed(monkeypatch, fault):
-  right = metrics.confusion
+  right = evaluation.confusion
 
   def wrong(prediction, label, classes):
     if fault == 'drops':
@@ -110,7 +110,7 @@ def test_a_pixel_lost_or_counted_twice_is_noticed(monkeypatch, fault):
   pictures = Drawn([(5, 7)])
   pictures[0]['label'][0, 0] = 1
   score = functools.partial(evaluation.score, ByBrightness(fault), devices.replicate(PARAMS), pictures, settings(8, 1))
-  monkeypatch.setattr(metrics, 'confusion', wrong)
+  monkeypatch.setattr(evaluation, 'confusion', wrong)
   with pytest.raises(AssertionError, match='labelled pixels, but'):
     score(CLASSES)
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from fcn_jax.data import IGNORE
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.losses import inverse_weights, pixel_weights, sample_cells, softmax_cross_entropy
 
 CLASSES = 4

@@ -9,8 +9,8 @@ import tiny
 
 from fcn_jax import config as config_lib
 from fcn_jax import evaluation, losses, optim, train
-from fcn_jax.data import IGNORE
 from fcn_jax.data.builders import scenes
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
 from fcn_jax.models import fcn
 from fcn_jax.run import checkpoint, devices

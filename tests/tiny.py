@@ -33,7 +33,7 @@ SETTINGS = {
 def prepare(folder, change=lambda picture: picture) -> str:
   """Prepares `scenes` with 24 and 8 pictures only, each passed through `change`, in a folder for `data.dir`."""
   from fcn_jax import config
-  from fcn_jax.data import pipeline
+  from fcn_jax.data import dataset
   from fcn_jax.data.builders import scenes
 
   draw = scenes.picture
@@ -42,7 +42,7 @@ def prepare(folder, change=lambda picture: picture) -> str:
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(scenes, 'SPLITS', {'train': 24, 'validation': 8})
     patch.setattr(scenes, 'picture', lambda split, index: change(draw(split, index) | {'split': split, 'index': index}))
-    pipeline.load(data)
+    dataset.load(data)
   return data.dir
 
 

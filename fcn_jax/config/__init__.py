@@ -1,6 +1,6 @@
 """The settings of a run: defaults, checks and recipes."""
 
-from fcn_jax.config.defaults import (  # noqa: F401
+from fcn_jax.config.defaults import (
   CHOICES,
   DATASETS,
   RANGES,
@@ -10,3 +10,5 @@ from fcn_jax.config.defaults import (  # noqa: F401
   nearest,
   validate,
 )
+
+__all__ = ['CHOICES', 'DATASETS', 'RANGES', 'closest', 'default', 'flatten', 'nearest', 'validate']

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageStat
 
-from fcn_jax.data import IGNORE
+from fcn_jax.data.dataset import IGNORE
 
 GREY = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R 601), as pillow has it
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from fcn_jax.data import IGNORE
+from fcn_jax.data.dataset import IGNORE
 
 WIDTHS = (1, 2, 4, 8, 16)  # pixels on each side of a boundary
 

@@ -5,13 +5,12 @@ import io
 import jax
 import numpy as np
 
-from fcn_jax import bounds
-from fcn_jax.data import pipeline
+from fcn_jax import bounds, files, metrics
+from fcn_jax.data import dataset
 from fcn_jax.models import fcn, grid
-from fcn_jax.run import directory
 
 
-def write(workdir, split: str, model: fcn.FCN, params: dict, data: pipeline.Data, size: tuple[int, int]) -> None:
+def write(workdir, split: str, model: fcn.FCN, params: dict, data: dataset.Data, size: tuple[int, int]) -> None:
   """`eval/network.json`, and `eval/kernels.npz` with the trained upsampling kernels [2s, 2s, C], by layer.
 
   The file has `parameters`, their number; `gflop`, of a forward pass of a picture of `size`, [H, W]; `upper_bound`, by
@@ -26,15 +25,15 @@ def write(workdir, split: str, model: fcn.FCN, params: dict, data: pipeline.Data
   if kernels:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **kernels)
-    directory.write(workdir / 'eval' / 'kernels.npz', buffer.getvalue())
-  known = directory.read_json(path, {'upper_bound': {}})
-  directory.write_json(
+    files.write(workdir / 'eval' / 'kernels.npz', buffer.getvalue())
+  known = files.read_json(path, {'upper_bound': {}})
+  files.write_json(
     path,
     {
       'parameters': sum(x.size for x in jax.tree.leaves(params)),
       'gflop': fcn.flops(model, *size) / 1e9,
       'size': list(size),
-      'upper_bound': known['upper_bound'] | {split: {name: bound[name] for name in directory.METRICS}},
+      'upper_bound': known['upper_bound'] | {split: {name: bound[name] for name in metrics.METRICS}},
       'kernel_distance': {name: distances(kernel) for name, kernel in kernels.items()},
     },
   )

@@ -16,16 +16,15 @@ from etils import epath
 from rich.console import Console
 from rich.markdown import Markdown
 
-from fcn_jax import cli
+from fcn_jax import cli, files, metrics
 from fcn_jax import config as config_lib
 from fcn_jax.errors import UserError
 from fcn_jax.report import results, tables
 from fcn_jax.report.results import Result
-from fcn_jax.run import directory
 
 _ROWS = flags.DEFINE_list('rows', None, 'Settings that make the rows; by default what varies, but for the last.')
 _COLS = flags.DEFINE_list('cols', None, 'Settings that make the columns; by default the last that varies.')
-_METRIC = flags.DEFINE_enum('metric', 'mean_iou', directory.METRICS, 'What stands in the cells of the first table.')
+_METRIC = flags.DEFINE_enum('metric', 'mean_iou', metrics.METRICS, 'What stands in the cells of the first table.')
 
 _WIDTH = 200  # columns of text that goes to no terminal
 
@@ -47,10 +46,7 @@ def main(arguments: list[str]) -> None:
 
 def write(folder: epath.Path, runs: list[Result], cells: tables.Cells, fields: list[str], first: tables.Table) -> str:
   """Writes all files of the report; returns the text."""
-  from fcn_jax.report import (
-    figures,
-    page,  # matplotlib takes a second: not before the runs are seen to be in order
-  )
+  from fcn_jax.report import figures, page
 
   out, text, sections = folder / 'report', [], []
 
@@ -63,7 +59,7 @@ def write(folder: epath.Path, runs: list[Result], cells: tables.Cells, fields: l
     """The figure for the page; it is written for other uses too."""
     if not figure:
       return None
-    directory.write(out / f'{name}.png', figures.encoded(figure, 'png'))
+    files.write(out / f'{name}.png', figures.encoded(figure, 'png'))
     return figures.encoded(figure, 'svg')
 
   add(first)
@@ -84,10 +80,10 @@ def write(folder: epath.Path, runs: list[Result], cells: tables.Cells, fields: l
     sections.append(page.gallery(cells, fields))
   introduction = about(runs)
   markdown = '\n'.join([f'# {folder.name}\n', *(f'{sentence}\n' for sentence in introduction), *text])
-  directory.write(out / 'table.md', markdown)
-  directory.write(out / 'table.tex', first.latex())
-  directory.write(out / 'table.csv', frame(runs).to_csv(index=False))
-  directory.write(out / 'index.html', page.page(folder.name, introduction, sections))
+  files.write(out / 'table.md', markdown)
+  files.write(out / 'table.tex', first.latex())
+  files.write(out / 'table.csv', frame(runs).to_csv(index=False))
+  files.write(out / 'index.html', page.page(folder.name, introduction, sections))
   return markdown
 
 

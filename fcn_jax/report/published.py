@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from fcn_jax.run.directory import METRICS
+from fcn_jax.metrics import METRICS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from etils import epath
 
 from fcn_jax import config as config_lib
+from fcn_jax import files, metrics
 from fcn_jax.errors import UserError
 from fcn_jax.run import directory
 
@@ -80,7 +81,7 @@ class Result:
   @functools.cached_property
   def environment(self) -> dict:
     """What its last start ran on."""
-    return directory.read_json(self.path / 'env.json', [{}])[-1]
+    return files.read_json(self.path / 'env.json', [{}])[-1]
 
   @functools.cached_property
   def examples(self) -> list[str]:
@@ -107,7 +108,7 @@ def read(folder: epath.Path) -> list[Result]:
   if not there:
     raise UserError(f'{folder} holds no run; expected folders with a config.json, as fcn_jax.sweep makes them')
   try:
-    sweep = directory.read_json(folder / 'sweep.json', {'runs': {}})
+    sweep = files.read_json(folder / 'sweep.json', {'runs': {}})
     names = [*sweep['runs'], *(name for name in there if name not in sweep['runs'])]
     return [_read_run(folder / name) if name in there else _missing(folder / name, sweep) for name in names]
   except (json.JSONDecodeError, KeyError, TypeError) as error:
@@ -121,11 +122,11 @@ def _missing(path: epath.Path, sweep: dict) -> Result:
 
 def _read_run(path: epath.Path) -> Result:
   settings = _comparable(config_lib.flatten(directory.read_config(path)))
-  status = directory.read_json(path / 'status.json', {'state': 'running'})
+  status = files.read_json(path / 'status.json', {'state': 'running'})
   if status['state'] != 'done':
     return Result(path.name, path, status['state'], settings)
   split = 'test' if (path / 'eval' / 'test.json').exists() else 'validation'
-  scores, network = (directory.read_json(path / 'eval' / f'{name}.json', None) for name in (split, 'network'))
+  scores, network = (files.read_json(path / 'eval' / f'{name}.json', None) for name in (split, 'network'))
   if scores is None or network is None or split not in network['upper_bound']:
     raise UserError(f'{path} is done, but its scores in eval/ are not whole; fcn_jax.evaluate makes them anew')
   timing = directory.Rows(path / 'timing.jsonl', status['step']).with_field('images_per_second')
@@ -135,7 +136,7 @@ def _read_run(path: epath.Path) -> Result:
     'done',
     settings,
     split,
-    {name: scores[name] for name in directory.METRICS} | {f'iou/{name}': x for name, x in scores['iou'].items()},
+    {name: scores[name] for name in metrics.METRICS} | {f'iou/{name}': x for name, x in scores['iou'].items()},
     scores['boundary_iou'],
     network,
     {

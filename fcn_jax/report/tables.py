@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from fcn_jax.errors import UserError
+from fcn_jax.metrics import METRICS
 from fcn_jax.report import bootstrap, published
 from fcn_jax.report.results import Result
-from fcn_jax.run.directory import METRICS
 
 TITLES = {
   'pixel_accuracy': 'pixel accuracy',

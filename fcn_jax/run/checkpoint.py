@@ -5,8 +5,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from fcn_jax import files
 from fcn_jax.errors import UserError
-from fcn_jax.run import devices, directory
+from fcn_jax.run import hosts
 
 
 class Checkpoints:
@@ -29,7 +30,7 @@ class Checkpoints:
     if step in self.steps():
       return
     try:
-      arguments = ocp.args.StandardSave(devices.to_global(state))
+      arguments = ocp.args.StandardSave(hosts.to_global(state))
       self._manager.save(step, args=ocp.args.Composite(state=arguments), force=True)
     except Exception as error:
       raise self._not_saved(error) from error
@@ -67,7 +68,7 @@ class Checkpoints:
     failed = []
     for step in self.steps()[::-1]:
       try:
-        restored = devices.to_local(_read(self._manager, step, devices.to_global(state)))
+        restored = hosts.to_local(_read(self._manager, step, hosts.to_global(state)))
       except Exception as error:  # whatever a damaged file makes the readers raise
         say(f'the checkpoint of step {step} cannot be read ({type(error).__name__}: {_reason(error)})')
         failed.append(step)
@@ -85,7 +86,7 @@ class Checkpoints:
 def _folder(workdir, name: str) -> epath.Path:
   """Orbax wants an absolute path; `resolve` would make one of a bucket's too."""
   workdir = epath.Path(workdir)
-  return (workdir if directory.is_remote(workdir) else workdir.resolve()) / name
+  return (workdir if files.is_remote(workdir) else workdir.resolve()) / name
 
 
 def _read(manager, step: int, like):

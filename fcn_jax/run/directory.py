@@ -5,14 +5,7 @@ killed run leaves under such a name, its next start removes. `metrics.jsonl` hol
 and the data: a resumed run's file equals the undisturbed one's. What depends on the machine goes to `timing.jsonl`.
 """
 
-import contextlib
-import datetime
-import importlib.metadata
 import json
-import os
-import pathlib
-import subprocess
-import sys
 import time
 
 import ml_collections
@@ -20,59 +13,7 @@ from etils import epath
 
 from fcn_jax import config as config_lib
 from fcn_jax.errors import UserError
-
-# What an evaluation reports, by their names in all files.
-METRICS = ('pixel_accuracy', 'mean_accuracy', 'mean_iou', 'fw_iou')
-
-
-_leaves_writing_to_another = False
-
-
-def leave_writing_to_another() -> None:
-  """From now on `write` does nothing: of a run on several hosts, the first one writes."""
-  global _leaves_writing_to_another
-  _leaves_writing_to_another = True
-
-
-def write(path: epath.Path, content: str | bytes) -> None:
-  """Writes a file whole, or not at all; `UserError` where the disk does not take it."""
-  if _leaves_writing_to_another:
-    return
-  if is_remote(path):
-    try:  # no other name first: there, a file is seen whole or not at all
-      path.write_bytes(content.encode() if isinstance(content, str) else content)
-    except Exception as error:  # each store has its own
-      raise UserError(f'cannot write {path}: {error}; what was written before is intact') from error
-    return
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
-  except OSError as error:
-    with contextlib.suppress(OSError):  # the folder may be what is wrong
-      temporary.unlink(missing_ok=True)
-    raise UserError(f'cannot write {path}: {error.strerror or error}; what was written before is intact') from error
-
-
-def remove_leftovers(workdir: epath.Path) -> None:
-  """Removes the files that a process which was killed had not renamed yet; no other may be writing there."""
-  if not is_remote(workdir):
-    for path in pathlib.Path(workdir).rglob('.*.tmp'):
-      path.unlink(missing_ok=True)
-
-
-def is_remote(path) -> bool:
-  """Whether it is in a bucket, as gs://bucket/run, not on a disk."""
-  return '://' in os.fspath(path)
-
-
-def write_json(path: epath.Path, value) -> None:
-  write(path, json.dumps(value, indent=1) + '\n')
-
-
-def read_json(path: epath.Path, default):
-  return json.loads(path.read_text()) if path.exists() else default
+from fcn_jax.files import read_json, write, write_json
 
 
 class Rows:
@@ -199,39 +140,3 @@ def from_plain(saved: dict) -> ml_collections.ConfigDict:
 def with_tuples(fields: dict) -> dict:
   """Settings as a config has them: JSON knows lists only."""
   return {name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()}
-
-
-def add_environment(workdir: epath.Path, devices: list[str], fingerprint: str) -> None:
-  """Appends to `env.json` what this start runs on: code, versions, devices, command, data."""
-  here = pathlib.Path(__file__).parent
-  git = ['git', '-C', str(here)]
-  names = (
-    'jax',
-    'jaxlib',
-    'flax',
-    'optax',
-    'orbax-checkpoint',
-    'tensorflow-datasets',
-    'grain',
-    'numpy',
-    'pillow',
-  )
-  start = {
-    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'command': [sys.executable, *sys.argv],
-    'commit': _output([*git, 'rev-parse', 'HEAD']),
-    'dirty': bool(_output([*git, 'status', '--porcelain', '--untracked-files=no'])),
-    'python': sys.version.split()[0],
-    'versions': {name: importlib.metadata.version(name) for name in names},
-    'devices': devices,
-    'data': fingerprint,
-  }
-  write_json(workdir / 'env.json', [*read_json(workdir / 'env.json', []), start])
-
-
-def _output(command: list[str]) -> str | None:
-  try:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-  except OSError:  # no git on this machine
-    return None
-  return done.stdout.strip() if done.returncode == 0 else None

@@ -11,8 +11,8 @@ import uuid
 
 from etils import epath
 
+from fcn_jax import files
 from fcn_jax.errors import UserError
-from fcn_jax.run import directory
 
 _POLL = 2.0  # seconds between looks at whether another start has taken over
 _PATIENCE = 120.0  # seconds until the start before must have stopped
@@ -35,11 +35,11 @@ class Claim:
     self._id, self._held, self._over = str(uuid.uuid4()), None, threading.Event()
 
   def __enter__(self) -> 'Claim':
-    remote = directory.is_remote(self._workdir)
+    remote = files.is_remote(self._workdir)
     if remote or self._take_over:
       self._sign()  # the start before, if any, is to see it
     if remote:
-      if self._take_over and directory.read_json(self._workdir / 'status.json', {}).get('state') == 'running':
+      if self._take_over and files.read_json(self._workdir / 'status.json', {}).get('state') == 'running':
         time.sleep(3 * _POLL)  # it may be alive, and needs as long to see that it is not wanted
     else:
       self._lock()
@@ -54,7 +54,7 @@ class Claim:
       os.close(self._held)
 
   def _sign(self) -> None:
-    directory.write_json(self._path, {'id': self._id, 'host': socket.gethostname(), 'pid': os.getpid()})
+    files.write_json(self._path, {'id': self._id, 'host': socket.gethostname(), 'pid': os.getpid()})
 
   def _lock(self) -> None:
     self._held = os.open(self._workdir, os.O_RDONLY)
@@ -75,4 +75,4 @@ class Claim:
   def _watch(self) -> None:
     while not self._over.wait(_POLL):
       with contextlib.suppress(OSError, json.JSONDecodeError):  # a network that fails for a while takes nothing over
-        self.lost = self.lost or directory.read_json(self._path, {}).get('id') != self._id
+        self.lost = self.lost or files.read_json(self._path, {}).get('id') != self._id

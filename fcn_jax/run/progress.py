@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from fcn_jax.data import pipeline
+from fcn_jax import metrics
+from fcn_jax.data import canvases, dataset
 from fcn_jax.models import fcn
 from fcn_jax.run import directory
 
@@ -31,8 +32,8 @@ def first_lines(config, data, model, params, workdir) -> None:
   height, width = config.data.train_size
   kinds = sorted({d.device_kind for d in jax.devices()})
   train, watched = data.splits['train'], data.splits[data.watched]
-  shares = pipeline.class_shares(train, len(data.classes))
-  plan = pipeline.eval_plan(watched.sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases)
+  shares = dataset.class_shares(train, len(data.classes))
+  plan = canvases.eval_plan(watched.sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases)
   shapes = sorted({canvas for canvas, _ in plan})
   say(
     f'net      FCN-{model.stride}s, skips {"+".join(model.skips) or "none"}, upsampling {model.upsample}: '
@@ -131,7 +132,7 @@ def results(workdir, status) -> None:
 def scores(values: dict) -> None:
   """The table of an evaluation, as `evaluate` writes it."""
   table = Table('metric', 'value')
-  for name in directory.METRICS:
+  for name in metrics.METRICS:
     table.add_row(_title(name), percent(values[name]))
   for name, value in values['iou'].items():
     table.add_row(_title(f'iou/{name}'), percent(value))

@@ -8,6 +8,7 @@ import ml_collections
 from etils import epath
 
 from fcn_jax import config as config_lib
+from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.run import directory
 from fcn_jax.sweep import space
@@ -131,7 +132,7 @@ def claim(workdir: epath.Path, experiment: str, base: ml_collections.ConfigDict,
   missing.
   """
   mine = {'experiment': experiment, 'config': directory.plain(base), 'runs': {run.name: run.point for run in all_runs}}
-  theirs = directory.read_json(workdir / 'sweep.json', mine | {'runs': {}})
+  theirs = files.read_json(workdir / 'sweep.json', mine | {'runs': {}})
   if (workdir / 'config.json').exists():
     raise UserError(f'{workdir} holds a run, not a sweep; take another --workdir')
   if theirs['experiment'] != experiment:
@@ -139,7 +140,7 @@ def claim(workdir: epath.Path, experiment: str, base: ml_collections.ConfigDict,
   if different := directory.difference(mine['config'], theirs['config']):
     raise UserError(f'{workdir} holds a sweep of another config: {different}. Take another --workdir')
   mine['runs'] = theirs['runs'] | mine['runs']
-  directory.write_json(workdir / 'sweep.json', mine)
+  files.write_json(workdir / 'sweep.json', mine)
 
 
 def _laid_over(base: ml_collections.ConfigDict, point: dict, name: str) -> ml_collections.ConfigDict:

@@ -8,6 +8,18 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from fcn_jax.errors import UserError
+from fcn_jax.models.grid import SKIP_STRIDES
+from fcn_jax.weights.tensors import (
+  CAFFE_MEAN,
+  UPSAMPLING,
+  Tensor,
+  Weights,
+  _check_whole,
+  _constant,
+  _diagonal,
+  _layer,
+  _place,
+)
 
 # Message, field: number and type; [] is repeated. Packed floats travel as their bytes, and are declared so: protobuf
 # would make a Python number of each of the 138 million. Networks before 2015 have `layers`, later ones `layer`.
@@ -75,3 +87,18 @@ def _net_parameter():
   pool = descriptor_pool.DescriptorPool()
   pool.Add(file)
   return message_factory.GetMessageClass(pool.FindMessageTypeByName('fcn_jax.caffe.NetParameter'))
+
+
+def _read_caffemodel(path) -> Weights:
+  tensors, others, factors = {}, {}, {}
+  for name, blobs in layers(path.read_bytes()):
+    if name in UPSAMPLING:
+      tensors[f'{UPSAMPLING[name]}/kernel'] = Tensor(_diagonal(blobs[0], name), name)
+    elif name.removeprefix('scale_') in SKIP_STRIDES:
+      factors[name.removeprefix('scale_')] = _constant(blobs[0], name)
+    elif target := _place(name):
+      tensors |= _layer(target, blobs[0], blobs[1] if len(blobs) > 1 else None, name, bgr=True)
+    else:
+      others |= {name if i == 0 else f'{name}[{i}]': blob.shape for i, blob in enumerate(blobs)}
+  _check_whole(tensors, 'no layers named as those of VGG-16 (conv1_1 to conv5_3)')
+  return Weights(tensors, others, CAFFE_MEAN, factors=factors)

@@ -5,8 +5,8 @@ import numpy as np
 from etils import epath
 
 from fcn_jax import config as config_lib
-from fcn_jax import evaluation, metrics
-from fcn_jax.data import pipeline
+from fcn_jax import evaluation, files, metrics
+from fcn_jax.data import dataset, pipeline
 from fcn_jax.errors import UserError
 from fcn_jax.models import fcn
 from fcn_jax.run import checkpoint, directory
@@ -38,7 +38,7 @@ def settled(config):
     return match.with_preprocessing(config, match.read(name), name)
   workdir = epath.Path(name)
   source = directory.read_config(workdir)
-  known = directory.read_json(workdir / 'status.json', {}).get('state', 'not begun')
+  known = files.read_json(workdir / 'status.json', {}).get('state', 'not begun')
   if known != 'done':
     raise UserError(f'init.run: {workdir} is {known}; a run starts from one that is done')
   return match.with_preprocessing(config, source.data, name)
@@ -50,7 +50,7 @@ def from_weights(params: dict, config, say) -> dict:
   return match.fit(params, match.read(config.init.weights), config, config.init.weights, say)
 
 
-def from_run(model, params: dict, config, data: pipeline.Data, say) -> dict:
+def from_run(model, params: dict, config, data: dataset.Data, say) -> dict:
   """`params` with what the last checkpoint of `config.init.run` has for them, not yet on the devices.
 
   Raises:
@@ -114,7 +114,7 @@ def _difference(model, params, source_config, source, config, data) -> float:
   return float(np.abs(old - new).max() / max(np.abs(old).max(), 1e-30))
 
 
-def metrics_before_training(model, params, config, data: pipeline.Data, say) -> dict:
+def metrics_before_training(model, params, config, data: dataset.Data, say) -> dict:
   """What the run scores at step 0, beside what the run that it starts from scored at its end; the row for the log."""
   classes = len(data.classes)
   scored = evaluation.score(model, params, data.splits[data.watched], config, classes)

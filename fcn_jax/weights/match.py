@@ -12,7 +12,7 @@ import numpy as np
 from fcn_jax import config as config_lib
 from fcn_jax.errors import UserError
 from fcn_jax.models import fcn, grid
-from fcn_jax.weights import formats
+from fcn_jax.weights import formats, tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ KNOWN = {
 }
 
 
-def read(name: str) -> formats.Weights:
+def read(name: str) -> tensors.Weights:
   """The weights of a file, or of a key of `KNOWN`, which is fetched once."""
   return formats.read(_fetched(name) if name in KNOWN else name)
 
@@ -89,7 +89,7 @@ def with_preprocessing(config, source, name: str):
   return config.lock()
 
 
-def fit(shapes: dict, weights: formats.Weights, config, name: str, say, *, whole: bool = False) -> dict:
+def fit(shapes: dict, weights: tensors.Weights, config, name: str, say, *, whole: bool = False) -> dict:
   """The parameters of a network from the weights of the file `name`.
 
   Args:
@@ -116,7 +116,7 @@ def fit(shapes: dict, weights: formats.Weights, config, name: str, say, *, whole
   return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
-def _row(path: str, own, tensor: formats.Tensor | None, without: list[str], whole: bool) -> Row:
+def _row(path: str, own, tensor: tensors.Tensor | None, without: list[str], whole: bool) -> Row:
   """What becomes of a parameter of the network."""
   if tensor is not None and tensor.value.shape == own.shape:
     fate = 'reshaped' if 'reshaped' in tensor.change else 'loaded'
@@ -127,7 +127,7 @@ def _row(path: str, own, tensor: formats.Tensor | None, without: list[str], whol
   return Row('fresh', path, own.shape, note, refused)
 
 
-def left_over(weights: formats.Weights, without: list[str], *, of: dict) -> list[Row]:
+def left_over(weights: tensors.Weights, without: list[str], *, of: dict) -> list[Row]:
   """What the file has and the parameters `of` a network have not."""
   rows = []
   for path, tensor in weights.tensors.items():
@@ -136,7 +136,7 @@ def left_over(weights: formats.Weights, without: list[str], *, of: dict) -> list
       refused = not bilinear and layer_of(path) not in without
       rows.append(Row('left over', path, tensor.value.shape, f'{tensor.source}{", bilinear" * bilinear}', refused))
   for source, shape in weights.others.items():
-    known = layer_of(source) in formats.CLASSIFIERS
+    known = layer_of(source) in tensors.CLASSIFIERS
     note = "the classifier of ImageNet's classes" if known else ''
     rows.append(Row('left over', source, shape, note, not known and layer_of(source) not in without))
   return rows
@@ -167,7 +167,7 @@ def _is_bilinear(path: str, kernel: np.ndarray) -> bool:
   return np.allclose(kernel, grid.bilinear_kernel(len(kernel) // 2)[..., None], atol=1e-4)
 
 
-def _check_factors(weights: formats.Weights, model, name: str) -> None:
+def _check_factors(weights: tensors.Weights, model, name: str) -> None:
   """An FCN-8s at-once is one in both, or in neither; a trunk alone may become either."""
   expected = fcn.AT_ONCE if model.at_once else {}
   is_fcn = 'score_pool4/kernel' in weights.tensors

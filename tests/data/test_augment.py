@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from fcn_jax import config as config_lib
-from fcn_jax.data import IGNORE
 from fcn_jax.data.augment import augment, on_canvas, recolored
+from fcn_jax.data.dataset import IGNORE
 
 
 def settings(**fields):

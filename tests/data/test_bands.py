@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from fcn_jax.data import IGNORE, bands
+from fcn_jax.data import bands
+from fcn_jax.data.dataset import IGNORE
 
 CLASSES = 3
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from fcn_jax import config as config_lib
-from fcn_jax.data import IGNORE, pipeline
+from fcn_jax.data import canvases, dataset, pipeline
 from fcn_jax.data.builders import scenes
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
 
 COUNT = 23  # no multiple of any batch size below
@@ -52,7 +53,7 @@ def make_source(count=COUNT, largest=50):
 
 
 def make_pictures(source=None, room=2**30, **fields):
-  return pipeline.Pictures(make_source() if source is None else source, split='train', classes=8, room=room, **fields)
+  return dataset.Pictures(make_source() if source is None else source, split='train', classes=8, room=room, **fields)
 
 
 def settings(**fields):
@@ -229,12 +230,12 @@ def test_a_batch_of_evaluation_is_filled_up_only_where_a_canvas_ends():
 @pytest.mark.parametrize('seed', range(5))
 def test_canvases_hold_all_sizes_within_the_limit(limit, seed):
   sizes = np.random.default_rng(seed).integers(1, 300, (40, 2))
-  canvases = pipeline.choose_canvases(sizes, limit)
-  assert len(set(canvases)) == len(canvases) <= limit
-  assert all(n % 16 == 0 for canvas in canvases for n in canvas)
-  assert all(any(np.all(size <= canvas) for canvas in canvases) for size in sizes)
+  chosen = canvases.choose_canvases(sizes, limit)
+  assert len(set(chosen)) == len(chosen) <= limit
+  assert all(n % 16 == 0 for canvas in chosen for n in canvas)
+  assert all(any(np.all(size <= canvas) for canvas in chosen) for size in sizes)
   # No canvas is larger than what it must hold.
-  assert all(max(side) - largest < 16 for side, largest in zip(zip(*canvases, strict=True), sizes.max(0), strict=True))
+  assert all(max(side) - largest < 16 for side, largest in zip(zip(*chosen, strict=True), sizes.max(0), strict=True))
 
 
 def area(sizes, canvases):
@@ -244,25 +245,25 @@ def area(sizes, canvases):
 @pytest.mark.parametrize('seed', range(5))
 def test_more_canvases_waste_less(seed):
   sizes = np.random.default_rng(seed).integers(1, 300, (40, 2))
-  areas = [area(sizes, pipeline.choose_canvases(sizes, limit)) for limit in (1, 2, 4, 8, 100)]
+  areas = [area(sizes, canvases.choose_canvases(sizes, limit)) for limit in (1, 2, 4, 8, 100)]
   assert areas == sorted(areas, reverse=True) and areas[0] > areas[2] > areas[-1]
 
 
 def test_with_room_for_all_every_size_is_rounded_up_alone():
   sizes = np.array([(32, 32), (33, 32), (1, 65), (20, 70)])
-  assert sorted(pipeline.choose_canvases(sizes, 9)) == [(16, 80), (32, 32), (32, 80), (48, 32)]
+  assert sorted(canvases.choose_canvases(sizes, 9)) == [(16, 80), (32, 32), (32, 80), (48, 32)]
 
 
 def test_upright_and_lying_pictures_get_a_canvas_each():
   """One for both would be a third larger than the two."""
   sizes = np.array([(128, 160)] * 9 + [(160, 128)] * 9 + [(144, 112)])
-  assert sorted(pipeline.choose_canvases(sizes, 2)) == [(128, 160), (160, 128)]
+  assert sorted(canvases.choose_canvases(sizes, 2)) == [(128, 160), (160, 128)]
 
 
 @pytest.mark.parametrize('batch_size', [1, 4, 100])
 def test_the_plan_has_every_picture_once_on_a_canvas_that_holds_it(batch_size):
   sizes = np.random.default_rng(0).integers(1, 200, (40, 2))
-  plan = pipeline.eval_plan(sizes, batch_size=batch_size, canvases=3)
+  plan = canvases.eval_plan(sizes, batch_size=batch_size, canvases=3)
   assert sorted(i for _, indices in plan for i in indices) == list(range(40))
   assert all(len(indices) <= batch_size for _, indices in plan)
   assert all(np.all(sizes[indices] <= canvas) for canvas, indices in plan)
@@ -270,14 +271,14 @@ def test_the_plan_has_every_picture_once_on_a_canvas_that_holds_it(batch_size):
 
 def test_pictures_that_do_not_fill_a_batch_share_one_on_a_larger_canvas_where_that_is_cheaper():
   sizes = np.array([(32, 48)] * 10 + [(48, 32)] * 3 + [(48, 48)] * 2)
-  plan = pipeline.eval_plan(sizes, batch_size=8, canvases=3)
+  plan = canvases.eval_plan(sizes, batch_size=8, canvases=3)
   assert [(canvas, indices.tolist()) for canvas, indices in plan] == [
     ((32, 48), list(range(8))),
     ((48, 48), [8, 9, 10, 11, 12, 13, 14]),
   ]
   # One more batch of the larger canvas would cost more than to fill up one of the smaller.
   sizes = np.array([(32, 48)] * 3 + [(48, 48)] * 7)
-  plan = pipeline.eval_plan(sizes, batch_size=8, canvases=2)
+  plan = canvases.eval_plan(sizes, batch_size=8, canvases=2)
   assert [(canvas, len(indices)) for canvas, indices in plan] == [((32, 48), 3), ((48, 48), 7)]
 
 
@@ -362,12 +363,12 @@ def test_a_label_of_another_size_names_the_picture():
 def test_class_shares_leave_ignored_pixels_out():
   label = np.array([[0, 0, 0, 1], [IGNORE] * 4], np.uint8)
   pictures = make_pictures(Source([record(0, np.zeros((2, 4, 3), np.uint8), label)]))
-  assert pipeline.class_shares(pictures, 3).tolist() == [0.75, 0.25, 0]
+  assert dataset.class_shares(pictures, 3).tolist() == [0.75, 0.25, 0]
 
 
 def test_scenes_are_prepared_once_and_known_again(data_dir):
   data = settings(dir=data_dir)
-  first, again = pipeline.load(data), pipeline.load(data)
+  first, again = dataset.load(data), dataset.load(data)
   assert {name: len(pictures) for name, pictures in first.splits.items()} == {'train': 600, 'validation': 100}
   assert len(first.classes) == len(first.palette) == 8
   assert first.fingerprint == again.fingerprint
@@ -379,20 +380,20 @@ def test_what_is_prepared_is_said_once(tmp_path, monkeypatch):
   monkeypatch.setattr(scenes, 'SPLITS', {'train': 3, 'validation': 1})
   said = []
   for _ in range(2):
-    pipeline.load(settings(dir=str(tmp_path)), said.append)
+    dataset.load(settings(dir=str(tmp_path)), said.append)
   assert len(said) == 1 and 'scenes' in said[0] and str(tmp_path) in said[0]
 
 
 def test_splits_share_the_cache_by_their_size(tmp_path, monkeypatch):
   """Half of what all of them need keeps about half of each."""
   monkeypatch.setattr(scenes, 'SPLITS', {'train': 8, 'validation': 4})
-  splits = pipeline.load(settings(dir=str(tmp_path), cache=1.0)).splits
+  splits = dataset.load(settings(dir=str(tmp_path), cache=1.0)).splits
   total = sum(
     sum(p[n].nbytes for n in ('image', 'label'))
     for split in splits.values()
     for p in map(split.__getitem__, range(len(split)))
   )
-  splits = pipeline.load(settings(dir=str(tmp_path), cache=total / 2 / 2**30)).splits
+  splits = dataset.load(settings(dir=str(tmp_path), cache=total / 2 / 2**30)).splits
   kept = {}
   for name, split in splits.items():
     first = [split[i] for i in range(len(split))]
@@ -404,11 +405,11 @@ def test_the_fingerprint_changes_with_the_pictures_and_not_with_the_writing(tmp_
   prints = []
   for folder, count in (('a', 3), ('b', 4), ('c', 3)):
     monkeypatch.setattr(scenes, 'SPLITS', {'train': count, 'validation': 1})
-    prints.append(pipeline.load(settings(dir=str(tmp_path / folder))).fingerprint)
+    prints.append(dataset.load(settings(dir=str(tmp_path / folder))).fingerprint)
   assert prints[0] != prints[1] and prints[0] == prints[2]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(UserError, match=f'{tmp_path}/file/data'):
-    pipeline.load(settings(dir=str(tmp_path / 'file' / 'data')))
+    dataset.load(settings(dir=str(tmp_path / 'file' / 'data')))

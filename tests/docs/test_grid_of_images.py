@@ -7,7 +7,7 @@ import tiny
 from PIL import Image
 
 from fcn_jax import config
-from fcn_jax.data import pipeline
+from fcn_jax.data import dataset
 from fcn_jax.data.builders import scenes
 from fcn_jax.images import colorize
 
@@ -16,7 +16,7 @@ def test_the_grid_shows_what_it_should(tmp_path):
   tiny.prepare(tmp_path / 'data')
   data = config.default('scenes').data
   data.dir = str(tmp_path / 'data')
-  shown = pipeline.load(data).splits['validation']
+  shown = dataset.load(data).splits['validation']
   (tmp_path / 'mine').mkdir()
   for picture in (shown[i] for i in range(len(shown))):
     Image.fromarray(picture['label']).save(tmp_path / 'mine' / f'{picture["id"]}.png')

@@ -8,7 +8,7 @@ from cheap import random_params
 from etils import epath
 
 from fcn_jax import bounds
-from fcn_jax.data import pipeline
+from fcn_jax.data import dataset
 from fcn_jax.models import cost, fcn, grid
 from fcn_jax.models.fcn import FCN
 from fcn_jax.models.vgg import VGG
@@ -35,7 +35,7 @@ def labels(seed):
 
 
 def test_the_file_says_size_cost_bounds_and_kernels(tmp_path):
-  data = pipeline.Data(('a', 'b', 'c'), ((0, 0, 0),) * 3, {'train': labels(0), 'validation': labels(1)}, '')
+  data = dataset.Data(('a', 'b', 'c'), ((0, 0, 0),) * 3, {'train': labels(0), 'validation': labels(1)}, '')
   model = FCN(3, VGG(width=1 / 16, fc_channels=256), stride=8, shrink=2, upsample='learned_random')
   params = random_params(model, np.zeros((1, 1, 1, 3), np.uint8))
   for split in ('validation', 'train'):
@@ -55,7 +55,7 @@ def test_the_file_says_size_cost_bounds_and_kernels(tmp_path):
 
 
 def test_fixed_upsampling_leaves_no_kernels(tmp_path):
-  data = pipeline.Data(('a', 'b', 'c'), ((0, 0, 0),) * 3, {'validation': labels(0)}, '')
+  data = dataset.Data(('a', 'b', 'c'), ((0, 0, 0),) * 3, {'validation': labels(0)}, '')
   model = FCN(3, VGG(width=1 / 16, fc_channels=256), stride=32, skips=())
   params = random_params(model, np.zeros((1, 1, 1, 3), np.uint8))
   cost.write(epath.Path(tmp_path), 'validation', model, params, data, (48, 64))

@@ -11,7 +11,7 @@ from cheap import quick_jit, random_params, shapes_of
 
 from fcn_jax import config as configs
 from fcn_jax import losses
-from fcn_jax.data import IGNORE
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.models import fcn, grid
 from fcn_jax.models.fcn import FCN
 from fcn_jax.models.vgg import VGG

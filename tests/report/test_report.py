@@ -11,6 +11,7 @@ import tiny
 from etils import epath
 
 from fcn_jax import config as config_lib
+from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.report import __main__ as report
 from fcn_jax.report import results, tables
@@ -37,7 +38,7 @@ def ablation(tmp_path):
     'seed': 2,
   }
   config = directory.plain(config_lib.default('scenes'))
-  directory.write_json(epath.Path(tmp_path) / 'sweep.json', {'config': config, 'runs': points})
+  files.write_json(epath.Path(tmp_path) / 'sweep.json', {'config': config, 'runs': points})
   return tmp_path
 
 

@@ -9,8 +9,9 @@ import pytest
 from etils import epath
 
 from fcn_jax import config as config_lib
+from fcn_jax import files
 from fcn_jax.errors import UserError
-from fcn_jax.run import directory
+from fcn_jax.run import directory, environment
 
 
 @pytest.fixture
@@ -25,14 +26,14 @@ def names(folder):
 
 @pytest.mark.parametrize('content', ['täglich\n', b'\x00\xff'])
 def test_write_makes_folders_and_leaves_nothing_else(folder, content):
-  directory.write(folder / 'a' / 'b' / 'file', content)
+  files.write(folder / 'a' / 'b' / 'file', content)
   assert (folder / 'a' / 'b' / 'file').read_bytes() == (content if isinstance(content, bytes) else content.encode())
   assert names(folder / 'a' / 'b') == ['file']
 
 
 @pytest.mark.parametrize('method', ['write_bytes', 'replace'])
 def test_a_full_disk_leaves_the_old_file_and_no_other(folder, monkeypatch, method):
-  directory.write(folder / 'file', 'old')
+  files.write(folder / 'file', 'old')
 
   def full(path, content):
     if method == 'write_bytes':
@@ -43,13 +44,13 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(folder, monkeypatch, metho
   with pytest.raises(
     UserError, match=r'cannot write .*/file: No space left on device; what was written before is intact'
   ):
-    directory.write(folder / 'file', 'the new one')
+    files.write(folder / 'file', 'the new one')
   assert names(folder) == ['file'] and (folder / 'file').read_text() == 'old'
 
 
 def test_readers_never_meet_half_a_file(folder, monkeypatch):
   """The file changes in one act, by a name in the same folder: a rename across file systems would be a copy."""
-  directory.write(folder / 'file', 'old')
+  files.write(folder / 'file', 'old')
   replace, seen = type(folder).replace, []
 
   def watched(source, target):
@@ -57,7 +58,7 @@ def test_readers_never_meet_half_a_file(folder, monkeypatch):
     return replace(source, target)
 
   monkeypatch.setattr(type(folder), 'replace', watched)
-  directory.write(folder / 'file', 'new')
+  files.write(folder / 'file', 'new')
   assert seen == [(True, 'old', 'new')] and (folder / 'file').read_text() == 'new'
 
 
@@ -65,19 +66,19 @@ def test_readers_never_meet_half_a_file(folder, monkeypatch):
 def test_a_folder_that_is_a_file_is_a_sentence(folder, place):
   (folder / 'file').write_text('not a folder')
   with pytest.raises(UserError, match=r'cannot write .*/status\.json: '):
-    directory.write(folder / place / 'status.json', '{}')
+    files.write(folder / place / 'status.json', '{}')
   assert (folder / 'file').read_text() == 'not a folder'
 
 
 def test_a_place_where_nothing_can_be_made_is_a_sentence():
   with pytest.raises(UserError, match=r'cannot write /proc/run/status\.json: '):
-    directory.write(epath.Path('/proc/run/status.json'), '{}')
+    files.write(epath.Path('/proc/run/status.json'), '{}')
 
 
 def test_read_json_gives_the_default_only_where_there_is_no_file(folder):
-  assert directory.read_json(folder / 'none.json', {'a': 1}) == {'a': 1}
-  directory.write_json(folder / 'some.json', [1, None, 'x'])
-  assert directory.read_json(folder / 'some.json', {}) == [1, None, 'x']
+  assert files.read_json(folder / 'none.json', {'a': 1}) == {'a': 1}
+  files.write_json(folder / 'some.json', [1, None, 'x'])
+  assert files.read_json(folder / 'some.json', {}) == [1, None, 'x']
 
 
 def filled(folder, steps):
@@ -141,9 +142,9 @@ def test_status_adds_up_seconds_and_counts_restarts(folder, monkeypatch):
 def test_status_says_why_and_forgets_it_when_all_is_well_again(folder):
   status = directory.Status(folder, 12)
   status.write('failed', 3, error='no room')
-  assert directory.read_json(folder / 'status.json', None)['error'] == 'no room'
+  assert files.read_json(folder / 'status.json', None)['error'] == 'no room'
   status.write('running', 4)
-  assert 'error' not in directory.read_json(folder / 'status.json', None)
+  assert 'error' not in files.read_json(folder / 'status.json', None)
 
 
 def begin(folder, config):
@@ -194,9 +195,9 @@ def test_a_field_that_only_one_of_the_two_has_differs(folder, there):
 
 def test_each_start_adds_what_it_runs_on(folder, monkeypatch):
   monkeypatch.setattr(directory.sys, 'argv', ['main.py', '--config=x.py'])
-  directory.add_environment(folder, ['cpu'], 'scenes 1')
-  directory.add_environment(folder, ['gpu', 'gpu'], 'scenes 2')
-  first, second = directory.read_json(folder / 'env.json', None)
+  environment.add_environment(folder, ['cpu'], 'scenes 1')
+  environment.add_environment(folder, ['gpu', 'gpu'], 'scenes 2')
+  first, second = files.read_json(folder / 'env.json', None)
   assert (first['devices'], first['data']) == (['cpu'], 'scenes 1')
   assert (second['devices'], second['data']) == (['gpu', 'gpu'], 'scenes 2')
   assert second['command'][1:] == ['main.py', '--config=x.py']
@@ -206,8 +207,8 @@ def test_each_start_adds_what_it_runs_on(folder, monkeypatch):
 
 def test_a_machine_without_git_has_no_commit(folder, monkeypatch):
   monkeypatch.setenv('PATH', '')
-  directory.add_environment(folder, ['cpu'], 'scenes 1')
-  assert directory.read_json(folder / 'env.json', None)[0]['commit'] is None
+  environment.add_environment(folder, ['cpu'], 'scenes 1')
+  assert files.read_json(folder / 'env.json', None)[0]['commit'] is None
 
 
 def test_the_config_of_a_run_comes_back_with_its_tuples(folder):
@@ -221,7 +222,7 @@ def test_a_setting_that_came_after_the_run_has_its_default(folder):
   directory.write_config(folder, config_lib.default())
   saved = json.loads((folder / 'config.json').read_text())
   del saved['model']['shrink']
-  directory.write_json(folder / 'config.json', saved)
+  files.write_json(folder / 'config.json', saved)
   assert directory.read_config(folder).model.shrink == 1
 
 

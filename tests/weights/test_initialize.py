@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from fcn_jax import config as config_lib
+from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.run import checkpoint, directory
 from fcn_jax.weights import initialize
@@ -120,7 +121,7 @@ def test_the_preprocessing_of_the_run_before_is_taken_over(tmp_path):
   config.init.run = str(source)
   with pytest.raises(UserError, match='is not begun; a run starts from one that is done'):
     initialize.settled(config)
-  directory.write_json(source / 'status.json', {'state': 'done'})
+  files.write_json(source / 'status.json', {'state': 'done'})
   settled = initialize.settled(config)
   assert settled.data.mean == brought.data.mean and settled.data.std == config.data.std
 

@@ -18,7 +18,7 @@ from weight_formats import CLASSES, SMALL, config_for, network
 
 from fcn_jax.errors import UserError
 from fcn_jax.models import fcn
-from fcn_jax.weights import formats, match
+from fcn_jax.weights import formats, match, tensors
 
 NETS = {'fcn32s': (32, False), 'fcn16s': (16, False), 'fcn8s': (8, False), 'fcn8s_atonce': (8, True)}
 MEAN_BGR = (104.00699, 116.66877, 122.67892)
@@ -102,7 +102,7 @@ def test_trunk_is_torchvisions_in_pytorch(tmp_path, batch_norm):
   config = match.with_preprocessing(config, weights, 'vgg16.safetensors')
   loaded = match.fit(params, weights, config, 'vgg16.safetensors', lambda _: None)
   image = picture(224, 224)
-  x = (image / 255 - formats.IMAGENET_MEAN) / formats.IMAGENET_STD  # as torchvision has it
+  x = (image / 255 - tensors.IMAGENET_MEAN) / tensors.IMAGENET_STD  # as torchvision has it
   with torch.no_grad():
     features = peer['features'](torch.tensor(x.transpose(2, 0, 1)[None], dtype=torch.float32))
     # Its classifier, without the last layer, is fc7 where fc6's kernel covers the whole map: at the centre.
@@ -336,13 +336,13 @@ def test_evaluate_scores_a_file(tmp_path, data_dir):
   model = fcn.from_config(config, 8)
   shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 1, 1, 3), np.uint8))['params']
   rng = np.random.default_rng(0)
-  tensors = {
-    jax.tree_util.keystr(path, simple=True, separator='/'): formats.Tensor(
+  drawn = {
+    jax.tree_util.keystr(path, simple=True, separator='/'): tensors.Tensor(
       rng.normal(0, 0.1, x.shape).astype(np.float32), ''
     )
     for path, x in jax.tree_util.tree_leaves_with_path(shapes)
   }
-  formats.write(tmp_path / 'fcn.npz', formats.Weights(tensors, {}, (120.0, 120.0, 120.0), (64.0, 64.0, 64.0)))
+  formats.write(tmp_path / 'fcn.npz', tensors.Weights(drawn, {}, (120.0, 120.0, 120.0), (64.0, 64.0, 64.0)))
   flags = small_flags('fcn32s.py', model__norm='none', data__dir=data_dir)
   done = command('evaluate', *flags, '--weights=fcn.npz', '--out=scored', cwd=tmp_path)
   assert done.returncode == 0, done.stderr

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageFilter
 
-from fcn_jax.data import IGNORE
 from fcn_jax.data.builders import scenes_drawing
+from fcn_jax.data.dataset import IGNORE
 
 SPLITS = {'train': 600, 'validation': 100}
 

@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from fcn_jax.data import IGNORE, archives
+from fcn_jax.data import archives
 from fcn_jax.data.builders.scenes import Scenes, encoded, features
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
 
 URL = 'http://dags.stanford.edu/data/iccv09Data.tar.gz'

@@ -14,8 +14,9 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from fcn_jax.data import IGNORE, archives
+from fcn_jax.data import archives
 from fcn_jax.data.builders.scenes import encoded, features
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
 
 CLASSES = (

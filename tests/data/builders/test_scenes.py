@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fcn_jax.data import IGNORE
 from fcn_jax.data.builders import scenes, scenes_drawing
+from fcn_jax.data.dataset import IGNORE
 
 
 @pytest.fixture(scope='module')

@@ -19,8 +19,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from fcn_jax import config
-from fcn_jax.data import IGNORE, archives
+from fcn_jax.data import archives
 from fcn_jax.data.builders import scenes, stanford_background
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
 
 COUNT = 15  # pictures of the small archives, three a fold

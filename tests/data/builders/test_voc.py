@@ -13,8 +13,9 @@ from PIL import Image
 
 from fcn_jax import config as config_lib
 from fcn_jax import train
-from fcn_jax.data import IGNORE, pipeline
+from fcn_jax.data import dataset
 from fcn_jax.data.builders import voc, voc2011_sbd
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
 
 # Small lists that overlap as the real ones do: of VOC 2011 val, two pictures are in SBD train.
@@ -114,7 +115,7 @@ def assert_pictures(split, names, kind):
 
 @pytest.mark.parametrize('year', [2011, 2012])
 def test_voc_is_read_exactly(tmp_path, year):
-  data = pipeline.load(settings(f'voc{year}', tmp_path, archive=pack(tmp_path, year)).data)
+  data = dataset.load(settings(f'voc{year}', tmp_path, archive=pack(tmp_path, year)).data)
   assert data.classes == voc.CLASSES and len(data.classes) == 21
   assert (data.held_out, data.watched) == ('validation', 'validation')
   assert_pictures(data.splits['train'], LISTS[year]['train'], year)
@@ -122,7 +123,7 @@ def test_voc_is_read_exactly(tmp_path, year):
 
 
 def test_sbd_is_read_exactly(tmp_path):
-  data = pipeline.load(settings('sbd', tmp_path, sbd_archive=pack(tmp_path, 'sbd')).data)
+  data = dataset.load(settings('sbd', tmp_path, sbd_archive=pack(tmp_path, 'sbd')).data)
   assert_pictures(data.splits['train'], LISTS['sbd']['train'], 'sbd')
   assert_pictures(data.splits['validation'], LISTS['sbd']['val'], 'sbd')
 
@@ -132,7 +133,7 @@ def both(folder, **changes):
 
 
 def test_the_papers_split_trains_on_sbd_and_validates_on_what_of_voc_is_not_in_it(tmp_path):
-  data = pipeline.load(both(tmp_path).data)
+  data = dataset.load(both(tmp_path).data)
   assert_pictures(data.splits['train'], LISTS['sbd']['train'], 'sbd')
   assert_pictures(data.splits['validation'], ['b3', 'b4'], 2011)  # b1 and b2 are trained on
 
@@ -140,7 +141,7 @@ def test_the_papers_split_trains_on_sbd_and_validates_on_what_of_voc_is_not_in_i
 def test_another_number_of_validation_pictures_is_an_error(tmp_path, monkeypatch):
   monkeypatch.setattr(voc2011_sbd, 'VALIDATION', 3)
   with pytest.raises(UserError, match='2 pictures of VOC 2011 val are not in SBD train; expected 3'):
-    pipeline.load(both(tmp_path).data)
+    dataset.load(both(tmp_path).data)
   assert not list((tmp_path / 'data').rglob('*.array_record*'))
 
 
@@ -173,7 +174,7 @@ def test_what_is_wrong_in_an_archive_is_named_and_nothing_stays(tmp_path, kind, 
   name, field = ('sbd', 'sbd_archive') if kind == 'sbd' else (f'voc{kind}', 'archive')
   config = settings(name, tmp_path, **{field: pack(tmp_path, kind, **changes)})
   with pytest.raises(UserError, match=sentence):
-    pipeline.load(config.data)
+    dataset.load(config.data)
   assert not list((tmp_path / 'data').rglob('*.array_record*'))
 
 
@@ -182,16 +183,16 @@ def test_a_mask_in_colours_is_refused(tmp_path):
   Image.fromarray(picture('a1', 2012)[0]).save(buffer, 'PNG')
   config = settings('voc2012', tmp_path, archive=pack(tmp_path, 2012, a1_png=buffer.getvalue()))
   with pytest.raises(UserError, match=r'a1.png has the colours RGB; expected class numbers with a palette'):
-    pipeline.load(config.data)
+    dataset.load(config.data)
 
 
 def test_offline_without_an_archive_the_setting_that_takes_one_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(voc, 'URLS', {2011: f'http://127.0.0.1:1/{URLS[2011]}', 2012: ''})
   monkeypatch.setattr(voc, 'SBD_URL', 'http://127.0.0.1:1/benchmark.tgz')
   with pytest.raises(UserError, match=r'--config.data.archive=/path/VOCtrainval_25-May-2011.tar'):
-    pipeline.load(settings('voc2011', tmp_path).data)
+    dataset.load(settings('voc2011', tmp_path).data)
   with pytest.raises(UserError, match=r'--config.data.sbd_archive=/path/benchmark.tgz'):
-    pipeline.load(settings('sbd', tmp_path).data)
+    dataset.load(settings('sbd', tmp_path).data)
 
 
 @pytest.mark.slow
