@@ -1,16 +1,16 @@
-"""What the paper argues about: stride, and how upsampling starts and whether it is trained; three seeds.
+"""Stride, and how upsampling is initialized and whether it is trained; three seeds.
 
   python -m fcn_jax.sweep --config=experiments/ablation.py --workdir=runs/ablation
 
-In tables, the seeds are what spreads and differences are taken over.
+Tables give means over the seeds, with their spread.
 """
 
-from fcn_jax.config.recipes import for_ablation
-from fcn_jax.sweep.space import axis, product
+from fcn_jax.config import default
+from fcn_jax.sweep import axis, product
 
 
 def get_config(dataset='scenes'):
-  return for_ablation(dataset)
+  return default(dataset, {'scenes': 'scratch_short'})
 
 
 def sweep():

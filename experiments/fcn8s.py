@@ -1,8 +1,8 @@
-"""FCN-8s: two skips, pool4 and pool3.
+"""FCN-8s: two skip connections, pool4 and pool3.
 
   python -m fcn_jax.main --config=experiments/fcn8s.py
 
-On `scenes` expect about 91.0 % pixel accuracy and 80.8 % mean IoU (`results/scenes.md`).
+On `scenes`, expect about 91.0 % pixel accuracy and 80.8 % mean IoU (`results/scenes.md`).
 """
 
 from fcn_jax.config import default

@@ -1,16 +1,16 @@
-"""Which skips matter, at stride 8 and at stride 2; three seeds.
+"""Which skip connections matter, at stride 8 and at stride 2; three seeds.
 
   python -m fcn_jax.sweep --config=experiments/skips.py --workdir=runs/skips
 
-`none` rises to the stride by bilinear steps alone: the control of the networks with skips.
+`none` upsamples to the stride in bilinear steps alone: the control for the networks with skip connections.
 """
 
-from fcn_jax.config.recipes import for_ablation
-from fcn_jax.sweep.space import axis, chain, product
+from fcn_jax.config import default
+from fcn_jax.sweep import axis, chain, product
 
 
 def get_config(dataset='scenes'):
-  return for_ablation(dataset)
+  return default(dataset, {'scenes': 'scratch_short'})
 
 
 def sweep():

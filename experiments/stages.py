@@ -1,17 +1,17 @@
-"""In stages or at once: FCN-16s from a trained FCN-32s, and FCN-8s from that, against FCN-16s and FCN-8s alone.
+"""Training in stages (FCN-16s from FCN-32s, FCN-8s from that FCN-16s) against training in one go; three seeds.
 
   python -m fcn_jax.sweep --config=experiments/stages.py --workdir=runs/stages
 
-A run that starts from another one waits for it. Each stage trains as long as a network alone, as the paper's do
-(CVPR'15, section 4.3), so the last stage has seen three times as many pictures; tables give the minutes.
+A run that starts from another one waits for it. Each stage trains as long as a network trained in one go, as in the paper
+(CVPR'15, section 4.3), so the last stage has seen three times as many images. Tables give the minutes.
 """
 
-from fcn_jax.config.recipes import for_ablation
-from fcn_jax.sweep.space import axis, chain, name, product
+from fcn_jax.config import default
+from fcn_jax.sweep import axis, chain, name, product
 
 
 def get_config(dataset='scenes'):
-  return for_ablation(dataset)
+  return default(dataset, {'scenes': 'scratch_short'})
 
 
 def sweep():

@@ -1,16 +1,16 @@
-"""How wide the trunk must be, at each stride; three seeds.
+"""How wide the backbone must be, at each stride; three seeds.
 
   python -m fcn_jax.sweep --config=experiments/width.py --workdir=runs/width
 
-A wider trunk costs its square in time.
+Time grows with the square of the width.
 """
 
-from fcn_jax.config.recipes import for_ablation
-from fcn_jax.sweep.space import axis, product
+from fcn_jax.config import default
+from fcn_jax.sweep import axis, product
 
 
 def get_config(dataset='scenes'):
-  return for_ablation(dataset)
+  return default(dataset, {'scenes': 'scratch_short'})
 
 
 def sweep():

@@ -1,8 +1,21 @@
-"""The one kind of error that is meant for the reader, not for the programmer."""
+"""The one kind of error that is meant for the user, and how a wrong name is answered."""
+
+import difflib
 
 
 class UserError(Exception):
-  """Something the user can put right: what was found, where, what was expected, what to do.
+  """Something that the user can correct: what was found, where, what was expected, what to do.
 
-  Commands print it as a sentence and exit with 1; `--debug` shows where it came from.
+  Commands print it as one sentence and exit with code 1; `--debug` adds the traceback.
   """
+
+
+def closest(name, names) -> str:
+  """' (did you mean ...?)' if one of `names` resembles `name`, else ''."""
+  close = difflib.get_close_matches(str(name), [str(n) for n in names], n=1)
+  return f' (did you mean {close[0]}?)' if close else ''
+
+
+def nearest(name, names) -> str:
+  """The end of a message about a wrong name: the closest of `names`, if any, and the list of them."""
+  return f'{closest(name, names)}; expected one of {", ".join(str(n) for n in names)}'

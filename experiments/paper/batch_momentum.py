@@ -1,21 +1,21 @@
-"""Batches or one picture a step, and how much momentum (PAMI'16, the comparison of optimisers); two seeds.
+"""Batch size and momentum (PAMI'16, the comparison of optimizers); two seeds.
 
   python -m fcn_jax.sweep --config=experiments/paper/batch_momentum.py --workdir=runs/batch-momentum
 
-The paper compares accumulated gradients (20 pictures, momentum 0.9), online learning (1, 0.9) and online learning with
-heavy momentum (1, 0.99), which is best. For `scenes` the batch is 8. What a picture moves the weights by in the end is
-rate / (batch * (1 - momentum)), the same for all three; what differs is over how many pictures the momentum averages,
-batch / (1 - momentum): 80, 10 and 100. All see 4000 pictures. SGD at a fixed rate, unclipped.
+The paper compares gradient accumulation (20 images, momentum 0.9), online learning (1 image, 0.9) and heavy learning
+(1 image, 0.99), which is best. For `scenes` the batch is 8. The effect of one image on the weights,
+learning rate / (batch * (1 - momentum)), is the same in all three. The number of images that the momentum averages over,
+batch / (1 - momentum), differs: 80, 10 and 100. Each run sees 4000 images. SGD has a fixed learning rate and no clipping.
 """
 
-from fcn_jax.config.recipes import for_ablation
-from fcn_jax.sweep.space import axis, product, zipped
+from fcn_jax.config import default
+from fcn_jax.sweep import axis, product, zipped
 
-PICTURES, STEP = 4000, 0.0625  # seen by each run; what one of them moves the weights by, times its gradient
+IMAGES, STEP = 4000, 0.0625  # images that each run sees; factor from the gradient of one image to its total effect
 
 
 def get_config(dataset='scenes'):
-  config = for_ablation(dataset)
+  config = default(dataset, {'scenes': 'scratch_short'})
   config.optim.update(name='sgd', schedule='constant', warmup=0, clip=0.0, weight_decay=5e-4)
   config.eval.every = config.checkpoint.every = 500
   return config
@@ -28,6 +28,6 @@ def sweep():
     axis('train.batch_size', batches),
     axis('optim.momentum', momenta),
     axis('optim.lr', rates),
-    axis('train.steps', [PICTURES // batch for batch in batches]),
+    axis('train.steps', [IMAGES // batch for batch in batches]),
   )
   return product(kinds, axis('seed', [0, 1]))

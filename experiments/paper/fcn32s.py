@@ -2,12 +2,16 @@
 
   python -m fcn_jax.main --config=experiments/paper/fcn32s.py
 
-The released weights reach 63.6 % mean IoU on the 736 validation pictures. The trunk starts from VGG-16, which
-is fetched.
+The released weights reach 63.6 % mean IoU on the 736 validation images. The backbone starts from VGG-16, which is downloaded.
 """
 
-from fcn_jax.config.recipes import as_released
+from fcn_jax.config import apply_recipe, default
 
 
 def get_config(dataset='voc2011_sbd'):
-  return as_released(dataset, stride=32, lr=1e-10, weights='vgg16')
+  config = apply_recipe(default(dataset), 'pami16_heavy')
+  config.model.stride = 32
+  config.optim.lr = 1e-10
+  if dataset != 'scenes':  # its network is too narrow for VGG-16's weights
+    config.init.weights = 'vgg16'
+  return config

@@ -1,19 +1,19 @@
-"""What keeping the trunk as it is costs: FCN-8s from a trained FCN-32s, all of it trained or only scores; three seeds.
+"""The cost of a frozen backbone: FCN-8s from a trained FCN-32s, trained as a whole or only its scores; three seeds.
 
   python -m fcn_jax.sweep --config=experiments/paper/frozen.py --workdir=runs/frozen
 
-The paper freezes a trunk that ImageNet has trained (CVPR'15, table 2, FCN-32s-fixed; here `fcn32s_frozen.py`), not a
-random one. Without such weights, `scenes` has one task only: the trunk comes from an FCN-32s, and what the frozen
-network learns on it is the skips' scores, which start at zero. So this asks whether features for a coarse answer
-serve a fine one as they are, and its loss is less than the paper's. Both see the same pictures.
+The paper freezes a backbone that was trained on ImageNet (CVPR'15, table 2, FCN-32s-fixed; here `fcn32s_frozen.py`).
+Without ImageNet weights, the backbone here comes from an FCN-32s on `scenes`, and the frozen network learns only the
+scores of the skip connections, which start at zero. The experiment asks whether features trained for a coarse answer
+serve a fine one unchanged; its loss is smaller than the paper's. Both networks see the same images.
 """
 
-from fcn_jax.config.recipes import for_ablation
-from fcn_jax.sweep.space import name
+from fcn_jax.config import default
+from fcn_jax.sweep import name
 
 
 def get_config(dataset='scenes'):
-  return for_ablation(dataset)
+  return default(dataset, {'scenes': 'scratch_short'})
 
 
 def sweep():
@@ -22,5 +22,5 @@ def sweep():
     whole = {'model.stride': 32, 'seed': seed}
     points.append(whole)
     for freeze in (False, True):
-      points.append({'model.stride': 8, 'optim.freeze_trunk': freeze, 'init.run': name(whole), 'seed': seed})
+      points.append({'model.stride': 8, 'optim.freeze_backbone': freeze, 'init.run': name(whole), 'seed': seed})
   return points

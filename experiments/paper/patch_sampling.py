@@ -1,18 +1,18 @@
-"""Whole pictures or sampled patches (CVPR'15, section 4.3, 'Patch sampling', and figure 5); two seeds.
+"""Whole images or sampled patches (CVPR'15, section 4.3, 'Patch sampling', and figure 5); two seeds.
 
   python -m fcn_jax.sweep --config=experiments/paper/patch_sampling.py --workdir=runs/patch-sampling
 
-A share p of the cells counts, drawn anew each step, in a batch of 1/p times as many pictures: as many patches a step,
-less alike. As in the figure, compare the losses by step, and by pictures seen, of which p = 1/4 takes four times as
-many. Batches are for `scenes`.
+A fraction p of the cells counts, drawn anew at each step, in a batch with 1/p times as many images: as many patches per
+step, but less similar ones. As in the figure, compare the losses by step, and by images seen: p = 1/4 sees four times as
+many. The batch sizes are for `scenes`.
 """
 
-from fcn_jax.config.recipes import for_ablation
-from fcn_jax.sweep.space import axis, product, zipped
+from fcn_jax.config import default
+from fcn_jax.sweep import axis, product, zipped
 
 
 def get_config(dataset='scenes'):
-  return for_ablation(dataset)
+  return default(dataset, {'scenes': 'scratch_short'})
 
 
 def sweep():

@@ -1,14 +1,10 @@
-"""The settings of a run: defaults, checks and recipes."""
+"""The settings of a run: their defaults, the named recipes, and the checks.
 
-from fcn_jax.config.defaults import (
-  CHOICES,
-  DATASETS,
-  RANGES,
-  closest,
-  default,
-  flatten,
-  nearest,
-  validate,
-)
+An experiment file starts from `default`; `validate` is called before anything starts.
+"""
 
-__all__ = ['CHOICES', 'DATASETS', 'RANGES', 'closest', 'default', 'flatten', 'nearest', 'validate']
+from fcn_jax.config.checks import unknown_setting, validate
+from fcn_jax.config.defaults import add_settings, base, default, flatten
+from fcn_jax.config.recipes import RECIPES, apply_recipe
+
+__all__ = ['RECIPES', 'add_settings', 'apply_recipe', 'base', 'default', 'flatten', 'unknown_setting', 'validate']

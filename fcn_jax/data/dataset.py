@@ -121,7 +121,9 @@ def load(data, say=lambda _: None) -> Data:
     classes=builder.CLASSES,
     palette=builder.PALETTE,
     splits={
-      name: Pictures(source, split=name, classes=len(builder.CLASSES), room=data.cache * 2**30 * len(source) / pictures)
+      name: Pictures(
+        source, split=name, classes=len(builder.CLASSES), room=data.cache_gib * 2**30 * len(source) / pictures
+      )
       for name, source in sources.items()
     },
     fingerprint=_fingerprint(builder.info.full_name, sources),

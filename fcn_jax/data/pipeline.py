@@ -26,7 +26,7 @@ def train_batches(
 ) -> Iterator[dict]:
   """This host's part of the batches of step, step + 1, ..., without end.
 
-  Each epoch is a new permutation, unless `data.replacement`. The batch of a step holds the same pictures on any number
+  Each epoch is a new permutation, unless `data.with_replacement`. The batch of a step holds the same pictures on any number
   of hosts.
 
   Args:
@@ -35,7 +35,7 @@ def train_batches(
   """
 
   def example(index, rng):
-    picture = pictures[rng.integers(len(pictures)) if data.replacement else index]
+    picture = pictures[rng.integers(len(pictures)) if data.with_replacement else index]
     return augment(picture['image'], picture['label'], rng, data)
 
   dataset = grain.MapDataset.range(len(pictures)).seed(seed).shuffle().repeat().random_map(example)

@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from fcn_jax import cli, files, metrics
-from fcn_jax import config as config_lib
-from fcn_jax.errors import UserError
+from fcn_jax.errors import UserError, closest
 from fcn_jax.report import results, tables
 from fcn_jax.report.results import Result
 
@@ -97,7 +96,7 @@ def layout(runs: list[Result], rows: list[str] | None, cols: list[str] | None) -
   known = {field for run in runs for field in run.settings}
   for field in (rows or []) + (cols or []):
     if field not in known:
-      raise UserError(f'there is no setting {field}{config_lib.closest(field, known)}; what varies: {", ".join(vary)}')
+      raise UserError(f'there is no setting {field}{closest(field, known)}; what varies: {", ".join(vary)}')
   if rows is None and cols is None:
     return (vary[:-1], vary[-1:]) if len(vary) > 1 else (vary, [])
   named = (rows or []) + (cols or [])

@@ -9,7 +9,7 @@ from etils import epath
 
 from fcn_jax import config as config_lib
 from fcn_jax import files
-from fcn_jax.errors import UserError
+from fcn_jax.errors import UserError, closest
 from fcn_jax.run import directory
 from fcn_jax.sweep import space
 
@@ -148,7 +148,7 @@ def _laid_over(base: ml_collections.ConfigDict, point: dict, name: str) -> ml_co
   try:
     for field, value in point.items():
       if field not in known:
-        raise UserError(f'there is no setting {field}{config_lib.closest(field, known)}')
+        raise UserError(f'there is no setting {field}{closest(field, known)}')
       config.update_from_flattened_dict({field: value})
     config_lib.validate(config)
   except (TypeError, UserError) as error:  # ml_collections refuses another type

@@ -1,0 +1,192 @@
+"""Checks of a config: types, choices, ranges and contradictions. One sentence per error, before anything starts."""
+
+import math
+
+import ml_collections
+
+from fcn_jax.config import defaults, recipes
+from fcn_jax.errors import UserError, closest, nearest
+from fcn_jax.models import names
+
+CHOICES = {
+  'model.name': tuple(names.NETWORKS),
+  'model.backbone': tuple(names.BACKBONES),
+  'model.shrink': (1, 2, 4),
+  'model.upsample': ('bilinear_fixed', 'bilinear_learned', 'learned_random', 'bilinear_last_fixed'),
+  'model.norm': ('none', 'group'),
+  'model.geometry': ('aligned', 'caffe'),
+  'model.dtype': ('float32', 'bfloat16'),
+  'optim.name': ('sgd', 'adamw'),
+  'optim.schedule': ('constant', 'polynomial', 'cosine'),
+  'loss.reduction': ('mean', 'sum'),
+  'loss.balance': ('none', 'inverse'),
+}
+
+# Settings by the range that they must lie in: (smallest, largest), both allowed.
+RANGES = {
+  'seed': (0, 2**31 - 1),
+  'model.width': (1 / 64, 4),
+  'model.fc_channels': (1, 65536),
+  'model.group_size': (1, 512),
+  'model.dropout': (0, 0.99),
+  'data.cache_gib': (0, math.inf),
+  'data.flip': (0, 1),
+  'data.jitter': (0, math.inf),
+  'data.brightness': (0, 1),
+  'data.contrast': (0, 1),
+  'data.color': (0, 1),
+  'optim.lr': (0, math.inf),
+  'optim.momentum': (0, 0.9999),
+  'optim.weight_decay': (0, math.inf),
+  'optim.bias_lr': (0, math.inf),
+  'optim.power': (0, math.inf),
+  'optim.clip': (0, math.inf),
+  'optim.warmup': (0, math.inf),
+  'loss.sampling': (0.01, 1),
+  'train.steps': (1, math.inf),
+  'train.batch_size': (1, math.inf),
+  'train.accumulation': (1, math.inf),
+  'train.log_every': (1, math.inf),
+  'eval.every': (0, math.inf),
+  'eval.batch_size': (1, math.inf),
+  'eval.canvases': (1, 16),
+  'checkpoint.every': (0, math.inf),
+  'checkpoint.keep': (1, math.inf),
+}
+
+# Choices and ranges of the settings that one data set adds.
+DATASET_CHOICES = {'stanford_background': {'data.label': ('regions', 'surfaces'), 'data.fold': (0, 1, 2, 3, 4)}}
+DATASET_RANGES = {'stanford_background': {'data.val_fraction': (0, 0.9)}}
+
+# Names that settings had before, with what they are called now.
+RENAMED = {
+  'data.cache': 'data.cache_gib',
+  'data.mean': 'model.mean',
+  'data.replacement': 'data.with_replacement',
+  'data.std': 'model.std',
+  'init.without': 'init.allow_mismatch',
+  'optim.freeze_trunk': 'optim.freeze_backbone',
+}
+
+
+def validate(config: ml_collections.ConfigDict, settings: dict | None = None) -> None:
+  """Checks a config.
+
+  Args:
+    config: of a run.
+    settings: the settings that it must have, by dotted name, with values of the right types; by default those of its
+      data set.
+
+  Raises:
+    UserError: a setting does not exist, is missing, has the wrong type, is out of range or contradicts another one.
+  """
+  flat = defaults.flatten(config)
+  if settings is None:
+    settings = defaults.flatten(defaults.default(flat.get('data.name') or ''))
+  _check_fields(flat, settings)
+  name = flat['data.name']
+  for field, choices in (CHOICES | DATASET_CHOICES.get(name, {})).items():
+    if flat[field] not in choices:
+      raise UserError(f'{field} is {flat[field]!r}{nearest(flat[field], choices)}')
+  for field, (low, high) in (RANGES | DATASET_RANGES.get(name, {})).items():
+    if not low <= flat[field] <= high:
+      raise UserError(f'{field} is {flat[field]}; expected {low:g} to {high:g}')
+  for recipe in config.recipe.split('+'):
+    if recipe not in recipes.RECIPES:
+      raise UserError(f'recipe is {config.recipe!r}{nearest(recipe, recipes.RECIPES)}')
+  _check_model(config.model)
+  _check_channels(config.model)
+  _check_data(config.data)
+  _check_training(config)
+
+
+def unknown_setting(field: str, settings) -> str:
+  """The message about a setting that is not among `settings`: its new name if it was renamed, else the closest one."""
+  if field in RENAMED:
+    return f'the setting {field} is now called {RENAMED[field]}'
+  return f'there is no setting {field}{closest(field, settings)}'
+
+
+def _check_fields(flat: dict, settings: dict) -> None:
+  for field, value in flat.items():
+    if field not in settings:
+      raise UserError(unknown_setting(field, settings))
+    expected = settings[field]
+    kinds = (int, float) if isinstance(expected, float) else type(expected)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+      raise UserError(f'{field} is {value!r}; expected {type(expected).__name__}, like {expected!r}')
+  if missing := settings.keys() - flat.keys():
+    raise UserError(f'the config lacks {", ".join(sorted(missing))}; start from fcn_jax.config.default()')
+
+
+def _check_model(model: ml_collections.ConfigDict) -> None:
+  taps, skips = names.TAPS[model.backbone], names.skip_strides(model.backbone)
+  if model.stride not in taps.values():
+    raise UserError(f'model.stride is {model.stride!r}{nearest(model.stride, taps.values())}')
+  if model.skips not in ('all', 'none'):
+    for skip in model.skips.split('+'):
+      if skip not in skips:
+        raise UserError(f'model.skips has {skip!r}{nearest(skip, ("all", "none", *skips))}')
+      if skips[skip] < model.stride:
+        raise UserError(
+          f'model.skips has {skip}, whose stride {skips[skip]} is finer than model.stride {model.stride}; set '
+          f'model.stride={skips[skip]} or leave out {skip}'
+        )
+  if model.at_once and model.stride < 8:
+    raise UserError(f'model.at_once has factors for pool4 and pool3 only; model.stride is {model.stride}, expected 8')
+  if len(model.mean) != len(model.std):
+    raise UserError(f'model.mean has {len(model.mean)} numbers and model.std {len(model.std)}; expected equally many')
+  for field in ('mean', 'std'):
+    if not all(math.isfinite(x) and (field == 'mean' or x > 0) for x in model[field]):
+      above = '' if field == 'mean' else ' above 0'
+      raise UserError(f'model.{field} is {model[field]}; expected finite numbers{above}')
+
+
+def _check_channels(model: ml_collections.ConfigDict) -> None:
+  first = names.CHANNELS[model.backbone]
+  channels = {
+    f'{first} channels of the first layer': first * model.width,
+    f'model.fc_channels {model.fc_channels}': model.fc_channels * model.width,
+  }
+  for name, count in channels.items():
+    if count != int(count):
+      raise UserError(
+        f'model.width {model.width} turns the {name} into {count:g}; expected a whole number: use a multiple of 1/{first}'
+      )
+    if model.norm == 'group' and count % model.group_size:
+      raise UserError(
+        f'model.group_size {model.group_size} does not divide {count:g}, which model.width {model.width} makes of the '
+        f'{name}; choose a divisor of {count:g}'
+      )
+
+
+def _check_data(data: ml_collections.ConfigDict) -> None:
+  for field in ('train_size', 'scale'):
+    if len(data[field]) != 2:
+      raise UserError(f'data.{field} is {data[field]}; expected 2 numbers')
+    if not all(math.isfinite(x) and x > 0 for x in data[field]):
+      raise UserError(f'data.{field} is {data[field]}; expected finite numbers above 0')
+  if not all(isinstance(x, int) for x in data.train_size):
+    raise UserError(f'data.train_size is {data.train_size}; expected whole numbers of pixels')
+  if data.scale[0] > data.scale[1]:
+    raise UserError(f'data.scale is {data.scale}; expected the smaller number first')
+  if data.threads < 1:
+    raise UserError(f'data.threads is {data.threads}; expected 1 or more')
+
+
+def _check_training(config: ml_collections.ConfigDict) -> None:
+  if config.train.batch_size % config.train.accumulation:
+    raise UserError(
+      f'train.accumulation {config.train.accumulation} does not divide train.batch_size {config.train.batch_size} into '
+      'equal parts'
+    )
+  if config.init.weights and config.model.norm != 'none':
+    raise UserError(
+      f'init.weights is set, but model.norm is {config.model.norm!r}; weights files have biases and no norm: set '
+      'model.norm=none'
+    )
+  if config.optim.warmup >= config.train.steps:
+    raise UserError(
+      f'optim.warmup is {config.optim.warmup}, but train.steps is {config.train.steps}; set optim.warmup below '
+      f'{config.train.steps}'
+    )

@@ -1,0 +1,37 @@
+"""The names of networks and backbones, and what checking a config needs of them; free of jax.
+
+A new backbone takes one line in each of `BACKBONES`, `TAPS` and `CHANNELS`.
+"""
+
+import importlib
+
+# Name -> 'module:Class'. Classes are imported only when a model is built.
+NETWORKS = {'fcn': 'fcn_jax.models.fcn:FCN'}
+BACKBONES = {'vgg16': 'fcn_jax.models.vgg:VGG16'}
+
+# The feature maps that scores can be read from, with their strides, coarse to fine. The first one always is; the others
+# are skip connections.
+TAPS = {
+  'vgg16': {'fc7': 32, 'pool4': 16, 'pool3': 8, 'pool2': 4, 'pool1': 2},
+}
+
+# Channels of the first layer at width 1. Those of all other convolutions are multiples of it.
+CHANNELS = {'vgg16': 64}
+
+
+def load_class(path: str) -> type:
+  """The class that 'module:Class' names."""
+  module, _, name = path.partition(':')
+  return getattr(importlib.import_module(module), name)
+
+
+def skip_strides(backbone: str) -> dict[str, int]:
+  """The taps of a backbone that can be skip connections, coarse to fine."""
+  return dict(list(TAPS[backbone].items())[1:])
+
+
+def resolve_skips(backbone: str, stride: int, skips: str) -> tuple[str, ...]:
+  """The taps that the setting `model.skips` names: 'all' down to `stride`, 'none', or names joined by '+'."""
+  if skips == 'all':
+    return tuple(name for name, s in skip_strides(backbone).items() if s >= stride)
+  return () if skips == 'none' else tuple(skips.split('+'))
