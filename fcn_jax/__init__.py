@@ -1,10 +1,34 @@
 """Fully Convolutional Networks (Long, Shelhamer and Darrell, CVPR 2015 and PAMI 2016) in JAX and Flax.
 
-Read `config.py` (what can be set), `train.py` (the loop), `models/fcn.py` over `models/vgg.py`,
-`models/convolution.py`, `models/upsample.py` and `models/geometry.py` (the network), `datasets/pipeline.py` (the
-batches), `losses.py`, `metrics.py`, `scoring.py` (what is minimised and what is reported), then `runlog.py`,
-`claim.py`, `checkpoint.py`, `parallel.py`. `main.py` and `cli.py` are the door. What a run starts from: `initial.py`,
-and `pretrained.py` over `weight_files.py` and `caffemodel.py`. Ablations: `grid.py` and `points.py` (what a sweep
-runs), `sweep.py` over `engines.py` (how), `results.py`, `bootstrap.py`, `tables.py` and `report.py` with `figures.py`
-and `page.py` (what came out).
+  run = fcn_jax.load_run('runs/fcn16s-scenes')
+  labels = run.predict(image)
+  model, params = fcn_jax.build_model('fcn8s', classes=21)
+
+To read the code, start with `train.py` (the loop) over `session.py`, then `models/fcn.py` (the network) over
+`models/vgg.py`, `models/grid.py` and `models/upsample.py`, `data/pipeline.py` (the batches), `losses.py`, `metrics.py`
+and `evaluation.py`. `config/defaults.py` lists every setting. Importing the package starts nothing; jax is imported when
+a name below is used.
 """
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from fcn_jax.api import Predictor, build_model, load_run
+
+__all__ = ['Predictor', 'build_model', 'load_run']
+
+
+def __getattr__(name: str):
+  if name in __all__:
+    return getattr(importlib.import_module('fcn_jax.api'), name)
+  try:  # a submodule, such as fcn_jax.losses
+    return importlib.import_module(f'fcn_jax.{name}')
+  except ModuleNotFoundError as error:
+    if error.name != f'fcn_jax.{name}':
+      raise
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}') from None
+
+
+def __dir__() -> list[str]:
+  return sorted([*globals(), *__all__])

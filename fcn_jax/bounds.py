@@ -1,44 +1,180 @@
-"""What a stride could reach at best: labels sent to its grid and back by the network's own upsampling.
+"""Upper bounds: the scores that labels themselves reach after downsampling to the grid of each stride, and back.
 
-As the table of upper bounds in PAMI'16 (section 6): a cell of the grid holds the shares of the classes in it, these
-are upsampled bilinearly, and the largest wins.
+  python -m fcn_jax.bounds --config=experiments/fcn16s.py
+  python -m fcn_jax.bounds --masks=folder/of/png --classes=21
+
+No network whose finest scores have that stride can be expected to do better. As in the papers' table of upper bounds
+(CVPR'15, appendix A): a cell of the grid holds the fraction of each class in it, these fractions are upsampled
+bilinearly, and the largest wins. Prints a table and writes it to --out.
 """
 
 import functools
+import io
+import pathlib
 from collections.abc import Iterable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from absl import flags
+from PIL import Image
 
-from fcn_jax import evaluation, metrics
-from fcn_jax.data.dataset import IGNORE
+from fcn_jax import cli
 from fcn_jax.errors import UserError
-from fcn_jax.models.upsample import interpolate
 
-STRIDES = (128, 64, 32, 16, 8, 4, 2)
-CANVAS = 128  # canvases are multiples of it, so that few shapes are compiled
+STRIDES = (128, 64, 32, 16, 8, 4, 2)  # pixels
+CANVAS = 128  # labels are padded to multiples of it, so that few shapes are compiled
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _through_grid(label: jax.Array, stride: int, classes: int) -> jax.Array:
-  """The confusion matrix [C, C] of a label [H, W] after the grid; H and W are multiples of the stride."""
-  height, width = label.shape
-  shares = label[..., None] == jnp.arange(classes)
-  shares = shares.reshape(height // stride, stride, width // stride, stride, classes).mean((1, 3))[None]
-  back = interpolate(shares, stride, stride // 2, (height, width))
-  return evaluation.confusion(jnp.argmax(back, -1), label[None], classes)[0]
+def define_flags() -> None:
+  """Defines the flags of the command."""
+  cli.define_config()
+  flags.DEFINE_string(
+    'split', None, 'Split of the data set of --config; by default the one that results are reported on.'
+  )
+  flags.DEFINE_string('masks', None, 'Folder of PNG masks of class numbers, instead of --config.')
+  flags.DEFINE_integer('classes', None, 'Number of classes in the masks.', lower_bound=1, upper_bound=255)
+  flags.DEFINE_string('out', 'upper_bounds.json', 'File to write.')
+
+
+def main(arguments: list[str]) -> None:
+  """The command."""
+  given = flags.FLAGS
+  if arguments:
+    raise UserError(f'unexpected argument {arguments[0]!r}; see --help')
+  if bool(given.masks) == (given['config'].value is not None):
+    raise UserError('expected either --config=..., for its data set, or --masks=FOLDER with --classes=N')
+  if given.masks:
+    labels, classes = read_masks(pathlib.Path(given.masks).expanduser(), given.classes), given.classes
+  else:
+    labels, classes = _labels_of_config(given.split)
+
+  from fcn_jax import files
+  from fcn_jax.report import published
+  from fcn_jax.run import progress
+
+  scores = upper_bounds(labels, classes)
+  files.write_json(files.path(given.out), scores)
+  rows = []
+  for stride, x in scores.items():
+    theirs = f'{published.UPPER_BOUNDS[stride]} %' if stride in published.UPPER_BOUNDS else ''
+    rows.append([str(stride), progress.percent(x['mean_iou']), progress.percent(x['pixel_accuracy']), theirs])
+  columns = ['stride, pixels', 'mean IoU', 'pixel accuracy', "mean IoU of VOC, CVPR'15"]
+  progress.show_table('upper bounds by stride', columns, rows)
+
+
+def _labels_of_config(split: str | None) -> tuple[Iterable[np.ndarray], int]:
+  """The labels of the data set of --config (of its first head), and the number of classes."""
+  config = cli.config()
+  from fcn_jax.data import dataset
+
+  data = dataset.load(config.data)
+  chosen, head = data.split(split or data.held_out), next(iter(data.heads))
+  return (chosen[i]['labels'][head] for i in range(len(chosen))), len(data.heads[head])
+
+
+def read_masks(folder: pathlib.Path, classes: int | None) -> list[np.ndarray]:
+  """The PNG masks of a folder, grayscale or with a palette: uint8 [H, W].
+
+  Raises:
+    UserError: there is none, one cannot be read, or one has other values than 0 to `classes` - 1 and 255.
+  """
+  if not classes:
+    raise UserError('--masks requires --classes=N, the number of classes in the masks')
+  paths = sorted(folder.glob('*.png'))
+  if not paths:
+    raise UserError(f'there is no PNG mask in {folder}')
+  labels = []
+  for path in paths:
+    try:
+      with Image.open(path) as opened:
+        label = np.asarray(opened)
+    except (OSError, SyntaxError, ValueError) as error:
+      raise UserError(f'{path} cannot be read: {error}') from error
+    if label.ndim != 2 or label.dtype != np.uint8:
+      raise UserError(f'{path} is {label.dtype} {list(label.shape)}; expected class numbers, uint8 [H, W]')
+    if (wrong := label[(label >= classes) & (label != 255)]).size:
+      raise UserError(f'{path} has the class {wrong[0]}; expected 0 to {classes - 1}, or 255 for pixels to ignore')
+    labels.append(label)
+  return labels
+
+
+@functools.cache
+def _compiled():
+  """The function (label [H, W], stride, classes) -> confusion matrix [C, C]; H and W are multiples of the stride."""
+  import jax
+  import jax.numpy as jnp
+
+  from fcn_jax.evaluation import confusion
+  from fcn_jax.models.upsample import interpolate
+
+  def through_grid(label: jax.Array, stride: int, classes: int) -> jax.Array:
+    height, width = label.shape
+    shares = label[..., None] == jnp.arange(classes)
+    shares = shares.reshape(height // stride, stride, width // stride, stride, classes).mean((1, 3))[None]
+    back = interpolate(shares, stride, stride // 2, (height, width))
+    return confusion(jnp.argmax(back, -1), label[None], classes)[0]
+
+  return jax.jit(through_grid, static_argnums=(1, 2))
 
 
 def upper_bounds(labels: Iterable[np.ndarray], classes: int, strides: tuple[int, ...] = STRIDES) -> dict[int, dict]:
-  """`metrics.summarize`, with classes by number, for each of the strides, over labels uint8 [H, W], 255 = ignore."""
+  """The upper bound of each stride.
+
+  Args:
+    labels: uint8 [H, W] each, 255 for pixels to ignore.
+    classes: their number.
+    strides: in pixels.
+
+  Returns:
+    `metrics.summarize` of each stride, with classes by number.
+
+  Raises:
+    UserError: no pixel has a class.
+  """
+  from fcn_jax import metrics
+  from fcn_jax.data.dataset import IGNORE
+
   totals = {stride: np.zeros((classes, classes), np.int64) for stride in strides}
   for label in labels:
     padding = [(0, -length % CANVAS) for length in label.shape]
-    label = np.pad(label, padding, constant_values=IGNORE)  # no class: the cell's shares are of what is known
+    label = np.pad(label, padding, constant_values=IGNORE)  # fractions in a cell are of its labeled pixels
     for stride in strides:
-      totals[stride] += np.asarray(_through_grid(label, stride, classes))
+      totals[stride] += np.asarray(_compiled()(label, stride, classes))
   if not totals[strides[0]].any():
     raise UserError('no pixel of these labels has a class, so there is nothing to score')
   names = tuple(str(number) for number in range(classes))
   return {stride: metrics.summarize(total, names) for stride, total in totals.items()}
+
+
+def write_network(directory, split: str, model, params: dict, data, size: tuple[int, int]) -> None:
+  """Writes `eval/network.json`, and `eval/kernels.npz` with the trained upsampling kernels [k, k, C], by layer.
+
+  The JSON file has `parameters`, their number; `gflop` of a forward pass of one image of `size`, [H, W]; `upper_bound`,
+  by split, of the stride of the network's finest scores (of the first head); and `kernel_distance`, by layer and class,
+  the relative distance of the trained kernels from bilinear ones (`cost.kernel_distances`).
+  """
+  from fcn_jax.metrics import METRICS
+  from fcn_jax.models import cost
+
+  chosen, head = data.split(split), next(iter(data.heads))
+  labels = (chosen[i]['labels'][head] for i in range(len(chosen)))
+  (bound,) = upper_bounds(labels, len(data.heads[head]), (model.stride * model.shrink,)).values()
+  kernels = {name: np.asarray(layer['kernel']) for name, layer in params.items() if name.startswith('upsample_')}
+  if kernels:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **kernels)
+    directory.write('eval/kernels.npz', buffer.getvalue())
+  previous = directory.read_json('eval/network.json', {'upper_bound': {}})
+  directory.write_json(
+    'eval/network.json',
+    {
+      'parameters': cost.parameters(params),
+      'gflop': cost.flops(model, tuple(size)) / 1e9,
+      'size': list(size),
+      'upper_bound': previous['upper_bound'] | {split: {name: bound[name] for name in METRICS}},
+      'kernel_distance': {name: cost.kernel_distances(kernel) for name, kernel in kernels.items()},
+    },
+  )
+
+
+if __name__ == '__main__':
+  cli.run(main, define_flags)

@@ -1,62 +1,90 @@
-"""What all commands share: how flags and configs are read, and how errors reach the reader.
+"""What all commands share: flags, the config, logging, and how errors reach the user.
 
-Nothing here may import jax: `--help` and every error in a command line come at once.
+Nothing here imports jax, so that `--help` and every error in a command line come at once. A command module has
+`define_flags()`, which runs only when the command does, so that several command modules can be imported together.
 """
 
 import itertools
-import logging as python_logging
+import logging
 import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 
 import ml_collections
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from fcn_jax import config as config_lib
 from fcn_jax import machine
+from fcn_jax.data import names
 from fcn_jax.errors import UserError
+from fcn_jax.run import progress
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
+# Settings that `default` derives from the argument of the config file, with the form of that argument.
+_ARGUMENT_ONLY = {'data.name': 'FILE:DATASET', 'recipe': 'FILE:DATASET,recipe=NAME'}
 
 
-def run(main) -> None:
-  """Runs `main(arguments)`; a `UserError` becomes a sentence and exit code 1."""
+def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] = lambda: None) -> None:
+  """Runs a command: `main(arguments)`, after `define_flags()`; a `UserError` becomes one sentence and exit code 1."""
   machine.tune_for_cpu()
-  if '--debug' not in sys.argv:
-    # TFDS and Orbax tell of every step that they take, and of a file that cannot be read or written in hundreds of
-    # lines from several threads; `checkpoint` says it in a sentence.
-    logging.set_verbosity(logging.FATAL)
-    python_logging.getLogger('asyncio').setLevel(python_logging.CRITICAL)
-    sys.unraisablehook = lambda _: None
-    # Where a write fails, Orbax closes its event loop over the writes that have not begun.
-    warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
+  flags.DEFINE_bool('debug', False, "Show tracebacks, and the libraries' log messages.")
+  define_flags()
+  configure_logging(debug='--debug' in sys.argv)  # not the flag: an error may be about the flags
   app.run(lambda argv: _guarded(main, argv[1:]), flags_parser=lambda argv: _guarded(_parse, argv))
 
 
+class _ConsoleHandler(logging.Handler):
+  """Prints messages as plain lines, above the progress bar if there is one."""
+
+  def emit(self, record: logging.LogRecord) -> None:
+    progress.console.print(self.format(record), markup=False)
+
+
+def configure_logging(*, debug: bool = False) -> None:
+  """Prints the messages of fcn_jax from INFO on; with `debug` those of all libraries too."""
+  logger = logging.getLogger('fcn_jax')
+  logger.handlers, logger.propagate = [_ConsoleHandler()], False
+  logger.setLevel(logging.INFO)
+  if not debug:
+    # TFDS and Orbax log every step that they take, and report a file that cannot be read or written in hundreds of lines
+    # from several threads; our own error says it in one sentence.
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
+    # If a write fails, Orbax closes its event loop over the writes that have not begun.
+    warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
+
+
+def mute() -> None:
+  """Prints warnings only: of several hosts, the first one prints the messages of a run."""
+  logging.getLogger('fcn_jax').setLevel(logging.WARNING)
+
+
 def define_config() -> None:
-  """Defines `--config=FILE[:DATASET]` and `--config.section.field=value`; `config()` reads them."""
+  """Defines `--config=FILE[:DATASET]` and `--config.section.field=value`, which `config()` reads."""
   config_flags.DEFINE_config_file(
     'config',
     None,
-    'Config file and data set, as experiments/fcn16s.py:scenes; '
-    'any setting (fcn_jax/config.py) is overridden as --config.optim.lr=1e-3.',
+    'Config file and data set, for example experiments/fcn16s.py:scenes. Any setting (fcn_jax/config/defaults.py) can be '
+    'overridden, for example --config.optim.lr=1e-3. DATASET,recipe=NAME chooses a recipe (fcn_jax/config/recipes.py).',
   )
 
 
 def config() -> ml_collections.ConfigDict:
-  """The config of the command line, overridden, validated and locked."""
+  """The config of the command line: overridden, validated and locked."""
   value = flags.FLAGS['config'].value
   if value is None:
     if path := config_path():
       raise UserError(f'{path}: get_config() returned nothing; expected a config made by fcn_jax.config.default()')
     raise UserError('no config given; try --config=experiments/fcn16s.py')
   try:
-    sections = set(value)  # where the file did not load, ml_collections raises at the first touch
+    sections = set(value)  # if the file did not load, ml_collections raises at the first access
   except OSError as error:
     raise UserError(_not_loaded(error)) from error
   if not {'model', 'data', 'train'} <= sections or not isinstance(value.model, ml_collections.ConfigDict):
@@ -69,7 +97,7 @@ def config() -> ml_collections.ConfigDict:
 
 
 def default_workdir(data_name: str) -> str:
-  """runs/EXPERIMENT-ARGUMENT, the argument of the config file being the data set where none is given."""
+  """runs/EXPERIMENT-ARGUMENT; ARGUMENT is that of the config file, or the data set if there is none."""
   path, _, argument = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
   return f'runs/{os.path.splitext(os.path.basename(path))[0]}-{argument or data_name}'
 
@@ -78,7 +106,7 @@ def _guarded(function, argv):
   try:
     return function(argv)
   except UserError as error:
-    if '--debug' in sys.argv:  # not the flag: the error may be about the flags
+    if '--debug' in sys.argv:
       raise
     sys.exit(f'error: {error}')
   except BrokenPipeError:  # as `| head` leaves it
@@ -91,9 +119,15 @@ def _guarded(function, argv):
 
 def _parse(argv: list[str]) -> list[str]:
   if {'--help', '-h', '-help'} & set(argv):
-    # absl's own begins with sixty lines about its own flags, and exits with 1.
+    # absl's own help starts with sixty lines about absl's flags, and exits with 1.
     print(sys.modules['__main__'].__doc__, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(__name__), sep='\n')
     sys.exit(0)
+  for field in _overridden(argv):
+    if field in _ARGUMENT_ONLY:
+      raise UserError(
+        f'--config.{field} cannot be set: it follows from the argument of the config file; write '
+        f'--config={_ARGUMENT_ONLY[field]}'
+      )
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
@@ -116,12 +150,21 @@ def _raised_in(error: Exception, path: str) -> bool:
   return any(os.path.abspath(frame.filename) == os.path.abspath(path) for frame in frames)
 
 
+def _overridden(argv: list[str]) -> list[str]:
+  """The settings that the command line overrides."""
+  return [a.removeprefix('--config.').split('=')[0] for a in argv if a.startswith('--config.')]
+
+
 def config_path(argv: list[str] | None = None) -> str:
-  """The config file that the command line names, without its argument; '' where there is none."""
+  """The config file that the command line names, without its argument; '' if there is none."""
+  return _config_value(argv).split(':')[0]
+
+
+def _config_value(argv: list[str] | None = None) -> str:
   words = list(argv or sys.argv)
   given = [a.removeprefix('--config=') for a in words if a.startswith('--config=')]
   given += [path for flag, path in itertools.pairwise(words) if flag == '--config']
-  return given[-1].split(':')[0] if given else ''
+  return given[-1] if given else ''
 
 
 def _not_loaded(error: Exception, argv: list[str] | None = None) -> str:
@@ -129,21 +172,26 @@ def _not_loaded(error: Exception, argv: list[str] | None = None) -> str:
   if not os.path.exists(path):
     return f'there is no config file {path} (looked in {os.getcwd()})'
   if os.path.isdir(path):
-    return f'{path} is not a Python file; expected one as experiments/fcn16s.py'
+    return f'{path} is a folder; expected a Python file such as experiments/fcn16s.py'
   reason = str(error).strip().splitlines()[-1].strip()  # ml_collections puts lines of its own before it
   return f'the config file {path} does not load: {type(error).__name__}: {reason}'
 
 
 def _wrong_field(argv: list[str]) -> str:
-  if not any(argument.startswith('--config.') for argument in argv):
+  """The message about an override that the config has no field for."""
+  fields = _overridden(argv)
+  if not fields:
     return f'{config_path(argv)} defines no get_config()'
-  by_data = {name: set(config_lib.flatten(config_lib.default(name))) for name in config_lib.DATASETS}
-  known = sorted(set.union(*by_data.values()))
-  fields = [a.removeprefix('--config.').split('=')[0] for a in argv if a.startswith('--config.')]
+  by_data = {name: set(config_lib.flatten(config_lib.default(name))) for name in names.DATASETS}
+  argument = _config_value(argv).partition(':')[2].partition(',')[0]
+  if '.' in argument:  # a data set outside the package
+    by_data = {argument: set(config_lib.flatten(config_lib.default(argument)))}
+  everywhere = sorted(set.union(*by_data.values()))
   for field in fields:
-    if field not in known:
-      return f'there is no setting {field}{config_lib.closest(field, known) or ": fcn_jax/config.py lists all"}'
-  special = [field for field in fields if not all(field in own for own in by_data.values())]
+    if field not in everywhere:
+      message = config_lib.unknown_setting(field, everywhere)
+      return message if '(' in message or 'called' in message else f'{message}: fcn_jax/config/defaults.py lists all'
+  special = [field for field in fields if not all(field in settings for settings in by_data.values())]
   if special:
-    return f'{", ".join(special)} does not go with this data set'
+    return f'{", ".join(special)} is not a setting of this data set'
   return f'{config_path(argv)}: get_config() is missing, or does not return fcn_jax.config.default() with changes'

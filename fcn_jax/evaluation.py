@@ -1,151 +1,41 @@
-"""A split's confusion matrices, one a picture, with every picture at its own size."""
+"""Exact scores of a split: one confusion matrix per image, with every image at its own size."""
 
 import dataclasses
-import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from fcn_jax import files, images, metrics
-from fcn_jax.data import bands, dataset, pipeline
-from fcn_jax.data.dataset import IGNORE
+from fcn_jax import images, metrics
+from fcn_jax.data import bands, canvases, pipeline
+from fcn_jax.data.dataset import IGNORE, Classes, Split
 from fcn_jax.errors import UserError
 from fcn_jax.run import devices, hosts
+from fcn_jax.run.directory import RunDirectory
 
-EXAMPLES = 6  # pictures of a split that are kept to be looked at
+EXAMPLES = 6  # images of a split that are stored with their predictions
 
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-  """What is counted on a split of N pictures.
+  """The counts over a split of N images, by head.
 
   Attributes:
-    matrices: confusion matrices int64 [N, C, C], one a picture.
-    bands: int64 [len(boundaries.WIDTHS), C, C], of the pixels near label boundaries.
-    examples: some pictures, dicts of index, image, label and prediction, as `predictions` yields them.
+    matrices: confusion matrices int64 [N, C, C], one per image.
+    bands: int64 [len(bands.WIDTHS), C, C], of the pixels near label boundaries.
+    examples: some images, as `Evaluator.predictions` yields them.
   """
 
-  matrices: np.ndarray
-  bands: np.ndarray
+  matrices: dict[str, np.ndarray]
+  bands: dict[str, np.ndarray]
   examples: list[dict]
 
 
-@functools.cache
-def make_eval_step(model, classes: int):
-  """`eval_step(params, batch)`: confusion int32 [n, B/n, C, C], prediction uint8 [n, B/n, H, W] on n devices."""
-
-  def eval_step(params, batch):
-    logits = model.apply({'params': params}, batch['image'], batch['size'])
-    prediction = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
-    return confusion(prediction, batch['label'], classes), prediction
-
-  return devices.pmap(eval_step, replicated_output=False)
-
-
-def predictions(model, params, pictures, config, classes: int) -> Iterator[dict]:
-  """Every picture of a split once, in the order of the batches.
-
-  Yields:
-    index, its place in `pictures`; image uint8 [H, W, 3], label and prediction uint8 [H, W]; confusion int32 [C, C].
-  """
-  eval_step = make_eval_step(model, classes)
-  of_batch_before = iter(())
-  for batch in pipeline.eval_batches(pictures, config.data, **_batches(config)):
-    index = batch.pop('index')
-    counted = eval_step(params, devices.share(batch))
-    yield from of_batch_before  # while the devices work on this one
-    of_batch_before = _of_batch(batch, index, *counted)
-  yield from of_batch_before
-
-
-def _of_batch(batch: dict, index: np.ndarray, counts: jax.Array, prediction: jax.Array) -> Iterator[dict]:
-  counts = np.asarray(counts).reshape(-1, *counts.shape[-2:])
-  maps = {'image': batch['image'], 'label': batch['label']}
-  maps['prediction'] = np.asarray(prediction).reshape(batch['label'].shape)
-  for place in np.flatnonzero(index >= 0):  # the others are fillers
-    h, w = batch['size'][place]
-    own = {name: x[place, :h, :w] for name, x in maps.items()}
-    yield own | {'index': int(index[place]), 'confusion': counts[place]}
-
-
-def _batches(config) -> dict:
-  """How evaluation is shared out."""
-  return {
-    'batch_size': config.eval.batch_size,
-    'canvases': config.eval.canvases,
-    'host': jax.process_index(),
-    'hosts': jax.process_count(),
-  }
-
-
-def score(
-  model, params, chosen, config, classes: int, *, each=lambda picture: None, stop=lambda: False
-) -> Scored | None:
-  """Scores a split.
-
-  Args:
-    model: the network; `params`: its parameters, on the devices.
-    chosen: `pipeline.Pictures`.
-    each: called with each picture, as `predictions` yields it.
-    stop: asked between pictures; once true, nothing more is scored.
-
-  Returns:
-    The counts of all hosts, with examples spread over the pictures of this one; None if stopped.
-  """
-  matrices = np.zeros((len(chosen), classes, classes), np.int64)
-  near = np.zeros((len(bands.WIDTHS), classes, classes), np.int64)
-  own = pipeline.own_pictures(chosen, **_batches(config))
-  wanted = {own[i] for i in np.linspace(0, len(own) - 1, min(EXAMPLES, len(own))).astype(int)}
-  examples, pixels = {}, 0
-  for picture in predictions(model, params, chosen, config, classes):
-    if stop():
-      return None
-    matrices[picture['index']] = picture['confusion']
-    pixels += np.count_nonzero(picture['label'] != IGNORE)
-    near += bands.confusions(picture['label'], picture['prediction'], classes)
-    if picture['index'] in wanted:
-      examples[picture['index']] = picture
-    each(picture)
-  matrices, near, pixels = map(hosts.sum_over_hosts, (matrices, near, np.array(pixels)))
-  if matrices.sum() != pixels:  # every labelled pixel counts once, and no other
-    raise AssertionError(f'{pixels} labelled pixels, but {matrices.sum()} in the confusion matrices')
-  return Scored(matrices, near, [examples[index] for index in sorted(examples)])
-
-
-def write(workdir, split: str, scored: Scored, data: dataset.Data, step: int) -> dict:
-  """Writes what was counted, and returns the scores.
-
-  `eval/SPLIT.json` has the scores, `eval/SPLIT.npz` confusion [N, C, C] and id [N], one a picture, and the folder
-  `eval/SPLIT` the examples: ID.image.jpg, ID.label.png and ID.prediction.png.
-  """
-  if not scored.matrices.any():
-    raise UserError(f'no pixel of {split} is labelled, so there is nothing to score')
-  names = data.split(split).ids()
-  scores = metrics.summarize(scored.matrices.sum(0), data.classes)
-  scores |= {'images': len(names), 'pixels': int(scored.matrices.sum()), 'step': step}
-  scores['boundary_iou'] = {
-    width: metrics.summarize(band, data.classes)['mean_iou'] if band.any() else None
-    for width, band in zip(bands.WIDTHS, scored.bands, strict=True)
-  }
-  buffer = io.BytesIO()
-  np.savez_compressed(buffer, confusion=scored.matrices, id=names)
-  folder = workdir / 'eval'
-  files.write(folder / f'{split}.npz', buffer.getvalue())
-  for example in scored.examples:
-    path = folder / split / names[example['index']]
-    files.write(path.with_name(f'{path.name}.image.jpg'), images.encoded(Image.fromarray(example['image']), 'JPEG'))
-    for name in ('label', 'prediction'):
-      files.write(path.with_name(f'{path.name}.{name}.png'), images.indexed(example[name], data.palette))
-  files.write_json(folder / f'{split}.json', scores)
-  return scores
-
-
 def confusion(prediction: jax.Array, label: jax.Array, classes: int) -> jax.Array:
-  """The confusion matrix of each picture, on the device.
+  """The confusion matrix of each image, on the device.
 
   Args:
     prediction: integers [B, H, W], 0 to classes-1.
@@ -157,7 +47,185 @@ def confusion(prediction: jax.Array, label: jax.Array, classes: int) -> jax.Arra
   """
   batch = label.shape[0]
   cell = label.astype(jnp.int32) * classes + prediction
-  # Ignored pixels fall behind the last cell, and are dropped.
+  # Ignored pixels go to a cell behind the last one, and are dropped.
   cell = jnp.where(label == IGNORE, classes**2, cell).reshape(batch, -1)
   counts = jax.vmap(lambda c: jnp.zeros(classes**2, jnp.int32).at[c].add(1, mode='drop'))(cell)
   return counts.reshape(batch, classes, classes)
+
+
+def make_eval_step(model):
+  """`eval_step(params, batch)`: of each head, confusion int32 [n, B/n, C, C] and prediction uint8 [n, B/n, H, W].
+
+  n is the number of devices.
+  """
+
+  def eval_step(params, batch):
+    counted = {}
+    for head, logits in model.apply({'params': params}, batch['inputs'], batch['size']).items():
+      prediction = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
+      counted[head] = confusion(prediction, batch['labels'][head], logits.shape[-1]), prediction
+    return counted
+
+  return devices.pmap(eval_step, replicated_output=False)
+
+
+class Evaluator:
+  """Scores splits with one network, whose evaluation step is compiled once per canvas."""
+
+  def __init__(self, model, *, batch_size: int, canvases: int, threads: int):
+    """`batch_size`: images per batch over all devices; `canvases`: sizes that images are padded to; `threads` decode."""
+    self._step, self._heads = make_eval_step(model), dict(model.heads)
+    self._sharing = {'batch_size': batch_size, 'canvases': canvases}
+    self._sharing |= {'host': jax.process_index(), 'hosts': jax.process_count()}
+    self._threads = threads
+
+  def predictions(self, params: dict, split: Split) -> Iterator[dict]:
+    """Every image of this host's part of a split once, in the order of the batches.
+
+    Yields:
+      index, its place in `split`; inputs, of each stream [H, W, C]; labels and predictions, of each head uint8 [H, W];
+      confusions, of each head int32 [C, C].
+    """
+    of_previous_batch = iter(())
+    for batch in pipeline.eval_batches(split, threads=self._threads, **self._sharing):
+      index = batch.pop('index')
+      counted = self._step(params, devices.shard(batch))
+      yield from of_previous_batch  # while the devices work on this one
+      of_previous_batch = _split_batch(batch, index, counted)
+    yield from of_previous_batch
+
+  def score(
+    self,
+    params: dict,
+    split: Split,
+    *,
+    each: Callable[[dict], object] = lambda image: None,
+    stop: Callable[[], object] = lambda: False,
+  ) -> Scored | None:
+    """Scores a split.
+
+    Args:
+      params: the parameters, on the devices.
+      split: the images.
+      each: called with each image, as `predictions` yields it.
+      stop: called between images; if it returns true, nothing more is scored.
+
+    Returns:
+      The counts of all hosts, with examples from the images of this one; None if stopped.
+    """
+    matrices = {head: np.zeros((len(split), c, c), np.int64) for head, c in self._heads.items()}
+    near = {head: np.zeros((len(bands.WIDTHS), c, c), np.int64) for head, c in self._heads.items()}
+    pixels = dict.fromkeys(self._heads, 0)
+    own = canvases.own_images(split, **self._sharing)
+    wanted = {own[i] for i in np.linspace(0, len(own) - 1, min(EXAMPLES, len(own))).astype(int)}
+    examples = {}
+    for image in self.predictions(params, split):
+      if stop():
+        return None
+      for head, classes in self._heads.items():
+        label, prediction = image['labels'][head], image['predictions'][head]
+        matrices[head][image['index']] = image['confusions'][head]
+        pixels[head] += np.count_nonzero(label != IGNORE)
+        near[head] += bands.confusions(label, prediction, classes)
+      if image['index'] in wanted:
+        examples[image['index']] = image
+      each(image)
+    return _sum_over_hosts(matrices, near, pixels, [examples[index] for index in sorted(examples)])
+
+
+def _split_batch(batch: dict, index: np.ndarray, counted: dict) -> Iterator[dict]:
+  """The images of a batch, each cut to its own size; see `Evaluator.predictions`."""
+  confusions = {head: np.asarray(counts).reshape(-1, *counts.shape[-2:]) for head, (counts, _) in counted.items()}
+  predictions = {head: np.asarray(p).reshape(batch['labels'][head].shape) for head, (_, p) in counted.items()}
+  maps = {'inputs': batch['inputs'], 'labels': batch['labels'], 'predictions': predictions}
+  for place in np.flatnonzero(index >= 0):  # the others are fillers
+    h, w = batch['size'][place]
+    image = {kind: {name: x[place, :h, :w] for name, x in named.items()} for kind, named in maps.items()}
+    yield image | {
+      'index': int(index[place]),
+      'confusions': {head: counts[place] for head, counts in confusions.items()},
+    }
+
+
+def _sum_over_hosts(matrices: dict, near: dict, pixels: dict, examples: list[dict]) -> Scored:
+  for head in matrices:
+    matrices[head], near[head] = map(hosts.sum_over_hosts, (matrices[head], near[head]))
+    labeled = hosts.sum_over_hosts(np.array(pixels[head]))
+    if matrices[head].sum() != labeled:  # every labeled pixel counts once, and no other
+      raise AssertionError(f'{labeled} labeled pixels, but {matrices[head].sum()} in the confusion matrices of {head}')
+  return Scored(matrices, near, examples)
+
+
+def write(
+  directory: RunDirectory, name: str, split: Split, scored: Scored, heads: dict[str, Classes], step: int
+) -> dict[str, dict]:
+  """Writes what was counted on the split called `name`, and returns the scores of each head.
+
+  `eval/NAME.json` has the scores, `eval/NAME.npz` confusion [N, C, C] and id [N], one per image, and the folder
+  `eval/NAME` the examples: ID.image.jpg, ID.label.png and ID.prediction.png. These are the files of the first head; those
+  of another head have its name after NAME.
+  """
+  ids, all_scores = split.ids(), {}
+  for head, classes in heads.items():
+    matrices, stem = scored.matrices[head], file_stem(name, head, heads)
+    if not matrices.any():
+      raise UserError(f'{name} has no labeled pixel to score; expected labels other than {classes.ignore}')
+    scores = metrics.summarize(matrices.sum(0), classes.names)
+    scores |= {'images': len(ids), 'pixels': int(matrices.sum()), 'step': step}
+    scores['boundary_iou'] = {
+      width: metrics.summarize(band, classes.names)['mean_iou'] if band.any() else None
+      for width, band in zip(bands.WIDTHS, scored.bands[head], strict=True)
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, confusion=matrices, id=ids)
+    directory.write(f'eval/{stem}.npz', buffer.getvalue())
+    _write_examples(directory, f'eval/{stem}', scored.examples, ids, head, classes)
+    directory.write_json(f'eval/{stem}.json', scores)
+    all_scores[head] = scores
+  return all_scores
+
+
+def _write_examples(directory, folder: str, examples: list[dict], ids: list[str], head: str, classes: Classes) -> None:
+  for example in examples:
+    name = f'{folder}/{ids[example["index"]]}'
+    image = Image.fromarray(images.viewable(example['inputs']))
+    directory.write(f'{name}.image.jpg', images.encoded(image, 'JPEG'))
+    for kind in ('label', 'prediction'):
+      directory.write(f'{name}.{kind}.png', images.indexed(example[f'{kind}s'][head], classes.palette))
+
+
+def file_stem(name: str, head: str, heads) -> str:
+  """The name of a head's files in `eval/`: that of the split, and for all heads but the first the head."""
+  return name if head == next(iter(heads)) else f'{name}.{head}'
+
+
+def metrics_row(scores: dict[str, dict]) -> dict:
+  """The row for `metrics.jsonl` from the scores of each head.
+
+  The fields of the first head are eval/METRIC and eval/iou/CLASS; those of another head are eval/HEAD/METRIC and
+  eval/HEAD/iou/CLASS.
+  """
+  row = {}
+  for number, (head, of_head) in enumerate(scores.items()):
+    prefix = f'eval/{head}/' if number else 'eval/'
+    row |= {f'{prefix}{name}': of_head[name] for name in metrics.METRICS}
+    row |= {f'{prefix}iou/{name}': x for name, x in of_head['iou'].items()}
+  return row
+
+
+def write_comparison(directory: RunDirectory, scored: Scored, heads: dict[str, Classes]) -> None:
+  """Writes `eval/examples.png`: the examples with the labels and predictions of the first head, and a legend."""
+  head, classes = next(iter(heads.items()))
+  rows = [(images.viewable(e['inputs']), e['labels'][head], e['predictions'][head]) for e in scored.examples]
+  if rows:  # a host may have none
+    directory.write('eval/examples.png', images.comparison(rows, classes.names, classes.palette))
+
+
+def summary_lines(step: int, scores: dict[str, dict]) -> list[str]:
+  """The main scores of each head, as lines for people."""
+  lines = []
+  for head, of_head in scores.items():
+    of = f' {head}' if len(scores) > 1 else ''
+    accuracy, iou = (100 * of_head[name] for name in ('pixel_accuracy', 'mean_iou'))
+    lines.append(f'step {step}:{of} pixel accuracy {accuracy:.2f} %, mean IoU {iou:.2f} %')
+  return lines

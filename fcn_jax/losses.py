@@ -1,32 +1,32 @@
-"""The per-pixel loss, as a weighted sum, so that devices and micro-batches add up exactly."""
+"""The loss of each pixel, as a weighted sum, so that devices and micro-batches add up exactly."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fcn_jax.data.dataset import IGNORE
+from fcn_jax.data.dataset import IGNORE, Classes, Split, class_shares
 
 
 def softmax_cross_entropy(logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
-  """Cross entropy of the labelled pixels, times their weights, summed (CVPR'15, section 4).
+  """Cross entropy of the labeled pixels, times their weights, summed (CVPR'15, section 4).
 
   Args:
     logits: float32 [B, H, W, C].
     label: integers [B, H, W], 0 to C-1, or 255 for pixels to ignore.
-    weight: float32 [B, H, W], as `pixel_weights` gives it.
+    weight: float32 [B, H, W], such as `pixel_weights` returns; ignored pixels must have weight 0.
 
   Returns:
     A float32 scalar, in nats.
   """
-  return jnp.sum(weight * _of_pixels(logits, label))
+  return jnp.sum(weight * _cross_entropy(logits, label))
 
 
 @jax.custom_vjp
-def _of_pixels(logits: jax.Array, label: jax.Array) -> jax.Array:
+def _cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
   """The cross entropy of each pixel, [B, H, W].
 
-  Its gradient is written out: JAX's own would keep the exponentials, one more array as large as the scores, the largest
-  of a step where there are many classes, and would turn the gather into a scatter.
+  Its gradient is written out. JAX's own would keep the exponentials, one more array as large as the scores, which with
+  many classes are the largest array of a step, and would turn the gather into a scatter.
   """
   return _forward(logits, label)[0]
 
@@ -43,15 +43,15 @@ def _backward(saved, gradient):
   return gradient[..., None] * (jnp.exp(logits - total[..., None]) - own), None
 
 
-_of_pixels.defvjp(_forward, _backward)
+_cross_entropy.defvjp(_forward, _backward)
 
 
 def pixel_weights(label: jax.Array, of_class: np.ndarray | None = None) -> jax.Array:
-  """What each pixel counts in the loss, float32 of the shape of `label`.
+  """The weight of each pixel in the loss, float32 of the shape of `label`.
 
   Args:
-    label: integers, 0 to C-1, or 255 for pixels to ignore, which count 0.
-    of_class: float32 [C], what a pixel of each class counts; None is 1 for all.
+    label: integers, 0 to C-1, or 255 for pixels to ignore, which have weight 0.
+    of_class: float32 [C], the weight of the pixels of each class; None is 1 for all.
   """
   if of_class is None:
     return (label != IGNORE).astype(jnp.float32)
@@ -63,13 +63,13 @@ def sample_cells(key: jax.Array, label: jax.Array, share: float, cell: int) -> j
   """Labels of which only some cells count: patch sampling (CVPR'15, sections 3.4 and 4.3).
 
   Args:
-    key: the randomness.
+    key: the random key.
     label: uint8 [B, H, W].
-    share: the probability that a cell stays, each of each picture on its own.
-    cell: pixels a side, from the top left of the canvas.
+    share: the probability that a cell counts, drawn independently for each cell of each image.
+    cell: pixels per side of a cell, from the top left of the canvas.
 
   Returns:
-    `label`, with 255 in the cells that were dropped.
+    `label`, with 255 in the cells that do not count.
   """
   batch, height, width = label.shape
   kept = jax.random.bernoulli(key, share, (batch, -(-height // cell), -(-width // cell)))
@@ -80,9 +80,24 @@ def sample_cells(key: jax.Array, label: jax.Array, share: float, cell: int) -> j
 def inverse_weights(shares: np.ndarray) -> np.ndarray:
   """Weights of classes, float32 [C], by the inverse of their shares [C] of the training pixels.
 
-  A training pixel weighs 1 on average. A class without any has weight 0: no pixel to weigh, and no share to divide by.
+  The mean weight of a training pixel is 1. A class without pixels has weight 0.
   """
   weights = np.zeros(len(shares), np.float32)
   there = shares > 0
   weights[there] = 1 / (shares[there] * there.sum())
   return weights
+
+
+def class_weights(balance: str, split: Split, heads: dict[str, Classes]) -> dict[str, np.ndarray | None]:
+  """The weight of the pixels of each class, float32 [C] per head; None where all weigh 1.
+
+  Args:
+    balance: the setting `loss.balance`.
+    split: the training images, all of which are counted: the share of a rare class must not depend on a few images.
+    heads: the classes of each head.
+  """
+  if balance == 'none':
+    return dict.fromkeys(heads)
+  return {
+    head: inverse_weights(class_shares(split, head, len(classes), most=len(split))) for head, classes in heads.items()
+  }

@@ -1,11 +1,11 @@
-"""The update rule: SGD with momentum as Caffe has it, or AdamW; schedules, clipping, and what decays."""
+"""The update rule: SGD with Caffe's momentum, or AdamW; learning-rate schedules, clipping, and what decays."""
 
 import jax
 import optax
 
 
 def schedule(optim, steps: int) -> optax.Schedule:
-  """The learning rate by step: linear warm-up, then constant, or polynomial or cosine down to 0 at the end."""
+  """The learning rate by step: linear warm-up, then constant, or polynomial or cosine decay to 0 at the end."""
   rest = steps - optim.warmup
   after = {
     'constant': lambda: optax.constant_schedule(optim.lr),
@@ -14,20 +14,19 @@ def schedule(optim, steps: int) -> optax.Schedule:
   }[optim.schedule]()
   if not optim.warmup:
     return after
-  # From a step above 0: the first update does something.
+  # The warm-up starts one step above 0, so that the first update has an effect.
   warmup = optax.linear_schedule(optim.lr / optim.warmup, optim.lr, optim.warmup)
   return optax.join_schedules([warmup, after], [optim.warmup])
 
 
 def make(optim, steps: int) -> optax.GradientTransformation:
-  """The optimiser of a config's section `optim` for a run of so many steps.
+  """The optimizer that the section `optim` of a config describes, for a run of `steps` steps.
 
-  SGD is Caffe's: V = m V + lr (g + wd w), w = w - V, with the rate inside the momentum, biases at `optim.bias_lr` times
-  the rate. Kernels of convolutions decay; biases, norms and upsampling kernels do not.
+  SGD is Caffe's: V = m V + lr (g + wd w), w = w - V, with the learning rate inside the momentum and the learning rate of
+  biases multiplied by `optim.bias_lr`. Kernels of convolutions decay; biases, norms and upsampling kernels do not.
   """
-  if optim.freeze_trunk:
-    moving = _make(optim, steps)
-    return optax.partition({True: moving, False: optax.set_to_zero()}, is_outside_of_trunk)
+  if optim.freeze_backbone:
+    return optax.partition({True: _make(optim, steps), False: optax.set_to_zero()}, is_outside_backbone)
   return _make(optim, steps)
 
 
@@ -40,18 +39,18 @@ def _make(optim, steps: int) -> optax.GradientTransformation:
     clip,
     optax.add_decayed_weights(optim.weight_decay, mask=decays),
     optax.masked(optax.scale(optim.bias_lr), biases),
-    optax.scale_by_learning_rate(rate),  # before the momentum: a change of rate does not rescale the past
+    optax.scale_by_learning_rate(rate),  # before the momentum: a change of the rate does not rescale past gradients
     optax.trace(decay=optim.momentum),
   )
 
 
-def is_outside_of_trunk(params):
-  """True for the parameters of score layers and upsampling."""
-  return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key != 'trunk', params)
+def is_outside_backbone(params):
+  """True for the parameters of score and upsampling layers."""
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key.startswith(('score_', 'upsample_')), params)
 
 
 def decays(params):
-  """True for the parameters with weight decay: kernels, upsampling excepted."""
+  """True for the parameters with weight decay: kernels, except those of upsampling."""
   return jax.tree_util.tree_map_with_path(
     lambda path, _: path[-1].key == 'kernel' and not path[-2].key.startswith('upsample'), params
   )

@@ -1,14 +1,13 @@
-"""Segments pictures with a trained run, or with the weights of a file.
+"""Segments images with a trained run, or with weights of a file.
 
   python -m fcn_jax.predict --workdir=runs/fcn16s-scenes photo.jpg folder/ --out=predictions
   python -m fcn_jax.predict --config=experiments/fcn8s.py:voc2011 --config.model.geometry=caffe \
     --weights=fcn8s-heavy-pascal.caffemodel photo.jpg
 
-Writes OUT/NAME.png (class numbers, with the class colours as palette) and OUT/NAME.overlay.png (the picture under its
+Writes OUT/NAME.png (class numbers, with the class colors as palette) and OUT/NAME.overlay.png (the image under its
 classes, with a legend); with --heatmaps also OUT/NAME.CLASS.png and OUT/NAME.npz with `probabilities` [H, W, C]; with
---save_scores also OUT/NAME.scores.npz with `scores` float32 [H, W, C], before the softmax.
-Pictures below a folder keep their place below it. A file that cannot be read is named and skipped, and the exit code
-is then 1.
+--save_scores also OUT/NAME.scores.npz with `scores` float32 [H, W, C], before the softmax. Images in subfolders keep
+their relative paths. A file that cannot be read is reported and skipped, and the exit code is then 1.
 """
 
 import dataclasses
@@ -21,24 +20,26 @@ import numpy as np
 from absl import flags
 from PIL import Image, ImageOps
 
-from fcn_jax import cli
+from fcn_jax import cli, files, images
 from fcn_jax.errors import UserError
 
-cli.define_config()
-_WORKDIR = flags.DEFINE_string('workdir', None, 'The run to predict with; its preprocessing comes with it.')
-_WEIGHTS = flags.DEFINE_string('weights', None, 'Instead of a run: a file for the network of --config.')
-_OUT = flags.DEFINE_string('out', 'predictions', 'The folder to write to.')
-_CHECKPOINT = flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Which of the checkpoints.')
-_HEATMAPS = flags.DEFINE_bool('heatmaps', False, 'Also write the probability of each class.')
-_SCORES = flags.DEFINE_bool('save_scores', False, 'Also write the scores before the softmax.')
-
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
-BATCH_PIXELS = 2**20  # of a batch's canvases together; a larger picture goes alone
+
+
+def define_flags() -> None:
+  """Defines the flags of the command."""
+  cli.define_config()
+  flags.DEFINE_string('workdir', None, 'Run to predict with; its preprocessing is part of it.')
+  flags.DEFINE_string('weights', None, 'Weights file to use instead of a run; --config describes the network.')
+  flags.DEFINE_string('out', 'predictions', 'Folder to write to.')
+  flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Checkpoint to use.')
+  flags.DEFINE_bool('heatmaps', False, 'Also write the probability of each class.')
+  flags.DEFINE_bool('save_scores', False, 'Also write the scores before the softmax.')
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-  """A file to segment, the name of what is written for it, and its height and width as people see it."""
+class Photo:
+  """A file to segment, the name of its output, and its height and width after the EXIF rotation."""
 
   path: pathlib.Path
   name: str
@@ -46,56 +47,65 @@ class Picture:
 
 
 def main(arguments: list[str]) -> None:
-  has_config = flags.FLAGS['config'].value is not None
-  if bool(_WORKDIR.value) == has_config or bool(_WEIGHTS.value) != has_config:
+  """The command."""
+  given = flags.FLAGS
+  has_config = given['config'].value is not None
+  if bool(given.workdir) == has_config or bool(given.weights) != has_config:
     raise UserError('nothing to predict with; expected --workdir=RUN, or both --config=... and --weights=FILE')
   if not arguments:
-    raise UserError('no pictures; expected files or folders, as photo.jpg folder/')
-  # A picture of some 180 million pixels or more is an attack or a mistake, and would fill the memory.
+    raise UserError('no images; expected files or folders, for example photo.jpg folder/')
+  # An image of some 180 million pixels or more is an attack or a mistake, and would fill the memory.
   warnings.simplefilter('error', Image.DecompressionBombWarning)
-  pictures, broken = [], []
-  for path, name in names(arguments, pathlib.Path(_OUT.value)).items():
+  photos, broken = [], []
+  for path, name in output_names(arguments, pathlib.Path(given.out).expanduser()).items():
     try:
-      pictures.append(Picture(path, name, size_of(path)))
+      photos.append(Photo(path, name, size_of(path)))
     except Exception as error:  # whatever a damaged file makes the readers raise
       broken.append(f'{path}: {error}')
-  if pictures:
-    broken += segment(pictures, _OUT.value)
+  if photos:
+    broken += segment(photos, given)
   for line in broken:
     sys.stderr.write(f'skipped {line}\n')
   sys.exit(1 if broken else 0)
 
 
-def names(arguments: list[str], out: pathlib.Path) -> dict[pathlib.Path, str]:
-  """The files that the arguments stand for, and a name for each: of a file its own, below a folder its place there.
+def output_names(arguments: list[str], out: pathlib.Path) -> dict[pathlib.Path, str]:
+  """The files that the arguments stand for, with the name of the output of each, without its ending.
 
-  A folder's pictures are not those in `out`, where that lies below it: earlier predictions.
+  The name of a file is its stem; that of a file in a folder is its path below the folder. Images in `out` are left out
+  if it lies below a folder: they are earlier predictions.
   """
   found, out = {}, out.resolve()
-  for argument in map(pathlib.Path, arguments):
+  for argument in (pathlib.Path(word).expanduser() for word in arguments):
     if argument.is_dir():
       inside = sorted(p for p in argument.rglob('*') if p.suffix.lower() in ENDINGS and p.is_file())
       if out != argument.resolve():
         inside = [path for path in inside if out not in path.resolve().parents]
       if not inside:
-        raise UserError(f'there is no picture in {argument}; expected {", ".join(ENDINGS)}')
+        raise UserError(f'there is no image in {argument}; expected {", ".join(ENDINGS)}')
       found |= {path: str(path.relative_to(argument).with_suffix('')) for path in inside}
     elif argument.exists():
       found[argument] = argument.stem
     else:
       raise UserError(f'there is no file or folder {argument}')
-  written = {}
-  for path, name in found.items():
-    for file in (f'{name}.png', f'{name}.overlay.png'):
-      if written.setdefault(file, path) != path:
-        raise UserError(f'{written[file]} and {path} would both be written as {file}; take another --out for one')
-      if out / file == path.resolve():
-        raise UserError(f'{path} would be overwritten by its own prediction; take another --out')
+  _check_outputs(found, out)
   return found
 
 
+def _check_outputs(found: dict[pathlib.Path, str], out: pathlib.Path) -> None:
+  written: dict[str, pathlib.Path] = {}
+  for path, name in found.items():
+    for file in (f'{name}.png', f'{name}.overlay.png'):
+      if written.setdefault(file, path) != path:
+        raise UserError(
+          f'{written[file]} and {path} would both be written to {file}; use another --out for one of them'
+        )
+      if out / file == path.resolve():
+        raise UserError(f'{path} would be overwritten by its own prediction; use another --out')
+
+
 def size_of(path: pathlib.Path) -> tuple[int, int]:
-  """Height and width of a picture after its EXIF rotation, from the header alone."""
+  """Height and width of an image after its EXIF rotation, from the header alone."""
   with Image.open(path) as image:
     width, height = image.size
     turned = image.getexif().get(0x0112) in (5, 6, 7, 8)  # the EXIF orientations that swap the axes
@@ -103,10 +113,10 @@ def size_of(path: pathlib.Path) -> tuple[int, int]:
 
 
 def read(path: pathlib.Path) -> np.ndarray:
-  """Any picture as people see it: uint8 [H, W, 3], turned as its EXIF says, transparency over white."""
+  """Any image as people see it: uint8 [H, W, 3], rotated by its EXIF orientation, transparency over white."""
   with Image.open(path) as image:
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith('I'):  # 16 bits a pixel, which `convert` would clip at 255
+    if image.mode.startswith('I'):  # 16 bits per pixel, which `convert` would clip at 255
       image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
       image = image.convert('RGBA')
@@ -115,66 +125,63 @@ def read(path: pathlib.Path) -> np.ndarray:
     return np.asarray(image.convert('RGB'))
 
 
-def segment(pictures: list[Picture], out: str) -> list[str]:
-  """Writes the predictions of all pictures; returns a line for each that turned out to be broken."""
-  from etils import epath
+def load_predictor(given):
+  """The network of the run, or of --config with --weights; of a network with several streams, images are not enough."""
+  if given.weights:
+    config = cli.config()
+    from fcn_jax import api
+    from fcn_jax.data import dataset
+    from fcn_jax.weights import match
 
-  from fcn_jax.run import directory
-
-  config = cli.config() if _WEIGHTS.value else directory.read_config(epath.Path(_WORKDIR.value))
-  import jax  # takes seconds to import: not before the run is there
-
-  from fcn_jax.data import augment, dataset
-  from fcn_jax.models import fcn
-  from fcn_jax.run import checkpoint, devices, progress
-  from fcn_jax.weights import match
-
-  devices.keep_compilations()
-  classes, palette = dataset.classes_and_palette(config.data)
-  if _WEIGHTS.value:
-    config, params = match.load(config, len(classes), _WEIGHTS.value, progress.say)
+    inputs, heads = dataset.describe(config.data)
+    config, params = match.load(config, inputs, heads, given.weights)
+    predictor = api.Predictor(config, inputs, heads, params)
   else:
-    _, params = checkpoint.load_params(_WORKDIR.value, _CHECKPOINT.value)
-  model, out = fcn.from_config(config, len(classes)), epath.Path(out)
-  params = jax.device_put(params)
-  scores_of = jax.jit(lambda params, *inputs: model.apply({'params': params}, *inputs))
-  broken = []
-  with progress.Counter(len(pictures)) as bar:
-    for canvas, batch in batches(pictures, config.eval.canvases):
-      images = []
-      for picture in batch:
+    from fcn_jax.run import directory
+
+    directory.read_config(files.path(given.workdir))  # an error here comes before jax is imported
+    from fcn_jax import api
+
+    predictor = api.load_run(given.workdir, checkpoint=given.checkpoint)
+  channels = {stream: len(mean) for stream, mean in predictor.model.mean.items()}
+  if list(channels.values()) != [3]:
+    listed = ', '.join(f'{stream} with {count}' for stream, count in channels.items())
+    raise UserError(
+      f'the network expects the input streams {listed} channels; image files hold one stream of 3: use '
+      'fcn_jax.load_run(...).predict with a dict of arrays'
+    )
+  return predictor
+
+
+def segment(photos: list[Photo], given) -> list[str]:
+  """Writes the predictions of all photos; returns a line for each that turns out to be broken."""
+  predictor = load_predictor(given)
+  from fcn_jax import api
+  from fcn_jax.run import devices, progress
+
+  devices.enable_compilation_cache()
+  out, broken = files.path(given.out), []
+  sizes = np.array([photo.size for photo in photos])
+  with progress.Counter(len(photos)) as bar:
+    for canvas, members in api.batches(sizes, predictor.config.eval.canvases):
+      whole = []
+      for photo in (photos[i] for i in members):
         try:
-          images.append((picture, read(picture.path)))
+          whole.append((photo, read(photo.path)))
         except Exception as error:  # as in `main`: a header may be whole where the rest is not
-          broken.append(f'{picture.path}: {error}')
-      examples = [augment.on_canvas(image, image[..., 0], canvas) for _, image in images]
-      examples += examples[:1] * (len(batch) - len(examples))
-      if examples:
-        stacked = (np.stack([e[name] for e in examples]) for name in ('image', 'size'))
-        scores = np.asarray(scores_of(params, *stacked))
-        for (picture, image), score in zip(images, scores, strict=False):
-          write(out, picture.name, image, score[: image.shape[0], : image.shape[1]], classes, palette)
-      for _ in batch:
+          broken.append(f'{photo.path}: {error}')
+      scores = predictor.scores([image for _, image in whole], canvas, len(members)) if whole else []
+      for (photo, image), score in zip(whole, scores, strict=True):
+        head, classes = next(iter(predictor.heads.items()))
+        write(out, photo.name, image, score[head], classes, given)
+      for _ in members:
         bar.advance()
   return broken
 
 
-def batches(pictures: list[Picture], count: int):
-  """Pictures that share a canvas, as many as fit `BATCH_PIXELS`: yields ((height, width), pictures)."""
-  from fcn_jax.data import canvases
-
-  sizes = np.array([picture.size for picture in pictures])
-  for canvas, members in canvases.eval_plan(sizes, batch_size=len(pictures), canvases=count):
-    most = max(1, BATCH_PIXELS // (canvas[0] * canvas[1]))
-    for start in range(0, len(members), most):
-      yield canvas, [pictures[i] for i in members[start : start + most]]
-
-
-def write(out, name: str, image: np.ndarray, scores: np.ndarray, classes, palette) -> None:
-  """All files of a picture, image uint8 [H, W, 3], from the scores of its classes before the softmax, [H, W, C]."""
+def write(out, name: str, image: np.ndarray, scores: np.ndarray, classes, given) -> None:
+  """Writes all files of an image uint8 [H, W, 3] from the scores of its classes before the softmax, [H, W, C]."""
   from scipy.special import softmax
-
-  from fcn_jax import files, images
 
   def save_arrays(ending: str, **arrays) -> None:
     buffer = io.BytesIO()
@@ -182,17 +189,17 @@ def write(out, name: str, image: np.ndarray, scores: np.ndarray, classes, palett
     files.write(out / f'{name}.{ending}', buffer.getvalue())
 
   prediction = scores.argmax(-1).astype(np.uint8)
-  files.write(out / f'{name}.png', images.indexed(prediction, palette))
-  files.write(out / f'{name}.overlay.png', images.overlay(image, prediction, classes, palette))
-  if _SCORES.value:
+  files.write(out / f'{name}.png', images.indexed(prediction, classes.palette))
+  files.write(out / f'{name}.overlay.png', images.overlay(image, prediction, classes.names, classes.palette))
+  if given.save_scores:
     save_arrays('scores.npz', scores=scores)
-  if _HEATMAPS.value:
+  if given.heatmaps:
     probabilities = softmax(scores, axis=-1)
-    for number, label in enumerate(classes):
-      grey = Image.fromarray((255 * probabilities[..., number]).round().astype(np.uint8))
-      files.write(out / f'{name}.{label}.png', images.encoded(grey))
-    save_arrays('npz', probabilities=probabilities, classes=classes)
+    for number, label in enumerate(classes.names):
+      gray = Image.fromarray((255 * probabilities[..., number]).round().astype(np.uint8))
+      files.write(out / f'{name}.{label}.png', images.encoded(gray))
+    save_arrays('npz', probabilities=probabilities, classes=classes.names)
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  cli.run(main, define_flags)

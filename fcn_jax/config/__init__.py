@@ -3,8 +3,18 @@
 An experiment file starts from `default`; `validate` is called before anything starts.
 """
 
-from fcn_jax.config.checks import unknown_setting, validate
+from fcn_jax.config.checks import check_model, unknown_setting, validate
 from fcn_jax.config.defaults import add_settings, base, default, flatten
 from fcn_jax.config.recipes import RECIPES, apply_recipe
 
-__all__ = ['RECIPES', 'add_settings', 'apply_recipe', 'base', 'default', 'flatten', 'unknown_setting', 'validate']
+__all__ = [
+  'RECIPES',
+  'add_settings',
+  'apply_recipe',
+  'base',
+  'check_model',
+  'default',
+  'flatten',
+  'unknown_setting',
+  'validate',
+]

@@ -85,17 +85,11 @@ def validate(config: ml_collections.ConfigDict, settings: dict | None = None) ->
     settings = defaults.flatten(defaults.default(flat.get('data.name') or ''))
   _check_fields(flat, settings)
   name = flat['data.name']
-  for field, choices in (CHOICES | DATASET_CHOICES.get(name, {})).items():
-    if flat[field] not in choices:
-      raise UserError(f'{field} is {flat[field]!r}{nearest(flat[field], choices)}')
-  for field, (low, high) in (RANGES | DATASET_RANGES.get(name, {})).items():
-    if not low <= flat[field] <= high:
-      raise UserError(f'{field} is {flat[field]}; expected {low:g} to {high:g}')
+  _check_values(flat, CHOICES | DATASET_CHOICES.get(name, {}), RANGES | DATASET_RANGES.get(name, {}))
   for recipe in config.recipe.split('+'):
     if recipe not in recipes.RECIPES:
       raise UserError(f'recipe is {config.recipe!r}{nearest(recipe, recipes.RECIPES)}')
-  _check_model(config.model)
-  _check_channels(config.model)
+  check_model(config.model)
   _check_data(config.data)
   _check_training(config)
 
@@ -105,6 +99,15 @@ def unknown_setting(field: str, settings) -> str:
   if field in RENAMED:
     return f'the setting {field} is now called {RENAMED[field]}'
   return f'there is no setting {field}{closest(field, settings)}'
+
+
+def _check_values(flat: dict, choices: dict, ranges: dict) -> None:
+  for field, allowed in choices.items():
+    if field in flat and flat[field] not in allowed:
+      raise UserError(f'{field} is {flat[field]!r}{nearest(flat[field], allowed)}')
+  for field, (low, high) in ranges.items():
+    if field in flat and not low <= flat[field] <= high:
+      raise UserError(f'{field} is {flat[field]}; expected {low:g} to {high:g}')
 
 
 def _check_fields(flat: dict, settings: dict) -> None:
@@ -119,7 +122,21 @@ def _check_fields(flat: dict, settings: dict) -> None:
     raise UserError(f'the config lacks {", ".join(sorted(missing))}; start from fcn_jax.config.default()')
 
 
-def _check_model(model: ml_collections.ConfigDict) -> None:
+def check_model(model: ml_collections.ConfigDict) -> None:
+  """Checks the section `model` alone; see `validate`."""
+  flat = {f'model.{field}': value for field, value in model.items()}
+  _check_values(flat, CHOICES, RANGES)
+  _check_taps(model)
+  _check_channels(model)
+  if len(model.mean) != len(model.std):
+    raise UserError(f'model.mean has {len(model.mean)} numbers and model.std {len(model.std)}; expected equally many')
+  for field in ('mean', 'std'):
+    if not all(math.isfinite(x) and (field == 'mean' or x > 0) for x in model[field]):
+      above = '' if field == 'mean' else ' above 0'
+      raise UserError(f'model.{field} is {model[field]}; expected finite numbers{above}')
+
+
+def _check_taps(model: ml_collections.ConfigDict) -> None:
   taps, skips = names.TAPS[model.backbone], names.skip_strides(model.backbone)
   if model.stride not in taps.values():
     raise UserError(f'model.stride is {model.stride!r}{nearest(model.stride, taps.values())}')
@@ -134,12 +151,6 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
         )
   if model.at_once and model.stride < 8:
     raise UserError(f'model.at_once has factors for pool4 and pool3 only; model.stride is {model.stride}, expected 8')
-  if len(model.mean) != len(model.std):
-    raise UserError(f'model.mean has {len(model.mean)} numbers and model.std {len(model.std)}; expected equally many')
-  for field in ('mean', 'std'):
-    if not all(math.isfinite(x) and (field == 'mean' or x > 0) for x in model[field]):
-      above = '' if field == 'mean' else ' above 0'
-      raise UserError(f'model.{field} is {model[field]}; expected finite numbers{above}')
 
 
 def _check_channels(model: ml_collections.ConfigDict) -> None:

@@ -2,3 +2,86 @@
 
 Importing the package does not import jax.
 """
+
+from collections.abc import Mapping, Sized
+from typing import TYPE_CHECKING
+
+from fcn_jax.errors import UserError
+from fcn_jax.models import names
+
+if TYPE_CHECKING:
+  from fcn_jax.models.fcn import FCN
+
+
+def build(
+  model,
+  inputs: Mapping[str, int],
+  heads: Mapping[str, int | Sized],
+  *,
+  freeze_backbone: bool = False,
+  platform: str | None = None,
+) -> 'FCN':
+  """Makes the network that a config describes.
+
+  Args:
+    model: the section `model` of a config (`config/defaults.py`).
+    inputs: channels of each input stream, such as {'rgb': 3}.
+    heads: classes of each head, as a number or a collection, such as {'semantic': 21}.
+    freeze_backbone: no gradient flows into the backbone.
+    platform: the hardware that the program is compiled for, 'cpu', 'gpu' or 'tpu'; by default that of this process.
+
+  Returns:
+    A linen module: `network.apply({'params': params}, inputs, size)` gives {head: scores [B, H, W, classes]}.
+
+  Raises:
+    UserError: `model.mean` and `model.std` do not have one number per channel.
+  """
+  import jax
+  import jax.numpy as jnp
+
+  from fcn_jax.models.fcn import AT_ONCE
+
+  platform = platform or jax.default_backend()
+  mean, std = ({s: tuple(x) for s, x in _per_stream(model, field, inputs).items()} for field in ('mean', 'std'))
+  backbone, dtype = names.load_class(names.BACKBONES[model.backbone]), jnp.dtype(model.dtype)
+
+  def make(stream):
+    return backbone(
+      width=model.width,
+      fc_channels=model.fc_channels,
+      norm=model.norm,
+      group_size=model.group_size,
+      dropout=model.dropout,
+      dtype=dtype,
+      remat=model.remat,
+      geometry=model.geometry,
+      platform=platform,
+      name='trunk' if len(inputs) == 1 else f'trunk_{stream}',  # part of the checkpoints' format
+    )
+
+  return names.load_class(names.NETWORKS[model.name])(
+    heads={head: classes if isinstance(classes, int) else len(classes) for head, classes in heads.items()},
+    backbones={stream: make(stream) for stream in inputs},
+    mean=mean,
+    std=std,
+    stride=model.stride,
+    skips=names.resolve_skips(model.backbone, model.stride, model.skips),
+    upsample=model.upsample,
+    shrink=model.shrink,
+    tap_factors=AT_ONCE if model.at_once else {},
+    freeze_backbone=freeze_backbone,
+    dtype=dtype,
+    platform=platform,
+  )
+
+
+def _per_stream(model, field: str, inputs: Mapping[str, int]) -> dict[str, list[float]]:
+  """`model.mean` or `model.std`, one number per channel, cut into the streams."""
+  values = list(model[field])
+  if len(values) != sum(inputs.values()):
+    channels = ', '.join(f'{count} of {stream}' for stream, count in inputs.items())
+    raise UserError(
+      f'model.{field} has {len(values)} numbers, but the images have {sum(inputs.values())} channels ({channels}); set '
+      f'--config.model.{field} to one number per channel'
+    )
+  return {stream: [values.pop(0) for _ in range(count)] for stream, count in inputs.items()}

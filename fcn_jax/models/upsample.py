@@ -1,9 +1,9 @@
-"""Upsampling by transposed convolution, one kernel a class: fixed bilinear, or trained from bilinear or at random.
+"""Upsampling by transposed convolution with one kernel per class: fixed bilinear, or trained.
 
-With kernel 2s and stride s only two features reach a pixel along each axis, so a layer with a kernel a class is four
-shifted products: the features, moved by 0 or 1, times one quarter of the kernel each. The bilinear kernel is the same
-for all classes and is an outer product, so that as long as it stays fixed, a product of matrices along each axis does.
-XLA's grouped transposed convolution takes seconds on a CPU.
+With stride s and kernel 2s (or 2s - 1), only two features along each axis reach a pixel. A layer with one kernel per
+class is therefore four shifted products: the features, shifted by 0 or 1, each times one quarter of the kernel. The
+bilinear kernel is the same for all classes and separable, so while it is fixed, one matrix product along each axis does
+the same. XLA's grouped transposed convolution takes seconds on a CPU.
 """
 
 import flax.linen as nn
@@ -14,7 +14,7 @@ import numpy as np
 from fcn_jax.models import grid
 
 # How the layers of a network upsample: between score maps, and the last one, to pixels. `bilinear_fixed` has no
-# parameter; `bilinear_learned` starts as bilinear and is trained; `learned_random` starts at random and is trained.
+# parameter; `bilinear_learned` starts bilinear and is trained; `learned_random` starts at random and is trained.
 METHODS = {
   'bilinear_fixed': ('bilinear_fixed', 'bilinear_fixed'),
   'bilinear_learned': ('bilinear_learned', 'bilinear_learned'),
@@ -23,19 +23,24 @@ METHODS = {
 }
 
 
-def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Each channel convolved, transposed, with its own kernel.
+def transposed_convolution(x: jax.Array, kernel: jax.Array, stride: int | None = None) -> jax.Array:
+  """A transposed convolution of each channel with its own kernel.
 
   Args:
     x: [B, h, w, C].
-    kernel: [2s, 2s, C], or [2s, 2s, 1] for one kernel for all.
+    kernel: [k, k, C], or [k, k, 1] for one kernel for all channels; k is 2 * stride or 2 * stride - 1.
+    stride: k / 2 by default.
 
   Returns:
-    [B, (h+1)*s, (w+1)*s, C]: x[:, i, j] times the kernel is added at rows i*s to i*s + 2s, likewise columns.
+    [B, (h-1)*stride + k, (w-1)*stride + k, C]: x[:, i, j] times the kernel is added at rows i*stride to i*stride + k,
+    and likewise at columns.
   """
   batch, height, width, channels = x.shape
-  stride = kernel.shape[0] // 2
-  # The four quarters of the kernel: quarter[p, q] meets the feature p rows above and q columns to the left.
+  size, stride = kernel.shape[0], stride or kernel.shape[0] // 2
+  missing = 2 * stride - size
+  if missing:  # a row and a column of zeros, which are cut off again at the end
+    kernel = jnp.pad(kernel, ((0, missing), (0, missing), (0, 0)))
+  # The four quarters of the kernel: quarters[p, :, q] meets the feature p rows above and q columns to the left.
   quarters = kernel.reshape(2, stride, 2, stride, -1)
   padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
@@ -44,51 +49,62 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return shifted[:, :, None, :, None, :] * quarters[p, :, q][:, None]
 
   cells = product(0, 0) + product(0, 1) + product(1, 0) + product(1, 1)  # [B, h+1, s, w+1, s, C]
-  return cells.reshape(batch, (height + 1) * stride, (width + 1) * stride, channels)
+  out = cells.reshape(batch, (height + 1) * stride, (width + 1) * stride, channels)
+  return out[:, : out.shape[1] - missing, : out.shape[2] - missing] if missing else out
 
 
-def interpolate(x: jax.Array, stride: int, offset: int, size) -> jax.Array:
+def interpolate(x: jax.Array, stride: int, offset: int, size, kernel: int | None = None) -> jax.Array:
   """`transposed_convolution` with the bilinear kernel, cropped: [B, h, w, C] to [B, *size, C].
 
-  Backward and forward, it takes less than half the time of shifted products on a CPU (`results/speed.md`).
+  Forward and backward, it takes less than half the time of shifted products on a CPU (`results/speed.md`).
+
+  Args:
+    x: [B, h, w, C].
+    stride: the factor.
+    offset: rows and columns that are cropped at the top left.
+    size: height and width of the output.
+    kernel: 2 * stride (the default) or 2 * stride - 1.
   """
   batch, h, w, channels = x.shape
   (height, width), exact = size, jax.lax.Precision.HIGHEST
-  columns = jnp.asarray(grid.interpolation(w, stride)[offset : offset + width], x.dtype)
-  rows = jnp.asarray(grid.interpolation(h, stride)[offset : offset + height], x.dtype)
+  columns = jnp.asarray(grid.interpolation(w, stride, kernel)[offset : offset + width], x.dtype)
+  rows = jnp.asarray(grid.interpolation(h, stride, kernel)[offset : offset + height], x.dtype)
   x = jnp.einsum('Ww,bhwc->bhWc', columns, x, precision=exact)
-  # One product a picture, since XLA would put the pictures last and the result of full size in order again.
+  # One product per image: otherwise XLA would move the images to the last axis and transpose the full-size result.
   rows = jnp.broadcast_to(rows, (batch, height, h))
   return jnp.matmul(rows, x.reshape(batch, h, -1), precision=exact).reshape(batch, height, width, channels)
 
 
 class Upsample(nn.Module):
-  """Scores [B, h, w, C] to [B, (h+1)*stride, (w+1)*stride, C], of which a part is kept (`geometry.Map`).
+  """Scores [B, h, w, C] times `stride`, cropped to a size.
 
   Attributes:
-    stride: the factor; the kernel is [2*stride, 2*stride].
-    method: a value of `METHODS`.
+    stride: the factor.
+    method: 'bilinear_fixed', 'bilinear_learned' or 'learned_random' (`METHODS`).
+    kernel: size of the kernel, 2 * stride or 2 * stride - 1 (`Grid.kernel_to`); 0 is 2 * stride.
   """
 
   stride: int
   method: str
+  kernel: int = 0
 
   @nn.compact
   def __call__(self, x: jax.Array, offset: int, size) -> jax.Array:
-    """`size` (height, width) of the output, from the same offset along both axes."""
-    shape = (2 * self.stride, 2 * self.stride, x.shape[-1])
+    """[B, *size, C], from row and column `offset` of the transposed convolution; `size` is height and width."""
+    kernel = self.kernel or 2 * self.stride
     if self.method == 'bilinear_fixed':
-      return interpolate(x, self.stride, offset, size)
+      return interpolate(x, self.stride, offset, size, kernel)
+    shape = (kernel, kernel, x.shape[-1])
     if self.method == 'bilinear_learned':
-      bilinear = grid.bilinear_kernel(self.stride)[..., None]
-      kernel = self.param('kernel', lambda _: jnp.broadcast_to(bilinear, shape))
+      bilinear = grid.bilinear_kernel(self.stride, kernel)[..., None]
+      weights = self.param('kernel', lambda _: jnp.broadcast_to(bilinear, shape))
     elif self.method == 'learned_random':
-      # Four features reach a pixel, whatever the stride: a fan-in of the kernel's size, Flax's default, would shrink
-      # the scores with the stride and confound an ablation of it.
-      kernel = self.param('kernel', nn.initializers.normal(np.sqrt(1 / 4)), shape)
+      # Four features reach a pixel, whatever the stride. Flax's default fan-in, the size of the kernel, would shrink the
+      # scores with the stride and confound an ablation of it.
+      weights = self.param('kernel', nn.initializers.normal(np.sqrt(1 / 4)), shape)
     else:
-      raise ValueError(f'unknown upsampling method {self.method!r}')
-    return crop(transposed_convolution(x, kernel.astype(x.dtype)), offset, size)
+      raise ValueError(f'the upsampling method is {self.method!r}; expected one of {", ".join(METHODS)}')
+    return crop(transposed_convolution(x, weights.astype(x.dtype), self.stride), offset, size)
 
 
 def crop(x: jax.Array, offset: int, size) -> jax.Array:

@@ -1,0 +1,186 @@
+"""The Python API: `load_run` gives a trained network that predicts, `build_model` a new one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+
+from fcn_jax import config as config_lib
+from fcn_jax import models
+from fcn_jax.data import augment, canvases
+from fcn_jax.data.dataset import Classes
+from fcn_jax.errors import UserError, nearest
+from fcn_jax.run import checkpoint as checkpoints
+from fcn_jax.run import directory
+from fcn_jax.weights import match
+
+# The networks that `build_model` makes, as settings of the section `model`.
+MODELS = {'fcn32s': {'stride': 32}, 'fcn16s': {'stride': 16}, 'fcn8s': {'stride': 8}}
+BATCH_PIXELS = 2**20  # of the canvases of a batch together; a larger image is computed alone
+
+
+class Predictor:
+  """A network with its parameters, which segments images.
+
+  Attributes:
+    config: of the run, or of the network.
+    heads: the classes of each head.
+    model: the linen module.
+    params: its parameters.
+    step: the training step of the checkpoint; 0 for weights of a file.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict, inputs, heads: dict[str, Classes], params: dict, step: int = 0):
+    self.config, self.heads, self.step = config, heads, step
+    self.model = models.build(config.model, inputs, heads)
+    self.params = jax.device_put(params)
+    self._apply = jax.jit(lambda params, inputs, size: self.model.apply({'params': params}, inputs, size))
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    """The names of the classes of the first head."""
+    return next(iter(self.heads.values())).names
+
+  @property
+  def palette(self) -> tuple[tuple[int, int, int], ...]:
+    """The colors of the classes of the first head, RGB in 0..255."""
+    return next(iter(self.heads.values())).palette
+
+  def predict(self, images, *, head: str | None = None):
+    """The class of every pixel.
+
+    Args:
+      images: an image, [H, W, 3] (or [H, W, C]) in 0..255, or a dict of such arrays by input stream; or a list of images,
+        which may have different sizes.
+      head: whose classes; by default the first head's.
+
+    Returns:
+      uint8 [H, W], or a list of these.
+    """
+    return self._map(images, head, lambda scores: scores.argmax(-1).astype(np.uint8))
+
+  def probabilities(self, images, *, head: str | None = None):
+    """The probability of every class at every pixel: float32 [H, W, classes], or a list of these; see `predict`."""
+    from scipy.special import softmax
+
+    return self._map(images, head, lambda scores: softmax(scores, axis=-1))
+
+  def scores(self, images: Sequence, canvas: tuple[int, int], count: int = 0) -> list[dict[str, np.ndarray]]:
+    """Scores before the softmax of images that share a canvas.
+
+    Args:
+      images: each [H, W, C], or a dict of such arrays by input stream.
+      canvas: height and width that the images are padded to.
+      count: number of images that the program is compiled for; by default that of `images`.
+
+    Returns:
+      For each image, of each head float32 [H, W, classes].
+    """
+    examples = [augment.on_canvas(self._streams(image), {}, canvas) for image in images]
+    examples += examples[:1] * (count - len(examples))
+    inputs = {stream: np.stack([e['inputs'][stream] for e in examples]) for stream in self.model.mean}
+    sizes = np.stack([e['size'] for e in examples])
+    computed = {head: np.asarray(x) for head, x in self._apply(self.params, inputs, sizes).items()}
+    return [{head: x[i, : sizes[i, 0], : sizes[i, 1]] for head, x in computed.items()} for i in range(len(images))]
+
+  def _map(self, images, head: str | None, function):
+    if head is not None and head not in self.heads:
+      raise UserError(f'there is no head {head!r}{nearest(head, self.heads)}')
+    if isinstance(images, Mapping) or hasattr(images, 'ndim'):
+      return self._map([images], head, function)[0]
+    head, images = head or next(iter(self.heads)), list(images)
+    sizes = np.array([next(iter(self._streams(image).values())).shape[:2] for image in images]).reshape(-1, 2)
+    results: list[Any] = [None] * len(images)
+    for canvas, members in batches(sizes, self.config.eval.canvases):
+      for index, scores in zip(members, self.scores([images[i] for i in members], canvas), strict=True):
+        results[index] = function(scores[head])
+    return results
+
+  def _streams(self, image) -> dict[str, np.ndarray]:
+    """The input streams of an image, checked."""
+    given = image if isinstance(image, Mapping) else {next(iter(self.model.mean)): image}
+    streams = {}
+    for stream, mean in self.model.mean.items():
+      if stream not in given:
+        raise UserError(f'the image has no input stream {stream!r}; expected a dict with {", ".join(self.model.mean)}')
+      x = np.asarray(given[stream])
+      if x.ndim != 3 or x.shape[-1] != len(mean) or 0 in x.shape:
+        raise UserError(f'the image has shape {list(x.shape)}; expected [H, W, {len(mean)}] for the stream {stream!r}')
+      streams[stream] = x
+    return streams
+
+
+def batches(sizes: np.ndarray, count: int):
+  """Which images share a batch: yields ((height, width) of the canvas, indices) for sizes [N, 2], on `count` canvases."""
+  if len(sizes):
+    for canvas, members in canvases.eval_plan(sizes, batch_size=len(sizes), canvases=count):
+      most = max(1, BATCH_PIXELS // (canvas[0] * canvas[1]))
+      for start in range(0, len(members), most):
+        yield canvas, members[start : start + most]
+
+
+def load_run(workdir: str, *, checkpoint: str = 'last') -> Predictor:
+  """The trained network of a run directory.
+
+  Args:
+    workdir: the run directory, on a disk or in a bucket.
+    checkpoint: 'last', or 'best' (only for data sets with both a validation and a test split).
+
+  Raises:
+    UserError: there is no run, or no such checkpoint.
+  """
+  path = epath.Path(workdir).expanduser()
+  config = directory.read_config(path)
+  inputs, heads = directory.read_data(path)
+  step, params = checkpoints.load_params(path, checkpoint)
+  return Predictor(config, inputs, heads, params, step)
+
+
+def build_model(
+  name: str,
+  classes: int | Mapping[str, int],
+  backbone: str = 'vgg16',
+  weights: str | None = None,
+  *,
+  inputs: Mapping[str, int] | None = None,
+  seed: int = 0,
+  **settings,
+):
+  """A new network and its initial parameters.
+
+  Args:
+    name: a key of `MODELS`: 'fcn32s', 'fcn16s' or 'fcn8s'.
+    classes: the number of classes, or that of each head.
+    backbone: a key of `models.names.BACKBONES`.
+    weights: a weights file (`weights/formats.py`), or 'vgg16', which is downloaded; it sets mean and std too. Score layers
+      that the file lacks start at zero.
+    inputs: channels of each input stream; {'rgb': 3} by default.
+    seed: of the initial parameters.
+    **settings: further settings of the section `model` of a config, such as width=0.25 or geometry='caffe'.
+
+  Returns:
+    The linen module and its parameters: `module.apply({'params': params}, {'rgb': images})['semantic']` are scores
+    float32 [B, H, W, classes] of images [B, H, W, 3] in 0..255.
+
+  Raises:
+    UserError: there is no such network or setting, or the weights do not fit.
+  """
+  if name not in MODELS:
+    raise UserError(f'there is no network {name!r}{nearest(name, MODELS)}')
+  config = config_lib.base()
+  for field, value in ({'backbone': backbone} | MODELS[name] | settings).items():
+    if field not in config.model:
+      raise UserError(config_lib.unknown_setting(f'model.{field}', [f'model.{f}' for f in config.model]))
+    config.model[field] = value
+  config_lib.check_model(config.model)
+  file = match.read(weights) if weights else None
+  if file:
+    config = match.with_preprocessing(config, file, weights)
+  model = models.build(
+    config.model, inputs or {'rgb': 3}, classes if isinstance(classes, Mapping) else {'semantic': classes}
+  )
+  params = jax.jit(model.init)(jax.random.key(seed), model.example_inputs())['params']
+  return model, match.fit(params, file, config, weights) if file else params

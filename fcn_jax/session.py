@@ -1,0 +1,298 @@
+"""What a run holds while it trains: data, model, state and files; and the one place where a run ends."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from fcn_jax import bounds, evaluation, files, losses, models, optim, starting_point
+from fcn_jax.data import dataset, pipeline
+from fcn_jax.models import cost
+from fcn_jax.run import checkpoint, devices, directory, environment, hosts, progress, signals, summary
+from fcn_jax.run.clock import Clock, peak_memory
+from fcn_jax.run.directory import RunDirectory
+from fcn_jax.run.lock import RunLock
+from fcn_jax.weights import initialize
+
+logger = logging.getLogger(__name__)
+
+EXIT_DIVERGED = 1
+
+
+def prepare(config, workdir: str):
+  """Resolves the settings that depend on what the run starts from, and makes or checks its directory.
+
+  Returns:
+    The config, and the `RunDirectory`, to which only the first host writes.
+
+  Raises:
+    UserError: the devices cannot share a batch equally, or the directory has a run of another config.
+  """
+  devices.check_batch_size('train.batch_size', config.train.batch_size, config.train.accumulation)
+  devices.check_batch_size('eval.batch_size', config.eval.batch_size)
+  devices.enable_compilation_cache()
+  run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
+  begun = (run_directory / 'config.json').exists()
+  config = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
+  if hosts.is_first_host():
+    directory.begin(run_directory, config)
+  return config, run_directory
+
+
+def is_done(run_directory: RunDirectory, steps: int) -> bool:
+  """Whether the run is done; if so, its results are shown."""
+  status = run_directory.status(steps)
+  if status.state != 'done':
+    return False
+  logger.info(f'{run_directory} is done already; delete it to train again')
+  if run_directory.writes:
+    progress.show_results(run_directory, status)
+  return True
+
+
+@contextlib.contextmanager
+def open_run(config, run_directory: RunDirectory, *, take_over: bool = False) -> Iterator['Session']:
+  """The session of a run, which has the directory to itself until the context ends.
+
+  However the run ends (done, diverged, preempted, superseded, failed, or with a lost host), it ends here.
+  """
+  with contextlib.ExitStack() as stack:
+    lock = None
+    if hosts.is_first_host():
+      lock = stack.enter_context(RunLock(run_directory, take_over=take_over))
+      files.remove_leftovers(run_directory.path)
+    run = Session(config, run_directory, lock)
+    try:
+      with signals.StopSignals() as run.stop_signals:
+        yield run
+        run.finish()
+    except Exception as error:
+      if not run.end_with(error):
+        raise
+    finally:
+      run.close()
+
+
+class Session:
+  """A run between its start and its end.
+
+  Attributes:
+    data: the data set.
+    model: the network.
+    optimizer: its optimizer.
+    class_weights: of each head, the weights of the classes in the loss, [C]; None where all weigh 1.
+    state: the `TrainState` on the devices, from `restore` on.
+    step: the number of steps that `state` has seen.
+    stop_signals: the signals that this process receives.
+    exit_code: of the command, once the run has ended.
+  """
+
+  def __init__(self, config, run_directory: RunDirectory, lock: RunLock | None):
+    self._config, self._directory, self._lock = config, run_directory, lock
+    with hosts.first_host_first('data are prepared'):  # for all hosts, if they share a disk
+      self.data = dataset.load(config.data)
+    self.model = models.build(
+      config.model, self.data.inputs, self.data.heads, freeze_backbone=config.optim.freeze_backbone
+    )
+    self.optimizer = optim.make(config.optim, config.train.steps)
+    self.class_weights = losses.class_weights(config.loss.balance, self.data.splits['train'], self.data.heads)
+    self.step = self._start = 0
+    self.stop_signals, self.exit_code = None, None
+    self._steps, self._learning_rate = config.train.steps, optim.schedule(config.optim, config.train.steps)
+    self._evaluator = evaluation.Evaluator(
+      self.model, batch_size=config.eval.batch_size, canvases=config.eval.canvases, threads=config.data.threads
+    )
+    self._status = run_directory.status(config.train.steps)
+    self._pending, self._signal_of_all = None, 0
+    # On a CPU that emulates several devices, an unbounded queue of steps deadlocks their collectives.
+    self._wait_each_step = jax.default_backend() == 'cpu' and jax.device_count() > 1
+
+  def restore(self, state) -> None:
+    """Makes `state` the run's, with the parameters that the run starts from, or the newest checkpoint if there is one."""
+    self._record_start(cost.parameters(state.params))
+    self._checkpoints = checkpoint.Checkpoints(self._directory, self._config.checkpoint.keep)
+    first_row, state = None, devices.replicate(state)
+    if not self._checkpoints.steps():
+      params, first_row = starting_point.load(self.model, state.params, self._config, self.data, self._evaluator)
+      state = state.replace(params=params)
+    self.state = self._checkpoints.restore(state)
+    self.step = self._start = int(self.state.step)
+    self._log = self._directory.rows('metrics.jsonl', self.step)
+    self._timing = self._directory.rows('timing.jsonl', self.step)
+    if first_row:
+      self._log.rows = []  # those of a start that was killed before its first checkpoint
+      self._log.add(0, first_row)
+    hosts.barrier('the logs are read')  # before the first host writes them
+    self._status.write('running', self.step)
+    batch_size = self._config.train.batch_size
+    self._bar = progress.Bar(self.step, self._steps, batch_size, quiet=not self._directory.writes)
+    self._clock = Clock(self.step, batch_size)
+
+  def _record_start(self, parameters: int) -> None:
+    """Writes what this start consists of, and logs its summary."""
+    if self._directory.writes:  # the summary reads images
+      for line in summary.startup_lines(self._config, self.data, self.model, parameters):
+        logger.info(line)
+      logger.info(f'results  {self._directory}')
+    directory.write_config(self._directory, self._config)
+    directory.write_data(self._directory, self.data)
+    environment.add_environment(self._directory, [d.device_kind for d in jax.devices()], self.data.fingerprint)
+    hosts.barrier('the directory is made')
+    hosts.check_same('starts in env.json', len(self._directory.read_json('env.json', [])))
+
+  def batches(self) -> Iterator[dict]:
+    """Batches on the devices, from the restored step to the last; ends early if the run should stop."""
+    # A run that was killed between a checkpoint and its evaluation owes the evaluation.
+    if self.step and self.due(self._config.eval.every):
+      if not any('eval/mean_iou' in row for row in self._log.at(self.step)):
+        self.evaluate()
+    batches = pipeline.train_batches(
+      self.data.splits['train'],
+      self._config.data,
+      batch_size=self._config.train.batch_size,
+      seed=self._config.seed,
+      step=self.step,
+      host=jax.process_index(),
+      hosts=jax.process_count(),
+    )
+    while self.step < self._steps and not self.stop_reason():
+      yield devices.shard(next(batches))
+
+  def due(self, every: int) -> bool:
+    """Whether something that happens `every` so many steps, and at the end, happens now."""
+    return self.step == self._steps or (every > 0 and self.step % every == 0)
+
+  def signal(self) -> jax.Array:
+    """The signal of this host for the next step, int32 [devices, 1]."""
+    return devices.shard(np.full(jax.local_device_count(), self._own_reason(), np.int32))
+
+  def _own_reason(self) -> int:
+    """Why this host should stop, a key of `signals.EXIT_CODES`, or 0."""
+    return signals.SUPERSEDED if self._lock and self._lock.superseded else self.stop_signals.signal or 0
+
+  def stop_reason(self) -> int:
+    """Why the run stops, a key of `signals.EXIT_CODES`, or 0.
+
+    Several hosts use what all of them have read from a step, so that all stop at the same one.
+    """
+    return self._own_reason() if jax.process_count() == 1 else self._signal_of_all
+
+  def log(self, numbers: dict) -> None:
+    """Takes the numbers of a step, and logs those of the previous step while the devices work on this one."""
+    if self._wait_each_step:
+      jax.block_until_ready(self.state)
+    self._read_pending()
+    self.step, self._pending = self.step + 1, numbers
+    if self.step == self._start + 1:
+      jax.block_until_ready(numbers)
+      self._timing.add(self.step, {'first_step_seconds': round(self._clock.seconds(), 3)})
+      self._clock.restart(self.step)  # the speed leaves out compilation
+
+  def _read_pending(self) -> None:
+    """Reads the numbers of the last step, which waits for the devices; logs them if it is time to.
+
+    Raises:
+      FloatingPointError: one of the numbers is not finite.
+    """
+    if self._pending is None:
+      return
+    numbers = {name: float(x.addressable_data(0)) for name, x in self._pending.items()}
+    self._pending = None
+    self._signal_of_all = max(self._signal_of_all, int(numbers.pop('signal')))
+    for name, value in numbers.items():
+      if not np.isfinite(value):  # the norms too: the loss belongs to the parameters before the step
+        raise FloatingPointError(f'the {name.replace("_", " ")} of step {self.step} is {value}')
+    self._bar.update(self.step, numbers['loss'], self._clock.rate)
+    if self.due(self._config.train.log_every):
+      numbers['lr'] = float(self._learning_rate(self.step - 1))
+      self._log.add(self.step, {f'train/{name}': x for name, x in numbers.items()})
+      speed = round(self._clock.lap(self.step), 3)
+      self._timing.add(self.step, {'images_per_second': speed, 'peak_memory_gib': peak_memory()})
+
+  def write_logs(self) -> None:
+    """Writes all that was logged, up to the last step."""
+    self._read_pending()
+    self._log.flush()
+    self._timing.flush()
+    self._status.write('running', self.step)
+
+  def save(self) -> None:
+    """Starts saving a checkpoint."""
+    self.write_logs()
+    self._checkpoints.save(self.step, self.state)
+    self._clock.restart(self.step)
+
+  def evaluate(self) -> None:
+    """Scores the watched split, unless the run should stop: a restart makes up for the evaluation."""
+    self.write_logs()
+    began, name = time.time(), self.data.watched
+    scored = self._evaluator.score(self.state.params, self.data.splits[name], stop=self.stop_reason)
+    if scored is None:
+      return
+    scores = evaluation.write(self._directory, name, self.data.splits[name], scored, self.data.heads, self.step)
+    if self.step == self._steps and self._directory.writes:
+      size = self._config.data.train_size
+      bounds.write_network(self._directory, name, self.model, self.state.params, self.data, size)
+    evaluation.write_comparison(self._directory, scored, self.data.heads)
+    for line in evaluation.summary_lines(self.step, scores):
+      logger.info(line)
+    row = evaluation.metrics_row(scores)
+    self._save_if_best(row['eval/mean_iou'])
+    self._log.add(self.step, row)
+    self._timing.add(self.step, {'eval_seconds': round(time.time() - began, 3)})
+    self.write_logs()
+    self._clock.restart(self.step)
+
+  def _save_if_best(self, mean_iou: float) -> None:
+    """Saves the checkpoint in `best` if no earlier evaluation was better.
+
+    Only if another split is held out to report on: a test split never chooses.
+    """
+    earlier = [row['eval/mean_iou'] for row in self._log.with_field('eval/mean_iou')]
+    if self.data.watched != self.data.held_out and mean_iou > max(earlier, default=-1):
+      best = checkpoint.Checkpoints(self._directory, 1, 'best')
+      best.save(self.step, self.state)
+      best.close()  # before the row that records it
+
+  def finish(self) -> None:
+    """Ends a run whose loop has ended: done, preempted or superseded."""
+    reason = self.stop_reason()
+    if reason and reason != signals.SUPERSEDED:
+      self.write_logs()
+      self._checkpoints.save(self.step, self.state)
+    self._checkpoints.close()
+    self._bar.close()
+    self.exit_code = signals.EXIT_CODES[reason] if reason else 0
+    if reason == signals.SUPERSEDED:  # nothing may be written any more
+      logger.info(f'stopped at step {self.step}: another start took over this run ({self._directory / "attempt.json"})')
+    elif reason:
+      self._status.write('preempted', self.step)
+      logger.info(f'saved at step {self.step} of {self._steps}; run the same command again to resume')
+    else:
+      self._status.write('done', self.step)
+      if self._directory.writes:
+        progress.show_results(self._directory, self._status)
+
+  def end_with(self, error: Exception) -> bool:
+    """Ends a run that an error stopped: diverged, failed, or with a lost host; true if the command need not raise it."""
+    if isinstance(error, FloatingPointError):
+      self._status.write('diverged', self.step, error=str(error))
+      logger.info(f'diverged: {error}. Try a lower optim.lr, or optim.clip=1')
+      self.exit_code = EXIT_DIVERGED
+      return True
+    if lost := hosts.lost_host(error):
+      self._status.write('preempted', self.step)
+      hosts.exit_now(f'stopped at step {self.step}, because another host of this run seems to be gone ({lost})')
+    self._status.write('failed', self.step, error=str(error))
+    return False
+
+  def close(self) -> None:
+    """Releases what the run holds, however it ended."""
+    if hasattr(self, '_bar'):
+      self._bar.close()
+    if hasattr(self, '_checkpoints'):
+      with contextlib.suppress(Exception):  # after an error: a checkpoint in progress may well be whole
+        self._checkpoints.close()
