@@ -1,4 +1,9 @@
-"""Data sets, from files to batches: `dataset.py` says what a data set is, `pipeline.py` makes batches of it.
+"""Data sets, from files to batches: `dataset.py` defines what a data set is, `pipeline.py` makes batches of it.
 
-The built-in data sets are the TFDS builders in `builders/`; any importable module with `load(data) -> Data` is one too.
+The built-in data sets are the TFDS builders in `builders/`. Any other importable module with `load(data) -> Data` is a
+data set too.
 """
+
+from fcn_jax.data.dataset import IGNORE, Classes, Data, Split, describe, load
+
+__all__ = ['IGNORE', 'Classes', 'Data', 'Split', 'describe', 'load']

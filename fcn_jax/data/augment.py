@@ -1,86 +1,121 @@
-"""How a training picture is changed: jitter, flip, scale, crop or pad, brightness, contrast, saturation."""
+"""How training images are changed: jitter, scale, crop or pad, flip, brightness, contrast, saturation."""
 
 import numpy as np
 from PIL import Image, ImageStat
 
-from fcn_jax.data.dataset import IGNORE
+from fcn_jax.data.dataset import IGNORE, Example
 
-GREY = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R 601), as pillow has it
+GRAY = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R 601), the weights that pillow uses
 
 
-def augment(image: np.ndarray, label: np.ndarray, rng: np.random.Generator, data) -> dict:
-  """One training example, a function of its arguments alone.
+def augment(example: Example, rng: np.random.Generator, data) -> dict:
+  """One training example, a pure function of its arguments.
+
+  The same geometric change is applied to all streams and all heads. Brightness, contrast and saturation are applied to
+  the stream 'rgb' only.
 
   Args:
-    image: uint8 [H, W, 3].
-    label: uint8 [H, W].
-    rng: the randomness.
+    example: with inputs, uint8 [H, W, C] by stream, and labels, uint8 [H, W] by head.
+    rng: the source of randomness.
     data: the section `data` of the config.
 
   Returns:
-    image uint8 [*data.train_size, 3] and label uint8 [*data.train_size], the picture in the top left, zeros and 255
-    where it does not reach; size int32 [2], its height and width there.
+    The example on a canvas of `data.train_size`: see `on_canvas`.
   """
+  inputs, labels = example['inputs'], example['labels']
+  height, width = next(iter(inputs.values())).shape[:2]
   if data.jitter:
-    kept = tuple(_shifted(length, data.jitter, rng) for length in label.shape)
-    image, label = image[kept], label[kept]
-  image, label = Image.fromarray(image), Image.fromarray(label)
-  image, label = _scale_and_crop(image, label, rng, data.scale, data.train_size)
-  if rng.random() < data.flip:
-    image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    label = label.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-  amounts = data.brightness, data.contrast, data.color
-  if any(amounts):
-    image = recolored(image, *(rng.uniform(1 - x, 1 + x) for x in amounts))
-  return on_canvas(np.asarray(image), np.asarray(label), data.train_size)
+    window = tuple(_shifted(length, data.jitter, rng) for length in (height, width))
+    inputs, labels = ({name: x[window] for name, x in arrays.items()} for arrays in (inputs, labels))
+    height, width = next(iter(inputs.values())).shape[:2]
+  size, box = _scale_and_crop((width, height), rng, data.scale, data.train_size)
+  flip = rng.random() < data.flip
+
+  def moved(pixels: np.ndarray, resampling) -> Image.Image:
+    image = Image.fromarray(pixels).resize(size, resampling, box)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image
+
+  def moved_stream(name: str, pixels: np.ndarray) -> np.ndarray:
+    if pixels.shape[-1] != 3:
+      return np.stack([moved(channel, Image.Resampling.BILINEAR) for channel in np.moveaxis(pixels, -1, 0)], axis=-1)
+    image = moved(pixels, Image.Resampling.BILINEAR)
+    return np.asarray(_randomly_recolored(image, rng, data) if name == 'rgb' else image)
+
+  return on_canvas(
+    {name: moved_stream(name, pixels) for name, pixels in inputs.items()},
+    # Class numbers cannot be interpolated.
+    {name: np.asarray(moved(label, Image.Resampling.NEAREST)) for name, label in labels.items()},
+    data.train_size,
+  )
 
 
-def on_canvas(image: np.ndarray, label: np.ndarray, canvas: tuple[int, int]) -> dict:
-  """A picture in the top left of a canvas (height, width) that holds it, as `augment` returns it."""
-  height, width = label.shape
+def on_canvas(inputs: dict[str, np.ndarray], labels: dict[str, np.ndarray], canvas: tuple[int, int]) -> dict:
+  """An image in the top left of a canvas (height, width) that is at least as large.
+
+  Args:
+    inputs: uint8 [h, w, C] by stream.
+    labels: uint8 [h, w] by head; may be empty.
+    canvas: height H and width W.
+
+  Returns:
+    inputs, uint8 [H, W, C] by stream, padded with 0; labels, uint8 [H, W] by head, padded with 255; size, int32 [2],
+    h and w.
+  """
+  height, width = next(iter(inputs.values())).shape[:2]
   bottom_right = (0, canvas[0] - height), (0, canvas[1] - width)
   return {
-    'image': np.pad(image, (*bottom_right, (0, 0))),
-    'label': np.pad(label, bottom_right, constant_values=IGNORE),
+    'inputs': {name: np.pad(x, (*bottom_right, (0, 0))) for name, x in inputs.items()},
+    'labels': {name: np.pad(x, bottom_right, constant_values=IGNORE) for name, x in labels.items()},
     'size': np.array((height, width), np.int32),
   }
 
 
 def recolored(image: Image.Image, brightness: float, contrast: float, color: float) -> Image.Image:
-  """What pillow's `ImageEnhance` makes of an RGB image by these factors, one after the other; 1 changes nothing.
+  """An RGB image changed by these factors, like pillow's `ImageEnhance` applied in this order; 1 changes nothing.
 
-  Each is affine in a pixel's colour, and so are all three together. One pass takes a quarter of the time of three, and
-  rounds and cuts off only at the end.
+  Each change is affine in the color of a pixel, and so is their composition. One pass takes a quarter of the time of
+  three, and rounds and clips only at the end.
   """
-  matrix = brightness * contrast * (color * np.eye(3) + (1 - color) * np.array(GREY))
+  matrix = brightness * contrast * (color * np.eye(3) + (1 - color) * np.array(GRAY))
   offset = brightness * (1 - contrast) * ImageStat.Stat(image.convert('L')).mean[0]
   return image.convert('RGB', [x for row in matrix for x in (*row, offset)])
 
 
-def _shifted(length: int, most: int, rng) -> slice:
-  """What stays in view of one axis when a picture is moved by up to so many pixels either way (CVPR'15, section 4.3).
+def _randomly_recolored(image: Image.Image, rng, data) -> Image.Image:
+  amounts = data.brightness, data.contrast, data.color
+  return recolored(image, *(rng.uniform(1 - x, 1 + x) for x in amounts)) if any(amounts) else image
 
-  The place that becomes free is not labelled, and the network masks it, so the move is a crop at the side that leaves
-  the view; what stays stands in the top left as ever.
+
+def _shifted(length: int, most: int, rng) -> slice:
+  """The part of one axis that stays in view if an image is shifted by up to `most` pixels (CVPR 2015, section 4.3).
+
+  The network masks the area that becomes free, which has no label. So the shift amounts to a crop at the side that
+  leaves the view; the rest is placed in the top left of the canvas, like every image.
   """
   most = min(most, length - 1)
   shift = int(rng.integers(-most, most + 1))
   return slice(max(-shift, 0), length - max(shift, 0))
 
 
-def _scale_and_crop(image, label, rng, scale, canvas):
-  """The pictures at a random scale, cropped at random where the canvas is smaller; one resampling does both."""
+def _scale_and_crop(shape, rng, scale, canvas) -> tuple[list[int], tuple]:
+  """A random scale, and a random crop where the canvas is smaller than the scaled image; one resampling does both.
+
+  Args:
+    shape: width and height of the image.
+    rng: the source of randomness.
+    scale: smallest and largest scale.
+    canvas: height and width of the canvas.
+
+  Returns:
+    The size to resample to, [width, height], and the box of the image to resample, (left, top, right, bottom).
+  """
   factor = np.exp(rng.uniform(*np.log(scale)))  # halving is as likely as doubling
   box, size = [], []
-  for length, room in zip(image.size, reversed(canvas), strict=True):  # width, then height, as pillow has it
+  for length, room in zip(shape, reversed(canvas), strict=True):  # width, then height, like pillow
     size.append(min(room, max(1, round(length * factor))))
     window = min(length, size[-1] / factor)
     start = rng.uniform(0, length - window)
-    # Without a change of scale the window lies on whole pixels, so that nothing is resampled.
+    # If the scale does not change, the window starts at a whole pixel, so that nothing is resampled.
     start = round(start) if factor == 1 else start
     box.append((start, start + window))
-  box = (box[0][0], box[1][0], box[0][1], box[1][1])
-  return (
-    image.resize(size, Image.Resampling.BILINEAR, box),
-    label.resize(size, Image.Resampling.NEAREST, box),  # class numbers have no in-between
-  )
+  return size, (box[0][0], box[1][0], box[0][1], box[1][1])

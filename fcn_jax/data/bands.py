@@ -1,4 +1,4 @@
-"""Where the class changes: scores in bands around label boundaries, which is what skips are for (PAMI'16, sec. 6)."""
+"""Scores in bands around label boundaries, where skip connections make the difference (PAMI 2016, section 6)."""
 
 import numpy as np
 from scipy import ndimage
@@ -9,10 +9,14 @@ WIDTHS = (1, 2, 4, 8, 16)  # pixels on each side of a boundary
 
 
 def distance(label: np.ndarray) -> np.ndarray:
-  """Pixels to the nearest label boundary, int [H, W]: 1 for a pixel beside another class, 2 for its neighbours, ...
+  """Distance in pixels to the nearest label boundary, int [H, W].
 
-  A boundary lies between two pixels, beside or above each other, of different classes, both labelled. Distances count
-  steps along rows, columns and diagonals; where a picture has no boundary they are larger than any width.
+  A boundary lies between two horizontal or vertical neighbors that are labeled with different classes. These two pixels
+  have distance 1, their neighbors 2, and so on; distances count steps along rows, columns and diagonals. In an image
+  without boundaries they are larger than any width.
+
+  Args:
+    label: uint8 [H, W], 255 for pixels to ignore.
   """
   edge = np.zeros(label.shape, bool)
   for axis in (0, 1):
@@ -27,10 +31,19 @@ def distance(label: np.ndarray) -> np.ndarray:
 
 
 def confusions(label: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-  """Confusion matrices int64 [len(WIDTHS), C, C] over the labelled pixels within each width of a boundary."""
+  """Confusion matrices over the labeled pixels within each of `WIDTHS` of a boundary.
+
+  Args:
+    label: uint8 [H, W], 255 for pixels to ignore.
+    prediction: uint8 [H, W].
+    classes: their number, C.
+
+  Returns:
+    int64 [len(WIDTHS), C, C].
+  """
   away = distance(label)
   inside = (label != IGNORE) & (away <= WIDTHS[-1])
-  band = np.searchsorted(WIDTHS, away[inside])  # the narrowest that it is in
+  band = np.searchsorted(WIDTHS, away[inside])  # index of the narrowest band with this pixel
   cells = (band * classes + label[inside]) * classes + prediction[inside]
   counts = np.bincount(cells, minlength=len(WIDTHS) * classes**2)
   return np.cumsum(counts.reshape(len(WIDTHS), classes, classes), axis=0)

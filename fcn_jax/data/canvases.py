@@ -1,40 +1,55 @@
-"""Canvases: the few fixed sizes that images are padded to."""
+"""Canvases: the few fixed sizes that images are padded to, so that few shapes are compiled."""
 
 import math
 
 import numpy as np
 
+from fcn_jax.data.dataset import Split
 
-def eval_plan(sizes: np.ndarray, *, batch_size: int, canvases: int) -> list[tuple[tuple, np.ndarray]]:
-  """Which pictures share a batch, and its canvas: [((height, width), indices), ...], for all hosts."""
+
+def eval_plan(sizes: np.ndarray, *, batch_size: int, canvases: int) -> list[tuple[tuple[int, int], np.ndarray]]:
+  """Which images share a batch, on which canvas, for all hosts together.
+
+  Args:
+    sizes: height and width of each image, int [N, 2].
+    batch_size: the largest number of images in a batch.
+    canvases: the largest number of canvases.
+
+  Returns:
+    For each batch, the height and width of its canvas and the indices of its images.
+  """
   shapes = sorted(choose_canvases(sizes, canvases), key=math.prod)
-  members = {shape: [] for shape in shapes}
+  members: dict[tuple[int, int], list[int]] = {shape: [] for shape in shapes}
   for index, size in enumerate(sizes):
-    members[_holding(size, shapes)[0]].append(index)
+    members[_large_enough(size, shapes)[0]].append(index)
   plan = []
   for number, shape in enumerate(shapes):
-    own = members[shape]
-    filled = len(own) - len(own) % batch_size
-    own, rest = own[:filled], own[filled:]
-    # Pictures that do not fill a batch take places on a larger canvas, where those would be fillers.
-    larger = _holding(shape, shapes[number + 1 :])
+    indices = members[shape]
+    full = len(indices) - len(indices) % batch_size
+    rest = indices[full:]
+    # Images that do not fill a batch take the places of fillers on a larger canvas, if there are enough.
+    larger = _large_enough(shape, shapes[number + 1 :])
     if roomy := [other for other in larger if len(rest) <= -len(members[other]) % batch_size]:
       members[roomy[0]] = sorted([*members[roomy[0]], *rest])
-    else:
-      own = own + rest
-    plan += [(shape, np.array(own[i : i + batch_size])) for i in range(0, len(own), batch_size)]
+      indices = indices[:full]
+    plan += [(shape, np.array(indices[i : i + batch_size])) for i in range(0, len(indices), batch_size)]
   return plan
 
 
-def _holding(size, shapes) -> list[tuple[int, int]]:
-  """Those of the shapes that a picture of this size fits into."""
+def _large_enough(size, shapes) -> list[tuple[int, int]]:
   return [shape for shape in shapes if size[0] <= shape[0] and size[1] <= shape[1]]
 
 
-def choose_canvases(sizes: np.ndarray, limit: int) -> list[tuple[int, int]]:
-  """At most `limit` (height, width), multiples of 16, that hold all sizes [N, 2] with little waste.
+def own_images(split: Split, *, batch_size: int, canvases: int, host: int, hosts: int) -> list[int]:
+  """The sorted indices of the images that `pipeline.eval_batches` gives to a host."""
+  plan = eval_plan(split.sizes(), batch_size=batch_size, canvases=canvases)
+  return sorted(int(i) for _, indices in plan for i in indices[host::hosts])
 
-  Starts with each size rounded up, then merges the two canvases whose union adds the fewest pixels.
+
+def choose_canvases(sizes: np.ndarray, limit: int) -> list[tuple[int, int]]:
+  """At most `limit` canvases (height, width), multiples of 16, that hold images of all sizes [N, 2] with little waste.
+
+  Starts with each size rounded up, then repeatedly merges the two canvases whose union adds the fewest pixels.
   """
   rounded = [tuple(int(-(-n // 16) * 16) for n in size) for size in sizes]
   counts = {canvas: rounded.count(canvas) for canvas in sorted(set(rounded))}

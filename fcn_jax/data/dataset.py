@@ -1,19 +1,72 @@
-"""What a data set is, and how one is opened."""
+"""What a data set is, how one is loaded, and checks of its contents. Imports neither TFDS nor jax nor grain.
 
-import contextlib
+A data set is a module with `load(data) -> Data`, where `data` is the section `data` of a config. It may also have
+`describe(data) -> (inputs, heads)`, which needs no files, and the settings that `names.py` reads.
+"""
+
 import dataclasses
-import hashlib
-import importlib
-import io
-import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
-import tensorflow_datasets as tfds
-from PIL import Image
 
+from fcn_jax.data import names
 from fcn_jax.errors import UserError
 
-IGNORE = 255  # the label of pixels that count neither in the loss nor in the metrics
+IGNORE = 255  # the label of pixels that count neither in the loss nor in the scores
+
+
+class Example(TypedDict):
+  """One image: `inputs` by stream, uint8 [H, W, C]; `labels` by head, uint8 [H, W]; `id`, unique in its split."""
+
+  inputs: dict[str, np.ndarray]
+  labels: dict[str, np.ndarray]
+  id: str
+
+
+class Split(Protocol):
+  """The images of a split, by index. Several threads read it at the same time."""
+
+  def __len__(self) -> int:
+    """The number of images, N."""
+
+  def __getitem__(self, index: int, /) -> Example:
+    """Image `index`, 0 to N - 1: always the same."""
+
+  def sizes(self) -> np.ndarray:
+    """Height and width of each image, int [N, 2]."""
+
+  def ids(self) -> Sequence[str]:
+    """The id of each image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+  """The classes of a head; `len(classes)` is their number.
+
+  Attributes:
+    names: of the classes, unique.
+    palette: a color for each class, RGB in 0..255.
+    ignore: the label of pixels without a class; 255 is the only one that is supported.
+
+  Raises:
+    UserError: the numbers of names and colors differ, a name is repeated, or `ignore` is not 255.
+  """
+
+  names: tuple[str, ...]
+  palette: tuple[tuple[int, int, int], ...]
+  ignore: int = IGNORE
+
+  def __post_init__(self) -> None:
+    if not 0 < len(self.names) <= IGNORE or len(set(self.names)) != len(self.names):
+      raise UserError(f'the classes are {", ".join(self.names) or "none"}; expected 1 to {IGNORE} unique names')
+    if len(self.palette) != len(self.names):
+      raise UserError(f'there are {len(self.names)} classes and {len(self.palette)} colors; expected a color per class')
+    if self.ignore != IGNORE:
+      raise UserError(f'the label to ignore is {self.ignore}; expected {IGNORE}: change these labels in load(data)')
+
+  def __len__(self) -> int:
+    return len(self.names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,146 +74,181 @@ class Data:
   """A data set, ready to be read.
 
   Attributes:
-    classes: their names.
-    palette: their colours, RGB in 0..255.
-    splits: its pictures by what they are for: train; validation, test or both.
-    fingerprint: changes when the prepared pictures do.
+    inputs: channels of each input stream: {'rgb': 3}, or {'rgb': 3, 'depth': 1}.
+    heads: classes of each head: {'semantic': Classes(...)}.
+    splits: images by purpose: train; validation, test or both.
+    fingerprint: changes when the images or labels do; a resumed run compares it.
   """
 
-  classes: tuple[str, ...]
-  palette: tuple[tuple[int, int, int], ...]
-  splits: dict[str, 'Pictures']
+  inputs: dict[str, int]
+  heads: dict[str, Classes]
+  splits: Mapping[str, Split]
   fingerprint: str
 
   @property
   def held_out(self) -> str:
-    """The split that results are reported on: test, or validation where there is no test."""
+    """The split that results are reported on: test, or validation if there is no test split."""
     return 'test' if 'test' in self.splits else 'validation'
 
   @property
   def watched(self) -> str:
-    """The split that a run is scored on while it trains: validation, or test where there is no validation."""
+    """The split that is scored during training: validation, or test if there is no validation split."""
     return 'validation' if 'validation' in self.splits else 'test'
 
-  def split(self, name: str) -> 'Pictures':
+  def split(self, name: str) -> Split:
+    """The split of this name. Raises: UserError: there is none."""
     if name not in self.splits:
-      raise UserError(f'there is no split {name!r}; this run has {", ".join(self.splits)}')
+      raise UserError(f'there is no split {name!r}; expected one of {", ".join(self.splits)}')
     return self.splits[name]
 
 
-class Pictures:
-  """The pictures of a split, decoded when asked for and kept in memory while there is room.
+def load(data: Any) -> Data:
+  """Loads the data set of a config, and prepares it first if necessary.
 
-  `pictures[i]` is a dict of image uint8 [H, W, 3], label uint8 [H, W] and id, a string.
+  Args:
+    data: the section `data` of a config.
+
+  Returns:
+    The data set. Each example is checked when it is first read (`problems`).
+
+  Raises:
+    UserError: there is no such data set, it cannot be prepared, or a part of it is missing.
   """
+  loaded: Data = names.module(data.name).load(data)
+  _check_whole(data.name, loaded)
+  splits = {name: CheckedSplit(split, name, loaded.inputs, loaded.heads) for name, split in loaded.splits.items()}
+  return dataclasses.replace(loaded, splits=splits)
 
-  def __init__(self, source, *, split: str, classes: int, room: float):
-    self._source, self._split, self._classes = source, split, classes
-    self._room = room  # bytes
-    self._kept, self._sizes = {}, None
-    self._lock = threading.Lock()
+
+def describe(data: Any) -> tuple[dict[str, int], dict[str, Classes]]:
+  """The streams and heads of the data set of a config, as in `Data`.
+
+  They come from the module's `describe(data)`, which prepares nothing. A module without it is loaded.
+  """
+  module = names.module(data.name)
+  if not hasattr(module, 'describe'):
+    loaded = load(data)
+    return loaded.inputs, loaded.heads
+  inputs, heads = module.describe(data)
+  return inputs, heads
+
+
+def _check_whole(name: str, loaded: Any) -> None:
+  """Raises a UserError if a module's `load` did not return a data set that can be trained on and scored."""
+  if not isinstance(loaded, Data):
+    raise UserError(f'load(data) of {name} returned {type(loaded).__name__}; expected fcn_jax.data.Data')
+  for kind, found in (('input stream', loaded.inputs), ('head', loaded.heads)):
+    if not found or not all(part.isidentifier() for part in found):
+      raise UserError(
+        f'the data set {name} has the {kind}s {", ".join(found) or "none"}; expected at least one {kind}, named with '
+        'letters, digits and underscores'
+      )
+  has = f'the data set {name} has the splits {", ".join(loaded.splits) or "none"}'
+  if 'train' not in loaded.splits:
+    raise UserError(
+      f"{has}, but no train split; expected load(data) to return Data with splits={{'train': ..., 'validation': ...}}"
+    )
+  if not {'validation', 'test'} & loaded.splits.keys():
+    raise UserError(
+      f'{has}, but neither validation nor test; hold back some of the training images in load(data) and return Data '
+      "with splits={'train': ..., 'validation': ...}; add a split 'test' if the final scores are for other images"
+    )
+  for split_name, split in loaded.splits.items():
+    if missing := [method for method in ('__len__', '__getitem__', 'sizes', 'ids') if not hasattr(split, method)]:
+      raise UserError(f'the split {split_name} of {name} has no {", ".join(missing)}; expected a fcn_jax.data.Split')
+    if not len(split):
+      raise UserError(f'the split {split_name} of {name} is empty; expected at least one image')
+
+
+class CheckedSplit:
+  """A split whose examples are checked when they are first read, and whose sizes and ids are checked on each call."""
+
+  def __init__(self, split: Split, name: str, inputs: dict[str, int], heads: dict[str, Classes]) -> None:
+    self._split, self._name, self._inputs, self._heads = split, name, inputs, heads
+    self._checked: set[int] = set()
+    self._sizes: np.ndarray | None = None
 
   def __len__(self) -> int:
-    return len(self._source)
+    return len(self._split)
 
-  def __getitem__(self, index) -> dict:
+  def __getitem__(self, index: int) -> Example:
     index = int(index)
-    if index in self._kept:
-      return self._kept[index]
-    picture = self._decode(self._source[index])
-    size = picture['image'].nbytes + picture['label'].nbytes
-    with self._lock:
-      if index not in self._kept and size <= self._room:
-        self._kept[index] = picture
-        self._room -= size
-    return picture
-
-  def ids(self) -> list[str]:
-    return [self._source[i]['id'].decode() for i in range(len(self))]
+    example = self._split[index]
+    if index not in self._checked:
+      size = None if self._sizes is None else tuple(self._sizes[index])
+      if found := problems(example, self._inputs, self._heads, size):
+        name = example['id'] if isinstance(example, dict) and 'id' in example else index
+        raise UserError(f'{self._name} image {name}: {found[0]}')
+      self._checked.add(index)
+    return example
 
   def sizes(self) -> np.ndarray:
-    """Heights and widths, int [N, 2], from the files' headers, which are read once."""
     if self._sizes is None:
-      headers = (Image.open(io.BytesIO(self._source[i]['label'])).size for i in range(len(self)))
-      self._sizes = np.array([(height, width) for width, height in headers]).reshape(-1, 2)
+      self._sizes = np.asarray(self._split.sizes())
+      if self._sizes.shape != (len(self), 2):
+        raise UserError(
+          f'sizes() of the split {self._name} has the shape {list(self._sizes.shape)}; expected {[len(self), 2]}, the '
+          'height and width of each image'
+        )
     return self._sizes
 
-  def _decode(self, record: dict) -> dict:
-    image = np.asarray(Image.open(io.BytesIO(record['image'])).convert('RGB'))
-    label = np.asarray(Image.open(io.BytesIO(record['label'])))
-    name = record['id'].decode()
-    if label.shape != image.shape[:2]:
-      raise UserError(f'{self._split} picture {name}: the label is {label.shape}, the image {image.shape[:2]}')
-    if (wrong := label[(label >= self._classes) & (label != IGNORE)]).size:
-      raise UserError(
-        f'{self._split} picture {name}: {wrong.size} pixels are labelled {wrong[0]}; expected classes '
-        f'0 to {self._classes - 1}, or {IGNORE} for pixels to ignore'
+  def ids(self) -> list[str]:
+    ids = list(self._split.ids())
+    if len(set(ids)) != len(self):
+      raise UserError(f'the split {self._name} has {len(set(ids))} ids for {len(self)} images; expected one per image')
+    return ids
+
+
+def problems(
+  example: Any, inputs: dict[str, int], heads: dict[str, Classes], size: tuple[int, ...] | None = None
+) -> list[str]:
+  """What is wrong with an example.
+
+  Args:
+    example: of a split.
+    inputs: the channels that each stream must have.
+    heads: the classes that each label must be one of.
+    size: height and width that all arrays must have; by default those of the first stream.
+
+  Returns:
+    One sentence per problem; none if there is no problem.
+  """
+  if not isinstance(example, dict) or not {'inputs', 'labels', 'id'} <= example.keys():
+    return [f'it is {_keys(example)}; expected a dict of inputs, labels and id']
+  for part, expected in (('inputs', inputs), ('labels', heads)):
+    found = example[part]
+    if not isinstance(found, dict) or found.keys() != expected.keys():
+      return [f'its {part} are {_keys(found)}; expected {", ".join(expected)}']
+  size = size or np.shape(next(iter(example['inputs'].values())))[:2]
+  result: list[str] = []
+  for stream, channels in inputs.items():
+    result += _array_problems(f'the input {stream}', example['inputs'][stream], (*size, channels))
+  for head, classes in heads.items():
+    label = np.asarray(example['labels'][head])
+    result += _array_problems(f'the label {head}', label, size)
+    if (wrong := label[(label >= len(classes)) & (label != IGNORE)]).size:
+      result.append(
+        f'{wrong.size} pixels of the label {head} are {wrong[0]}; expected classes 0 to {len(classes) - 1}, or '
+        f'{IGNORE} for pixels to ignore'
       )
-    return {'image': image, 'label': label, 'id': name}
+  return result
 
 
-def load(data, say=lambda _: None) -> Data:
-  """Prepares the data set of a config's section `data` if need be, which `say` is told of, and opens it."""
-  tfds.disable_progress_bar()
-  builder = _builder(data)
-  if not builder.is_prepared():
-    say(f'preparing {builder.info.full_name} in {builder.data_path}')
-    try:
-      with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces it in words of its own
-        builder.download_and_prepare()
-    except OSError as error:
-      builder = _builder(data)
-      if not builder.is_prepared():  # else another run has prepared it meanwhile, and TFDS did not overwrite that
-        raise UserError(f'cannot prepare {data.name} in {builder.data_path}: {error}') from error
-  # Bytes are decoded here, not by TFDS, whose decoder depends on what else is installed.
-  skip = {name: tfds.decode.SkipDecoding() for name in ('image', 'label')}
-
-  sources = {name: builder.as_data_source(split, decoders=skip) for name, split in _module(data).splits(data).items()}
-  pictures = sum(map(len, sources.values()))
-  return Data(
-    classes=builder.CLASSES,
-    palette=builder.PALETTE,
-    splits={
-      name: Pictures(
-        source, split=name, classes=len(builder.CLASSES), room=data.cache_gib * 2**30 * len(source) / pictures
-      )
-      for name, source in sources.items()
-    },
-    fingerprint=_fingerprint(builder.info.full_name, sources),
-  )
+def _array_problems(name: str, array: Any, shape: tuple[int, ...]) -> list[str]:
+  array = np.asarray(array)
+  if array.shape == shape and array.dtype == np.uint8:
+    return []
+  return [f'{name} is {array.dtype} {list(array.shape)}; expected uint8 {[int(n) for n in shape]}']
 
 
-def _module(data):
-  return importlib.import_module(f'fcn_jax.data.builders.{data.name}')
+def _keys(found: object) -> str:
+  return ', '.join(map(str, found)) if isinstance(found, dict) else f'of type {type(found).__name__}'
 
 
-def classes_and_palette(data) -> tuple:
-  """Names and colours of a data set's classes, without preparing it."""
-  builder = _builder(data)
-  return builder.CLASSES, builder.PALETTE
-
-
-def _builder(data):
-  try:
-    return _module(data).make(data)
-  except OSError as error:
-    raise UserError(f'cannot use data.dir {data.dir}: {error}') from error
-
-
-def _fingerprint(name: str, sources: dict, most: int = 1000) -> str:
-  """Of the records, at most `most` a split; the files that hold them differ from one writing to the next."""
-  digest = hashlib.sha256()
-  for split, source in sorted(sources.items()):
-    digest.update(f'{split} {len(source)}'.encode())
-    for index in np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int)):
-      record = source[int(index)]
-      digest.update(record['id'] + record['image'] + record['label'])
-  return f'{name} {digest.hexdigest()[:16]}'
-
-
-def class_shares(pictures: Pictures, classes: int, most: int = 500) -> np.ndarray:
-  """The share of the labelled pixels that each class has, [classes], over the first `most` pictures."""
+def class_shares(split: Split, head: str, classes: int, most: int = 500) -> np.ndarray:
+  """The share of the labeled pixels that each class of a head has, float [classes], in the first `most` images."""
   counts = np.zeros(256, np.int64)
-  for index in range(min(len(pictures), most)):
-    counts += np.bincount(pictures[index]['label'].ravel(), minlength=256)
-  return counts[:classes] / max(1, counts[:classes].sum())
+  for index in range(min(len(split), most)):
+    counts += np.bincount(split[index]['labels'][head].ravel(), minlength=256)
+  shares: np.ndarray = counts[:classes] / max(1, counts[:classes].sum())
+  return shares

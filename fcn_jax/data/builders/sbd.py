@@ -1,9 +1,13 @@
-"""sbd: the Semantic Boundaries Dataset, masks for 8,498 and 2,857 pictures of VOC 2011, without a border class."""
-
-import functools
+"""sbd: the Semantic Boundaries Dataset, masks for 8,498 and 2,857 images of VOC 2011, without unlabeled borders."""
 
 from fcn_jax.data.builders import voc
-from fcn_jax.data.builders.voc import splits  # noqa: F401, asked for by pipeline
+
+describe = voc.describe
+
+
+def load(data):
+  """The data set, prepared in `data.dir` if necessary: see `dataset.load`."""
+  return voc.load(Sbd, data)
 
 
 class Sbd(voc.Builder):
@@ -12,6 +16,3 @@ class Sbd(voc.Builder):
   def _split_generators(self, dl_manager) -> dict:
     examples = self._sbd(dl_manager, ('train', 'val'))
     return {name: self._generate_examples(chosen) for name, chosen in examples.items()}
-
-
-make = functools.partial(voc.make, Sbd)

@@ -1,22 +1,37 @@
-"""scenes: street-like pictures that the project draws itself, so that a run needs no download."""
+"""scenes: images of street-like scenes that fcn_jax draws from random numbers, so that a run needs no download."""
 
-import io
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageFilter
 
-from fcn_jax.data.builders import scenes_drawing
-from fcn_jax.data.dataset import IGNORE
+from fcn_jax.data import records
+from fcn_jax.data.builders import scenes_drawing as drawing
+from fcn_jax.data.dataset import IGNORE, Classes
 
-SPLITS = {'train': 600, 'validation': 100}
+SPLITS = {'train': 600, 'validation': 100}  # number of images
+
+CLASSES = Classes(
+  names=drawing.CLASSES,
+  # The colors of Okabe and Ito, which color-blind readers can tell apart, and two grays (road and mountain). Each class
+  # has the color that suggests it most.
+  palette=(
+    (86, 180, 233),
+    (0, 158, 115),
+    (60, 60, 60),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (160, 160, 160),
+    (204, 121, 167),
+  ),
+)
 
 SMUDGES, SMUDGE_RADIUS = (2, 5), (1, 3)  # lowest and highest, both included
-UNKNOWN_BORDER = 0.1  # the share of the picture's columns whose borders are unknown
+UNKNOWN_BORDER = 0.1  # fraction of the image's columns in which class borders are unlabeled
 
-# How strongly each texture shows in each class, in grey levels:
-# fine grain, soft blotches, lying ripples, standing blades.
+# Strength of four textures in each class, in gray levels: fine grain, soft blotches, lying ripples, standing blades.
 TEXTURES = {
   'sky': (1, 3, 0, 0),
   'tree': (12, 18, 0, 0),
@@ -29,116 +44,32 @@ TEXTURES = {
 }
 
 
-def textures(s: scenes_drawing.Scene, label: np.ndarray) -> np.ndarray:
-  """Grey levels to add, float32 [H, W]: each class mixes four noises in its own proportions."""
-  height, width = label.shape
-  total = np.zeros(label.shape, np.float32)
-  for kind, cell in enumerate(((1, 1), (3, 3), (1, 6), (4, 1))):  # rows and columns of a grain
-    grains = (height // cell[0] + 1, width // cell[1] + 1)
-    noise = Image.fromarray(s.rng.standard_normal(grains, dtype=np.float32))
-    noise = np.asarray(noise.resize((width, height), Image.Resampling.BILINEAR))
-    total += np.array([TEXTURES[name][kind] for name in scenes_drawing.CLASSES], np.float32)[label] * noise
-  return total
+def load(data):
+  """The data set, prepared in `data.dir` if necessary: see `dataset.load`."""
+  return records.load_builder(Scenes, {name: name for name in SPLITS}, data, CLASSES)
 
 
-def photograph(s: scenes_drawing.Scene, label: np.ndarray) -> np.ndarray:
-  """The colours under this picture's light, through a slightly soft lens: uint8 [H, W, 3]."""
-  colour, light = (np.asarray(s.layers[i], np.float32) for i in (0, 2))
-  across = np.linspace(-1, 1, label.shape[1], dtype=np.float32) * s.rng.uniform(-0.1, 0.1)
-  light = (light / 255 * (1 + across))[..., None] * s.rng.normal(1, 0.04, 3)
-  contrast, middle = s.rng.uniform(0.9, 1.1), s.rng.uniform(115, 140)
-  shot = ((colour + textures(s, label)[..., None]) * light - 128) * contrast + middle
-  shot = Image.fromarray(np.clip(shot, 0, 255).astype(np.uint8))
-  shot = np.asarray(shot.filter(ImageFilter.GaussianBlur(s.rng.uniform(0.3, 0.7))), np.float32)
-  return np.clip(shot + s.rng.normal(0, 3, shot.shape), 0, 255).astype(np.uint8)
-
-
-def forget(s: scenes_drawing.Scene, label: np.ndarray) -> np.ndarray:
-  """Sets 255 where an annotator was unsure: small smudges, and borders in some of the columns."""
-  height, width = label.shape
-  known, rows, columns = label.copy(), *np.ogrid[:height, :width]
-  border = np.zeros(label.shape, bool)
-  border[1:] |= label[1:] != label[:-1]
-  start, count = s.rng.integers(width), int(UNKNOWN_BORDER * width)
-  known[border & (columns >= start) & (columns < start + count)] = IGNORE
-  for _ in range(s.within(SMUDGES)):
-    y, x, radius = s.rng.integers(height), s.rng.integers(width), s.within(SMUDGE_RADIUS)
-    known[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = IGNORE
-  return known
-
-
-def draw(rng: np.random.Generator) -> dict[str, np.ndarray]:
-  """One scene: image uint8 [H, W, 3] RGB and label uint8 [H, W], 0 to 7 or 255 = unknown."""
-  scene = scenes_drawing.Scene(rng)
-  for part in scenes_drawing.FAR_TO_NEAR:
-    part(scene)
-  label = np.array(scene.layers[1])
-  return {'image': photograph(scene, label), 'label': forget(scene, label)}
-
-
-def picture(split: str, index: int) -> dict[str, np.ndarray]:
-  """Picture `index` of a split, a pure function of both: see `draw` for what it holds."""
-  return draw(np.random.default_rng([list(SPLITS).index(split), index]))
-
-
-def encoded(pixels: np.ndarray, file_format: str, **options) -> bytes:
-  """uint8 [H, W, 3] or [H, W] as a file. TFDS needs TensorFlow to encode arrays itself."""
-  buffer = io.BytesIO()
-  Image.fromarray(pixels).save(buffer, file_format, **options)
-  return buffer.getvalue()
-
-
-def features() -> tfds.features.FeaturesDict:
-  """The record of every data set here, which `pipeline` decodes: a JPEG, a grayscale PNG of class numbers, a name."""
-  return tfds.features.FeaturesDict(
-    {
-      'image': tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg'),
-      'label': tfds.features.Image(shape=(None, None, 1), encoding_format='png'),
-      'id': tfds.features.Text(),
-    }
-  )
-
-
-def make(data) -> 'Scenes':
-  """The builder for a config's section `data`."""
-  return Scenes(data_dir=data.dir or None, file_format='array_record')
-
-
-def splits(data) -> dict[str, str]:
-  """TFDS split expressions, by what they are for."""
-  del data  # there is one way to split them
-  return {'train': 'train', 'validation': 'validation'}
+def describe(data):
+  """Streams and heads: see `dataset.describe`."""
+  del data  # they depend on no setting
+  return records.INPUTS, {records.HEAD: CLASSES}
 
 
 class Scenes(tfds.core.GeneratorBasedBuilder):
   """Drawn street scenes with the eight classes of the Stanford Background Dataset."""
 
   VERSION = tfds.core.Version('1.0.0')
-  CLASSES = scenes_drawing.CLASSES
-  # Okabe and Ito's colours, which stay apart for colour-blind readers, and two greys (for road and
-  # mountain); each class has the one that suggests it most.
-  PALETTE = (
-    (86, 180, 233),
-    (0, 158, 115),
-    (60, 60, 60),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (160, 160, 160),
-    (204, 121, 167),
-  )
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
       builder=self,
       description=(
-        'Street scenes drawn by fcn_jax from random numbers, with an exact class for every pixel '
-        'but about one in a hundred, which is left unknown (255). They have the classes and the '
-        'thin structures of outdoor photographs, so that strides, skips and upsampling make a '
-        'difference within minutes; they are no photographs, and scores on them say nothing '
-        'about scores on real pictures.'
+        'Street scenes that fcn_jax draws from random numbers. Every pixel has an exact class, except for about 1 in '
+        '100, which is unlabeled (255). They have the classes and the thin structures of outdoor photographs, so that '
+        'strides, skips and upsampling make a difference within minutes. They are not photographs: scores on them do '
+        'not predict scores on real images.'
       ),
-      features=features(),
+      features=records.features(),
     )
 
   def _split_generators(self, dl_manager) -> dict[str, Iterator]:
@@ -147,12 +78,79 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
     for index in range(SPLITS[split]):
-      name, drawn = f'{split}_{index:05d}', picture(split, index)
-      yield (
-        name,
-        {
-          'image': encoded(drawn['image'], 'JPEG', quality=92),
-          'label': encoded(drawn['label'], 'PNG'),
-          'id': name,
-        },
-      )
+      name, drawn = f'{split}_{index:05d}', image(split, index)
+      jpeg = records.encoded(drawn['image'], 'JPEG', quality=92)
+      yield name, {'image': jpeg, 'label': records.encoded(drawn['label'], 'PNG'), 'id': name}
+
+
+def image(split: str, index: int) -> dict[str, np.ndarray]:
+  """Image `index` of a split, a pure function of both: see `draw` for the contents."""
+  return draw(np.random.default_rng([list(SPLITS).index(split), index]))
+
+
+def draw(rng: np.random.Generator) -> dict[str, np.ndarray]:
+  """One scene: image uint8 [H, W, 3] RGB and label uint8 [H, W], 0 to 7 or 255 for unlabeled pixels."""
+  scene = drawing.Scene(rng)
+  for part in (drawing.sky, drawing.mountains, drawing.skyline, drawing.ground, drawing.ways, street):  # far to near
+    part(scene)
+  label = np.array(scene.layers[1])
+  return {'image': photograph(scene, label), 'label': without_unsure_pixels(scene, label)}
+
+
+def street(s: drawing.Scene) -> None:
+  """Draws all objects on the ground, from the most distant to the nearest. An object on water becomes a boat."""
+  ground = np.array(s.layers[1])
+  counts = {
+    drawing.tree: drawing.TREES,
+    drawing.person: drawing.PEOPLE,
+    drawing.pole: drawing.POLES,
+    drawing.car: drawing.CARS,
+    drawing.animal: drawing.ANIMALS,
+    drawing.fence: drawing.FENCES,
+  }
+  objects = []
+  for kind, bounds in counts.items():
+    for _ in range(s.rng.integers(bounds[0], bounds[1] + 1)):
+      foot, x = int(s.rng.integers(s.horizon + 3, s.height)), int(s.rng.integers(s.width))
+      on_water = drawing.CLASSES[ground[foot, x]] == 'water'
+      objects.append((foot, len(objects), drawing.boat if on_water else kind, x))
+  for foot, _, kind, x in sorted(objects):
+    kind(s, x, foot)
+
+
+def photograph(s: drawing.Scene, label: np.ndarray) -> np.ndarray:
+  """The colors under the light of this scene, through a slightly soft lens: uint8 [H, W, 3]."""
+  color, light = (np.asarray(s.layers[i], np.float32) for i in (0, 2))
+  across = np.linspace(-1, 1, label.shape[1], dtype=np.float32) * s.rng.uniform(-0.1, 0.1)
+  light = (light / 255 * (1 + across))[..., None] * s.rng.normal(1, 0.04, 3)
+  contrast, middle = s.rng.uniform(0.9, 1.1), s.rng.uniform(115, 140)
+  shot = ((color + textures(s, label)[..., None]) * light - 128) * contrast + middle
+  shot = Image.fromarray(np.clip(shot, 0, 255).astype(np.uint8))
+  shot = np.asarray(shot.filter(ImageFilter.GaussianBlur(s.rng.uniform(0.3, 0.7))), np.float32)
+  return np.clip(shot + s.rng.normal(0, 3, shot.shape), 0, 255).astype(np.uint8)
+
+
+def textures(s: drawing.Scene, label: np.ndarray) -> np.ndarray:
+  """Gray levels to add, float32 [H, W]: each class mixes four kinds of noise in proportions given by `TEXTURES`."""
+  height, width = label.shape
+  total = np.zeros(label.shape, np.float32)
+  for kind, cell in enumerate(((1, 1), (3, 3), (1, 6), (4, 1))):  # rows and columns of a grain
+    grains = (height // cell[0] + 1, width // cell[1] + 1)
+    noise = Image.fromarray(s.rng.standard_normal(grains, dtype=np.float32))
+    noise = np.asarray(noise.resize((width, height), Image.Resampling.BILINEAR))
+    total += np.array([TEXTURES[name][kind] for name in drawing.CLASSES], np.float32)[label] * noise
+  return total
+
+
+def without_unsure_pixels(s: drawing.Scene, label: np.ndarray) -> np.ndarray:
+  """The label with 255 where an annotator would be unsure: small smudges, and class borders in some columns."""
+  height, width = label.shape
+  result, rows, columns = label.copy(), *np.ogrid[:height, :width]
+  border = np.zeros(label.shape, bool)
+  border[1:] |= label[1:] != label[:-1]
+  start, count = s.rng.integers(width), int(UNKNOWN_BORDER * width)
+  result[border & (columns >= start) & (columns < start + count)] = IGNORE
+  for _ in range(s.within(SMUDGES)):
+    y, x, radius = s.rng.integers(height), s.rng.integers(width), s.within(SMUDGE_RADIUS)
+    result[(rows - y) ** 2 + (columns - x) ** 2 <= radius**2] = IGNORE
+  return result

@@ -1,7 +1,8 @@
-"""PASCAL VOC segmentation and SBD, which gives more of its pictures masks: readers for the builders beside this file.
+"""PASCAL VOC segmentation and SBD, which has masks for more of VOC's images: what their builders have in common.
 
 Everingham et al.: The PASCAL Visual Object Classes Challenge, IJCV 2010. Hariharan et al.: Semantic Contours from
-Inverse Detectors, ICCV 2011. Archives are checked as they are read; TFDS puts nothing in place before all of it is.
+Inverse Detectors, ICCV 2011. Archives are checked as they are read; TFDS installs a data set only once all of it is
+written.
 """
 
 import io
@@ -14,30 +15,29 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from fcn_jax.data import archives
-from fcn_jax.data.builders.scenes import encoded, features
-from fcn_jax.data.dataset import IGNORE
+from fcn_jax.data import archives, records
+from fcn_jax.data.dataset import IGNORE, Classes
 from fcn_jax.errors import UserError
 
-CLASSES = (
+NAMES = (
   *('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow'),
   *('dining table', 'dog', 'horse', 'motorbike', 'person', 'potted plant', 'sheep', 'sofa', 'train', 'tv monitor'),
 )
 
 
 def _official_color(number: int) -> tuple[int, int, int]:
-  """The bits of a class number, in turn, are the high bits of red, green and blue."""
+  """VOC's color of a class: the bits of its number are dealt to red, green and blue in turn, the highest first."""
   return tuple(sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3))
 
 
-PALETTE = tuple(map(_official_color, range(len(CLASSES))))
+CLASSES = Classes(NAMES, tuple(map(_official_color, range(len(NAMES)))))
 
 URLS = {
   2011: 'http://host.robots.ox.ac.uk/pascal/VOC/voc2011/VOCtrainval_25-May-2011.tar',
   2012: 'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar',
 }
 SBD_URL = 'http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz'
-# Pictures of each list.
+# Number of images in each list.
 COUNTS = {
   2011: {'train': 1112, 'val': 1111},
   2012: {'train': 1464, 'val': 1449},
@@ -45,37 +45,37 @@ COUNTS = {
 }
 
 
-def make(builder: type, data) -> tfds.core.DatasetBuilder:
-  """The builder, one of the classes beside this file, for a config's section `data`."""
-  archives_of = {field: data[field] for field in ('archive', 'sbd_archive') if field in data}
-  return builder(**archives_of, data_dir=data.dir or None, file_format='array_record')
+def load(builder_class: type, data):
+  """The data set of one of the builders, prepared in `data.dir` if necessary: see `dataset.load`."""
+  given = {field: data[field] for field in ('archive', 'sbd_archive') if field in data}
+  return records.load_builder(builder_class, {'train': 'train', 'validation': 'val'}, data, CLASSES, **given)
 
 
-def splits(data) -> dict[str, str]:
-  """TFDS split expressions, by what they are for. Both of VOC together are TFDS's train+val."""
-  del data  # there is one way to split them
-  return {'train': 'train', 'validation': 'val'}
+def describe(data):
+  """Streams and heads: see `dataset.describe`."""
+  del data  # they depend on no setting
+  return records.INPUTS, {records.HEAD: CLASSES}
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """What the builders of this family share; `archive` and `sbd_archive` are paths of local copies, or ''."""
+  """The base of the builders; `archive` and `sbd_archive` are paths of local copies, or ''."""
 
   VERSION = tfds.core.Version('1.0.0')
-  CLASSES, PALETTE = CLASSES, PALETTE
-  MANUAL_DOWNLOAD_INSTRUCTIONS = 'Put the archives there, as they are called where they come from.'
+  MANUAL_DOWNLOAD_INSTRUCTIONS = 'Put the archives there, under their original file names.'
 
   def __init__(self, *, archive: str = '', sbd_archive: str = '', **kwargs):
     self._given = {'data.archive': archive, 'data.sbd_archive': sbd_archive}
     super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(builder=self, description=type(self).__doc__, features=features())
+    return tfds.core.DatasetInfo(builder=self, description=type(self).__doc__, features=records.features())
 
   def _voc(self, dl_manager, year: int, lists: Iterable[str]) -> dict[str, list[dict]]:
-    """The examples of lists of VOC, by list."""
+    """The examples of these lists of VOC, by list."""
     return self._read(dl_manager, URLS[year], 'data.archive', lambda path: read_voc(path, year, lists))
 
   def _sbd(self, dl_manager, lists: Iterable[str]) -> dict[str, list[dict]]:
+    """The examples of these lists of SBD, by list."""
     return self._read(dl_manager, SBD_URL, 'data.sbd_archive', lambda path: read_sbd(path, lists))
 
   def _read(self, dl_manager, url: str, setting: str, read) -> dict[str, list[dict]]:
@@ -87,7 +87,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 class Year(Builder, skip_registration=True):
-  """A builder of VOC's segmentation of a year, its attribute `YEAR`."""
+  """The base of the builders of VOC's segmentation of one year, the attribute `YEAR`."""
 
   def _split_generators(self, dl_manager) -> dict:
     examples = self._voc(dl_manager, self.YEAR, ('train', 'val'))
@@ -98,31 +98,31 @@ def read_voc(path: epath.Path, year: int, lists: Iterable[str]) -> dict[str, lis
   """The segmentation examples of a VOC archive, checked.
 
   Args:
-    path: a tar archive with VOCdevkit/VOCYEAR/ in it: JPEGImages/ID.jpg, SegmentationClass/ID.png and
+    path: a tar archive that contains VOCdevkit/VOCYEAR/ with JPEGImages/ID.jpg, SegmentationClass/ID.png and
       ImageSets/Segmentation/LIST.txt.
     year: 2011 or 2012.
-    lists: which, of train and val.
+    lists: one or both of train and val.
 
   Returns:
     By list, in its order: image, the bytes of the JPEG; label, a grayscale PNG with 255 for the border; id.
 
   Raises:
-    UserError: there is no such archive, or it does not hold what it should; names the file and what was expected.
+    UserError: there is no such archive, or its contents are wrong; names the file and what was expected.
   """
   root = rf'(?:TrainVal/)?VOCdevkit/VOC{year}'
   ids = _lists(path, re.compile(rf'{root}/ImageSets/Segmentation/({"|".join(lists)})\.txt'), URLS[year], lists, year)
   wanted = '|'.join(name for names in ids.values() for name in names)
   files = _by_folder(path, re.compile(rf'{root}/(JPEGImages|SegmentationClass)/({wanted})\.(?:jpg|png)'), URLS[year])
-  return _examples(path, ids, files, pictures='JPEGImages', masks='SegmentationClass', parse=_parse_palette)
+  return _examples(path, ids, files, images='JPEGImages', masks='SegmentationClass', parse=_parse_palette)
 
 
 def read_sbd(path: epath.Path, lists: Iterable[str]) -> dict[str, list[dict]]:
-  """The same of SBD's archive: benchmark_RELEASE/dataset/ with img/ID.jpg, cls/ID.mat and LIST.txt."""
+  """Like `read_voc`, of SBD's archive: benchmark_RELEASE/dataset/ with img/ID.jpg, cls/ID.mat and LIST.txt."""
   root = 'benchmark_RELEASE/dataset'
   ids = _lists(path, re.compile(rf'{root}/({"|".join(lists)})\.txt'), SBD_URL, lists, 'sbd')
   wanted = '|'.join(name for names in ids.values() for name in names)
   files = _by_folder(path, re.compile(rf'{root}/(img|cls)/({wanted})\.(?:jpg|mat)'), SBD_URL)
-  return _examples(path, ids, files, pictures='img', masks='cls', parse=_parse_mat)
+  return _examples(path, ids, files, images='img', masks='cls', parse=_parse_mat)
 
 
 def _lists(path: epath.Path, wanted: re.Pattern, url: str, lists: Iterable[str], kind) -> dict[str, list[str]]:
@@ -134,38 +134,39 @@ def _lists(path: epath.Path, wanted: re.Pattern, url: str, lists: Iterable[str],
     expected = COUNTS[kind][name]
     if len(found.get(name, ())) != expected or len(set(found[name])) != expected:
       raise UserError(
-        f'{path} lists {len(set(found.get(name, ())))} pictures for {name}; expected {expected}, as in {url}'
+        f'{path} lists {len(set(found.get(name, ())))} images for {name}; expected {expected}, as in {url}'
       )
     if strange := [i for i in found[name] if not re.fullmatch(r'\w+', i, re.ASCII)]:
-      raise UserError(f'{path} lists the picture {strange[0]!r} for {name}; expected names as 2007_000033')
+      raise UserError(f'{path} lists the image {strange[0]!r} for {name}; expected names like 2007_000033')
   return {name: found[name] for name in lists}
 
 
 def _by_folder(path: epath.Path, wanted: re.Pattern, url: str) -> dict[tuple[str, str], tuple[str, bytes]]:
-  """(name in the archive, content) of the wanted files, by folder and id."""
+  """Name in the archive and content of the wanted files, by folder and id."""
   files = {}
   for name, content in archives.members(path, wanted, url):
     files[wanted.fullmatch(name).groups()] = name, content
   return files
 
 
-def _examples(path, ids: dict, files: dict, *, pictures: str, masks: str, parse) -> dict[str, list[dict]]:
-  made = {}
+def _examples(path, ids: dict, files: dict, *, images: str, masks: str, parse) -> dict[str, list[dict]]:
+  """The checked examples of each list, from the files in the folders `images` and `masks`."""
+  examples = {}
   for listed, names in ids.items():
-    made[listed] = []
+    examples[listed] = []
     for name in names:
-      for folder in (pictures, masks):
+      for folder in (images, masks):
         if (folder, name) not in files:
-          raise UserError(f'{path} has no file for {name} in {folder}, which its list {listed} names')
-      (picture, image), (mask, content) = files[pictures, name], files[masks, name]
-      width, height = archives.jpeg_size(image, where=f'{path}: {picture}')
+          raise UserError(f'{path} has no file for {name} in {folder}, but {name} is in its list {listed}')
+      (image, jpeg), (mask, content) = files[images, name], files[masks, name]
+      width, height = archives.jpeg_size(jpeg, where=f'{path}: {image}')
       label = parse(content, where=f'{path}: {mask}')
       if label.shape != (height, width):
-        raise UserError(f'{path}: {mask} is {list(label.shape)}; expected {[height, width]}, as {picture}')
+        raise UserError(f'{path}: {mask} is {list(label.shape)}; expected {[height, width]}, like {image}')
       if (wrong := label[(label >= len(CLASSES)) & (label != IGNORE)]).size:
         raise UserError(f'{path}: {mask} has the class {wrong[0]}; expected 0 to {len(CLASSES) - 1}, or 255')
-      made[listed].append({'image': image, 'label': encoded(label, 'PNG'), 'id': name})
-  return made
+      examples[listed].append({'image': jpeg, 'label': records.encoded(label, 'PNG'), 'id': name})
+  return examples
 
 
 def _parse_palette(content: bytes, where: str) -> np.ndarray:
@@ -174,9 +175,9 @@ def _parse_palette(content: bytes, where: str) -> np.ndarray:
     with Image.open(io.BytesIO(content), formats=['PNG']) as opened:
       label = np.asarray(opened)
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    raise UserError(f'{where} holds {len(content)} bytes that do not decode; expected a whole PNG') from error
+    raise UserError(f'{where} has {len(content)} bytes that cannot be decoded; expected a complete PNG') from error
   if opened.mode not in ('P', 'L'):
-    raise UserError(f'{where} has the colours {opened.mode}; expected class numbers with a palette')
+    raise UserError(f'{where} has the color mode {opened.mode}; expected class numbers with a palette')
   return label
 
 
@@ -185,7 +186,7 @@ def _parse_mat(content: bytes, where: str) -> np.ndarray:
   try:
     found = scipy.io.loadmat(io.BytesIO(content), variable_names=['GTcls'])
     label = found['GTcls']['Segmentation'][0, 0]
-  except Exception as error:  # scipy raises whatever the bytes lead to
+  except Exception as error:  # scipy raises many kinds for damaged files
     raise UserError(f'{where} cannot be read as a Matlab file with GTcls.Segmentation: {error!r:.200}') from error
   if label.ndim != 2 or not np.issubdtype(label.dtype, np.integer) or (label.size and not 0 <= label.min() <= 255):
     raise UserError(f'{where}: GTcls.Segmentation is {label.dtype} {list(label.shape)}; expected class numbers [H, W]')

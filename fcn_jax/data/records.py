@@ -1,0 +1,138 @@
+"""Records that TFDS has prepared, as splits. Every built-in data set is loaded by `load_builder`."""
+
+import contextlib
+import hashlib
+import io
+import logging
+import threading
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from fcn_jax.data.dataset import Classes, Data, Example
+from fcn_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# The stream and the head of all records here.
+STREAM, HEAD = 'rgb', 'semantic'
+INPUTS = {STREAM: 3}
+
+
+def features() -> tfds.features.FeaturesDict:
+  """The features of a builder that `load_builder` takes: a JPEG, a grayscale PNG of class numbers, and an id."""
+  return tfds.features.FeaturesDict(
+    {
+      'image': tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg'),
+      'label': tfds.features.Image(shape=(None, None, 1), encoding_format='png'),
+      'id': tfds.features.Text(),
+    }
+  )
+
+
+def encoded(pixels: np.ndarray, file_format: str, **options) -> bytes:
+  """uint8 [H, W, 3] or [H, W] as a file. TFDS itself needs TensorFlow to encode arrays."""
+  buffer = io.BytesIO()
+  Image.fromarray(pixels).save(buffer, file_format, **options)
+  return buffer.getvalue()
+
+
+def load_builder(builder_class: type, splits: dict[str, str], data, classes: Classes, **options) -> Data:
+  """The data set of a TFDS builder, which is prepared first if necessary.
+
+  Args:
+    builder_class: a `tfds.core.GeneratorBasedBuilder` with `features()`.
+    splits: TFDS split expressions by purpose: {'train': 'train', 'validation': 'train[:10%]'}.
+    data: the section `data` of a config. `data.dir` is the folder of prepared data; `data.cache_gib` of memory is
+      shared by the splits in proportion to their numbers of images.
+    classes: of the labels.
+    options: further arguments of the builder class.
+
+  Raises:
+    UserError: the folder cannot be used, or the builder cannot prepare the data.
+  """
+  builder = _prepared(builder_class, data, options)
+  # Records are decoded here, not by TFDS, whose decoder depends on which other packages are installed.
+  skip = {name: tfds.decode.SkipDecoding() for name in ('image', 'label')}
+  sources = {name: builder.as_data_source(split, decoders=skip) for name, split in splits.items()}
+  room = data.cache_gib * 2**30 / sum(map(len, sources.values()))  # bytes per image
+  return Data(
+    inputs=INPUTS,
+    heads={HEAD: classes},
+    splits={name: Records(source, room=room * len(source)) for name, source in sources.items()},
+    fingerprint=_fingerprint(builder.info.full_name, sources),
+  )
+
+
+def _prepared(builder_class: type, data, options: dict):
+  tfds.disable_progress_bar()
+  builder = _open(builder_class, data, options)
+  if not builder.is_prepared():
+    logger.info('preparing %s in %s', builder.info.full_name, builder.data_path)
+    try:
+      with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints a message of its own
+        builder.download_and_prepare()
+    except OSError as error:
+      builder = _open(builder_class, data, options)
+      if not builder.is_prepared():  # otherwise another run has prepared it meanwhile, and TFDS did not overwrite that
+        raise UserError(f'cannot prepare {data.name} in {builder.data_path}: {error}') from error
+  return builder
+
+
+def _open(builder_class: type, data, options: dict):
+  try:
+    return builder_class(**options, data_dir=data.dir or None, file_format='array_record')
+  except OSError as error:
+    raise UserError(f'cannot use data.dir {data.dir}: {error}') from error
+
+
+def _fingerprint(name: str, sources: dict, most: int = 1000) -> str:
+  """A digest of at most `most` records per split. Files would not do: they differ each time the records are written."""
+  digest = hashlib.sha256()
+  for split, source in sorted(sources.items()):
+    digest.update(f'{split} {len(source)}'.encode())
+    for index in np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int)):
+      record = source[int(index)]
+      digest.update(record['id'] + record['image'] + record['label'])
+  return f'{name} {digest.hexdigest()[:16]}'
+
+
+class Records:
+  """The images of a split (`dataset.Split`), decoded when they are read and cached in memory while there is room."""
+
+  def __init__(self, source, *, room: float):
+    """Args: source: undecoded records by index; room: the memory that decoded images may take, in bytes."""
+    self._source, self._room = source, room
+    self._cache, self._sizes = {}, None
+    self._lock = threading.Lock()
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> Example:
+    if index in self._cache:
+      return self._cache[index]
+    example = _decode(self._source[index])
+    size = sum(array.nbytes for part in ('inputs', 'labels') for array in example[part].values())
+    with self._lock:
+      if index not in self._cache and size <= self._room:
+        self._cache[index] = example
+        self._room -= size
+    return example
+
+  def ids(self) -> list[str]:
+    return [self._source[i]['id'].decode() for i in range(len(self))]
+
+  def sizes(self) -> np.ndarray:
+    """Heights and widths, int [N, 2]. They are read from the headers of the files, once."""
+    if self._sizes is None:
+      headers = (Image.open(io.BytesIO(self._source[i]['label'])).size for i in range(len(self)))
+      self._sizes = np.array([(height, width) for width, height in headers]).reshape(-1, 2)
+    return self._sizes
+
+
+def _decode(record: dict) -> Example:
+  image = np.asarray(Image.open(io.BytesIO(record['image'])).convert('RGB'))
+  label = np.asarray(Image.open(io.BytesIO(record['label'])))
+  return {'inputs': {STREAM: image}, 'labels': {HEAD: label}, 'id': record['id'].decode()}
