@@ -17,6 +17,18 @@ IGNORE = 255  # the label of pixels that count neither in the loss nor in the me
 
 
 @dataclasses.dataclass(frozen=True)
+class Classes:
+  """The classes of a head."""
+
+  names: tuple[str, ...]
+  palette: tuple[tuple[int, int, int], ...]
+  ignore: int = IGNORE
+
+  def __len__(self) -> int:
+    return len(self.names)
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
   """A data set, ready to be read.
 
