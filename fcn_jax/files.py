@@ -37,7 +37,7 @@ def write(path: epath.Path, content: str | bytes) -> None:
 
 
 def _not_written(path: epath.Path, error: Exception) -> UserError:
-  return UserError(f'cannot write {path}: {getattr(error, "strerror", None) or error}; the previous file is intact')
+  return UserError(f'cannot write {path}: {getattr(error, "strerror", None) or error}; the previous file, if any, is intact')
 
 
 def write_json(path: epath.Path, value) -> None:
