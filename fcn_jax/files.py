@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import contextlib
 import json
@@ -9,51 +9,58 @@ from etils import epath
 
 from fcn_jax.errors import UserError
 
-_leaves_writing_to_another = False
-
-
-def leave_writing_to_another() -> None:
-  """From now on `write` does nothing: of a run on several hosts, the first one writes."""
-  global _leaves_writing_to_another
-  _leaves_writing_to_another = True
-
 
 def write(path: epath.Path, content: str | bytes) -> None:
-  """Writes a file whole, or not at all; `UserError` where the disk does not take it."""
-  if _leaves_writing_to_another:
-    return
+  """Writes a file under a temporary name and renames it, so that a reader never sees half of it.
+
+  Missing folders are made. In a bucket the file is written directly: a bucket shows a file only when it is complete.
+
+  Raises:
+    UserError: the file cannot be written, for example on a full disk. An existing file stays as it was.
+  """
+  content = content.encode() if isinstance(content, str) else content
   if is_remote(path):
-    try:  # no other name first: there, a file is seen whole or not at all
-      path.write_bytes(content.encode() if isinstance(content, str) else content)
-    except Exception as error:  # each store has its own
-      raise UserError(f'cannot write {path}: {error}; what was written before is intact') from error
+    try:
+      path.write_bytes(content)
+    except Exception as error:  # each storage client has its own exceptions
+      raise _not_written(path, error) from error
     return
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    temporary.write_bytes(content)
     temporary.replace(path)
   except OSError as error:
-    with contextlib.suppress(OSError):  # the folder may be what is wrong
+    with contextlib.suppress(OSError):  # the folder itself may be the problem
       temporary.unlink(missing_ok=True)
-    raise UserError(f'cannot write {path}: {error.strerror or error}; what was written before is intact') from error
+    raise _not_written(path, error) from error
 
 
-def remove_leftovers(workdir: epath.Path) -> None:
-  """Removes the files that a process which was killed had not renamed yet; no other may be writing there."""
-  if not is_remote(workdir):
-    for path in pathlib.Path(workdir).rglob('.*.tmp'):
-      path.unlink(missing_ok=True)
-
-
-def is_remote(path) -> bool:
-  """Whether it is in a bucket, as gs://bucket/run, not on a disk."""
-  return '://' in os.fspath(path)
+def _not_written(path: epath.Path, error: Exception) -> UserError:
+  return UserError(f'cannot write {path}: {getattr(error, "strerror", None) or error}; the previous file, if any, is intact')
 
 
 def write_json(path: epath.Path, value) -> None:
+  """Writes a value as JSON; see `write`."""
   write(path, json.dumps(value, indent=1) + '\n')
 
 
 def read_json(path: epath.Path, default):
+  """The value in a JSON file, or `default` if there is no file.
+
+  Raises:
+    json.JSONDecodeError: the file is not JSON.
+  """
   return json.loads(path.read_text()) if path.exists() else default
+
+
+def remove_leftovers(folder: epath.Path) -> None:
+  """Removes the temporary files of a killed process. No other process may be writing in the folder."""
+  if not is_remote(folder):
+    for path in pathlib.Path(folder).rglob('.*.tmp'):
+      path.unlink(missing_ok=True)
+
+
+def is_remote(path: os.PathLike | str) -> bool:
+  """Whether a path lies in a bucket, like gs://bucket/run, and not on a disk."""
+  return '://' in os.fspath(path)

@@ -1,4 +1,4 @@
-"""What runs side by side on one machine get of it: their own cores, GPUs or TPU chips."""
+"""What jax will find on this machine, checked without importing jax: GPUs, TPU chips, other processes of the run."""
 
 import glob
 import importlib.metadata
@@ -12,34 +12,43 @@ _HUGE_PAGES = 'glibc.malloc.hugetlb'
 
 
 def tune_for_cpu() -> None:
-  """What makes jax fast on a CPU (`results/speed.md`), before it is imported; starts the program a second time."""
-  # Convolutions by Eigen. By YNNPACK, jax 0.10's default, those of narrow networks run on one core. Of other releases
-  # we do not know, and a flag that XLA does not know would end the process.
+  """Sets the flags that make jax fast on a CPU (`results/speed.md`), and restarts the program if glibc needs one too.
+
+  Commands call it before they import jax; importing the package changes nothing. With FCN_JAX_TUNE_CPU=0 in the
+  environment it does nothing. Flags that are set already keep their values.
+  """
+  if os.environ.get('FCN_JAX_TUNE_CPU') == '0':
+    return
+  # Convolutions by Eigen: YNNPACK, the default of jax 0.10, computes those of narrow networks on one core. Other
+  # releases are untested, and XLA ends the process at an unknown flag.
   flags = os.environ.get('XLA_FLAGS', '')
   if importlib.metadata.version('jaxlib').startswith('0.10.') and _FUSION not in flags:
     flags += f' {_FUSION}=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION'
-  # Barriers last until a program is scheduled. Else what the backward pass is to compute, as all of `model.remat`, is
-  # computed right after the forward pass, and kept. Compilers for accelerators may count on their removal.
-  on_cpu = os.environ.get('JAX_PLATFORMS') == 'cpu' or not (_gpus() or _chips())
+  # Keep optimization barriers until the program is scheduled. Otherwise XLA moves work of the backward pass, including
+  # all of `model.remat`, to right after the forward pass and keeps its results. Compilers for accelerators may rely on
+  # the pass that removes the barriers.
+  on_cpu = os.environ.get('JAX_PLATFORMS') == 'cpu' or not (gpus() or chips())
   if _DISABLED not in flags and on_cpu:
     flags += f' {_DISABLED}=cse_barrier_expander'
   os.environ['XLA_FLAGS'] = flags.strip()
-  # Each step gets its arrays from the kernel anew, which costs a fifth of a small step in pages of 4 KiB and next to
-  # nothing in pages of 2 MiB. glibc can be told only before a program starts.
+  # Each step gets fresh memory from the kernel. In pages of 4 KiB that takes a fifth of the time of a small step, in
+  # pages of 2 MiB next to nothing. glibc reads this setting only when a program starts.
   tunables = os.environ.get('GLIBC_TUNABLES', '')
   if sys.platform == 'linux' and _HUGE_PAGES not in tunables:
     os.environ['GLIBC_TUNABLES'] = f'{tunables}:{_HUGE_PAGES}=1'.strip(':')
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def _gpus() -> list[str]:
+def gpus() -> list[str]:
+  """The numbers of the GPUs that this process may use."""
   visible = os.environ.get('CUDA_VISIBLE_DEVICES')
   if visible is not None:
     return [name for name in visible.split(',') if name.strip()]
   return [path.removeprefix('/dev/nvidia') for path in sorted(glob.glob('/dev/nvidia[0-9]*'))]
 
 
-def _chips() -> list[str]:
+def chips() -> list[str]:
+  """The numbers of the TPU chips that this process may use."""
   visible = os.environ.get('TPU_VISIBLE_CHIPS')
   if visible is not None:
     return [name for name in visible.split(',') if name.strip()]
@@ -47,8 +56,8 @@ def _chips() -> list[str]:
 
 
 def is_one_of_several() -> bool:
-  """Whether this process is one of those that SLURM or a TPU pod has started for one run."""
+  """Whether SLURM or a TPU pod started this process as one of several processes of one run."""
   if int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1:
     return True
-  # A run of a sweep has bounds of its own, and is alone. Chips that jax cannot use are none.
-  return bool(_chips()) and 'TPU_PROCESS_BOUNDS' not in os.environ and importlib.util.find_spec('libtpu') is not None
+  # A run of a sweep has process bounds and is alone. Chips without libtpu are of no use to jax.
+  return bool(chips()) and 'TPU_PROCESS_BOUNDS' not in os.environ and importlib.util.find_spec('libtpu') is not None

@@ -1,4 +1,4 @@
-"""How fast a run is, and how much memory it takes."""
+"""The speed and the memory use of a run."""
 
 import resource
 import time
@@ -7,10 +7,10 @@ import jax
 
 
 class Clock:
-  """The speed of training, compilation, evaluations and checkpoints left out.
+  """Measures the speed of training, without compilation, evaluations and checkpoints.
 
   Attributes:
-    rate: images/s of the last lap, 0 before the first.
+    rate: images/s of the last lap; 0 before the first one.
   """
 
   def __init__(self, step: int, batch_size: int):
@@ -18,12 +18,15 @@ class Clock:
     self.restart(step)
 
   def restart(self, step: int) -> None:
+    """Starts a lap at `step`; the time since the last lap does not count."""
     self._step, self._time = step, time.time()
 
   def seconds(self) -> float:
+    """The length of the current lap so far."""
     return time.time() - self._time
 
   def lap(self, step: int) -> float:
+    """Ends the lap at `step`, starts the next one, and returns `rate`."""
     if step > self._step:
       self.rate = (step - self._step) * self._batch_size / self.seconds()
     self.restart(step)
@@ -31,8 +34,8 @@ class Clock:
 
 
 def peak_memory() -> float:
-  """GiB: of the fullest device where devices have memory of their own, else of this process."""
-  stats = [d.memory_stats() for d in jax.local_devices()]
+  """Peak memory in GiB: of the fullest device if jax reports it, else of this process."""
+  stats = [device.memory_stats() for device in jax.local_devices()]
   if all(stats):
     return round(max(s['peak_bytes_in_use'] for s in stats) / 2**30, 3)
-  return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)  # KiB on Linux
+  return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)  # ru_maxrss is in KiB on Linux

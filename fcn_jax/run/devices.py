@@ -1,7 +1,6 @@
-"""Devices and hosts: where the state lives, how a batch is shared out, and the one use of `jax.pmap`.
+"""Devices: where the state lives, how a batch is sharded, and the only use of `jax.pmap`.
 
-The state is one tree, replicated, with no leading axis of devices; a batch has one: [devices, B / devices, ...]. A run
-on several hosts is one process on each, which all run the same program; the first of them writes the files.
+The state is one replicated tree without a device axis. A sharded array has one: [devices, B / devices, ...].
 """
 
 import os
@@ -15,8 +14,8 @@ from fcn_jax.errors import UserError
 AXIS = 'data'
 
 
-def keep_compilations() -> None:
-  """Has jax keep what it compiles for the next start, in JAX_COMPILATION_CACHE_DIR or ~/.cache/fcn_jax/xla."""
+def enable_compilation_cache() -> None:
+  """Makes jax keep compiled programs for later starts, in JAX_COMPILATION_CACHE_DIR or ~/.cache/fcn_jax/xla."""
   if jax.config.jax_compilation_cache_dir is None:
     jax.config.update('jax_compilation_cache_dir', os.path.expanduser('~/.cache/fcn_jax/xla'))
 
@@ -25,46 +24,58 @@ def _sharding(*axes) -> NamedSharding:
   return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec(*axes))
 
 
-def pmap(function, *, replicated_output: bool, donate_state: bool = False):
-  """`function(state, batch)` on all devices: each gets the whole state and its part of the batch.
+def pmap(function, *, sharded_arguments: int = 1, replicated_output: bool, donate_state: bool = False):
+  """`function(state, *sharded)` on all devices: each gets the whole state and its part of the sharded arguments.
 
-  Under `function`, `AXIS` names the devices, and `sum_over_devices` adds up what they have. With `replicated_output` it
-  must return the same on every device, which is not checked here (a test does).
+  Inside `function`, `AXIS` is the axis of the devices, for `sum_over_devices` and collectives of jax.
+
+  Args:
+    function: takes the state, then `sharded_arguments` trees of arrays.
+    sharded_arguments: how many arguments come from `shard`.
+    replicated_output: `function` returns the same values on every device, and the output has no device axis. jax does
+      not check that the values are the same; a test does.
+    donate_state: the output may reuse the memory of the state.
   """
   return jax.pmap(
     function,
     axis_name=AXIS,
-    in_axes=(None, 0),
+    in_axes=(None, *[0] * sharded_arguments),
     out_axes=None if replicated_output else 0,
     donate_argnums=(0,) if donate_state else (),
   )
 
 
 def sum_over_devices(tree):
-  """The sum of what each device has; to be called under `pmap`."""
-  # Of one device, XLA's is a copy: a sixth of a step of the full network on a CPU.
+  """The sum over all devices; only inside a function of `pmap`."""
+  # XLA's sum over one device is a copy, which takes a sixth of a step of the full network on a CPU.
   return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.psum(tree, AXIS)
 
 
 def replicate(tree):
   """The tree on all local devices.
 
-  Without it the first call of a pmapped function would see an uncommitted state, the second its own output: two
-  compilations.
+  A state that was not replicated would compile a function of `pmap` twice: its placement differs from that of the
+  function's output, which is the state of the second call.
   """
   return jax.device_put(tree, _sharding())
 
 
-def share(batch: dict) -> dict:
-  """This host's batch, [b, ...], on its devices: [devices, b / devices, ...]."""
-  devices = jax.local_device_count()
-  return {name: jax.device_put(x.reshape(devices, -1, *x.shape[1:]), _sharding(AXIS)) for name, x in batch.items()}
+def shard(tree):
+  """The arrays of this host's batch, [b, ...], on its devices: [devices, b / devices, ...]."""
+  devices, sharding = jax.local_device_count(), _sharding(AXIS)
+  return jax.tree.map(lambda x: jax.device_put(x.reshape(devices, -1, *x.shape[1:]), sharding), tree)
 
 
-def check_batch(name: str, batch_size: int, parts: int = 1) -> None:
-  """Raises `UserError` where the devices cannot share a batch, in so many parts one after the other, equally."""
+def check_batch_size(name: str, batch_size: int, parts: int = 1) -> None:
+  """Raises `UserError` if a batch, computed in `parts` sequential parts, does not divide equally over the devices.
+
+  Args:
+    name: of the setting.
+    batch_size: its value.
+    parts: the value of `train.accumulation`.
+  """
   devices = jax.device_count()
   if batch_size % (devices * parts):
     rounded = -(-batch_size // (devices * parts)) * devices * parts
-    way = f'{devices} devices' + (f' x train.accumulation {parts}' if parts > 1 else '')
-    raise UserError(f'{name} is {batch_size}, which {way} cannot share equally; try {rounded}')
+    divisor = f'{devices} devices' + (f' x train.accumulation {parts}' if parts > 1 else '')
+    raise UserError(f'{name} is {batch_size}, which does not divide equally over {divisor}; try {rounded}')

@@ -6,37 +6,51 @@ import pathlib
 import subprocess
 import sys
 
-from etils import epath
+from fcn_jax.errors import UserError
+from fcn_jax.run.directory import RunDirectory
 
-from fcn_jax.files import read_json, write_json
+_PACKAGES = (
+  'jax',
+  'jaxlib',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'tensorflow-datasets',
+  'grain',
+  'numpy',
+  'pillow',
+)
 
 
-def add_environment(workdir: epath.Path, devices: list[str], fingerprint: str) -> None:
-  """Appends to `env.json` what this start runs on: code, versions, devices, command, data."""
-  here = pathlib.Path(__file__).parent
-  git = ['git', '-C', str(here)]
-  names = (
-    'jax',
-    'jaxlib',
-    'flax',
-    'optax',
-    'orbax-checkpoint',
-    'tensorflow-datasets',
-    'grain',
-    'numpy',
-    'pillow',
-  )
+def add_environment(directory: RunDirectory, devices: list[str], fingerprint: str) -> None:
+  """Appends an entry to `env.json`: the code, versions, devices, command and data of this start.
+
+  Args:
+    directory: of the run.
+    devices: the kind of each device.
+    fingerprint: of the data set.
+
+  Raises:
+    UserError: the last start had other data.
+  """
+  starts = directory.read_json('env.json', [])
+  if starts and starts[-1]['data'] != fingerprint:
+    raise UserError(
+      f'the data have changed since the last start of {directory}: their fingerprint is {fingerprint!r}; expected '
+      f'{starts[-1]["data"]!r}. Restore the data (data.dir), or train again in another --workdir'
+    )
+  git = ['git', '-C', str(pathlib.Path(__file__).parent)]
   start = {
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'command': [sys.executable, *sys.argv],
     'commit': _output([*git, 'rev-parse', 'HEAD']),
     'dirty': bool(_output([*git, 'status', '--porcelain', '--untracked-files=no'])),
     'python': sys.version.split()[0],
-    'versions': {name: importlib.metadata.version(name) for name in names},
+    'versions': {name: importlib.metadata.version(name) for name in _PACKAGES},
     'devices': devices,
     'data': fingerprint,
   }
-  write_json(workdir / 'env.json', [*read_json(workdir / 'env.json', []), start])
+  directory.write_json('env.json', [*starts, start])
 
 
 def _output(command: list[str]) -> str | None:

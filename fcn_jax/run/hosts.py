@@ -1,4 +1,7 @@
-"""Several hosts: joining, barriers, sums, and what happens when one is lost."""
+"""Several hosts: joining them, barriers, sums, and what happens if one is lost.
+
+A run on several hosts is one process on each, all running the same program. The first host writes the files.
+"""
 
 import contextlib
 import os
@@ -16,26 +19,24 @@ from fcn_jax.errors import UserError
 from fcn_jax.run.devices import AXIS
 from fcn_jax.run.signals import EXIT_CODES
 
-_PATIENCE = 300  # seconds until all hosts must have come
-
-
+_PATIENCE = 300  # seconds that all hosts have to join
 _LONGEST_WAIT = 24 * 3600 * 1000  # milliseconds
-
-
-_HEARTBEAT = 30  # seconds without a sign of life after which the other hosts give a host up
+_HEARTBEAT = 30  # seconds without a heartbeat after which the other hosts count a host as lost
 
 
 def join_hosts(coordinator: str | None, count: int | None, number: int | None) -> None:
-  """Makes this process one of those that train a run together, where the arguments or the environment say so.
+  """Makes this process one of the processes that train a run together.
 
-  Must come before anything else asks jax for devices.
+  Must be called before jax is asked for devices. If all arguments are None, SLURM (under `srun`) or the TPU pod
+  provides them; elsewhere this process is alone.
 
   Args:
-    coordinator: HOST:PORT of the first process; `count`: how many there are; `number`: which this one is, from 0. All
-      None: as SLURM (under `srun`) or a TPU pod has it, else this process is alone.
+    coordinator: HOST:PORT of the first process.
+    count: the number of processes.
+    number: the index of this process, from 0.
 
   Raises:
-    UserError: the others do not come.
+    UserError: the other processes do not join.
   """
   if not coordinator and not machine.is_one_of_several():
     return
@@ -47,75 +48,79 @@ def join_hosts(coordinator: str | None, count: int | None, number: int | None) -
     raise UserError(f'cannot join the other hosts of this run: {error}') from error
 
 
-def sign_of_lost_host(error: Exception) -> str | None:
-  """What jax said if this may be how the end of another host is seen, a collective of all of them that fails."""
-  known = error
-  while known and not isinstance(known, jax.errors.JaxRuntimeError):
-    known = known.__cause__
-  return str(known).strip().splitlines()[0] if known and jax.process_count() > 1 else None
+def lost_host(error: Exception) -> str | None:
+  """The message of jax in `error` if it may mean that another host is lost, else None.
+
+  A lost host shows as a collective that fails, which is not the only reason for such an error.
+  """
+  cause = error
+  while cause and not isinstance(cause, jax.errors.JaxRuntimeError):
+    cause = cause.__cause__
+  return str(cause).strip().splitlines()[0] if cause and jax.process_count() > 1 else None
 
 
-def end_at_once(reason: str) -> None:
-  """Ends this process: to leave in good order, jax would wait for a host that does not come any more."""
-  sys.stderr.write(f'error: {reason}. The same command on all hosts goes on from the last checkpoint\n')
+def exit_now(reason: str) -> None:
+  """Ends this process with a message. A normal exit of jax would wait for the lost host."""
+  sys.stderr.write(f'error: {reason}. Run the same command on all hosts to resume from the last checkpoint\n')
   sys.stderr.flush()
   os._exit(EXIT_CODES[signal.SIGTERM])
 
 
 def is_first_host() -> bool:
+  """Whether this host is the one that writes the files."""
   return jax.process_index() == 0
 
 
-def wait_for_hosts(name: str) -> None:
-  """Returns when all hosts have come to the place of this name, however long one of them prepares data or compiles.
+def barrier(name: str) -> None:
+  """Returns when all hosts have reached the barrier of this name, however long one of them takes.
 
-  Collectives of devices, as those of the step, wait for half a minute only on a CPU.
+  Collectives between devices, for example in the training step, wait only half a minute on a CPU.
   """
   ocp.multihost.get_barrier_sync_fn()(key=name, timeout_ms=_LONGEST_WAIT)
 
 
 @contextlib.contextmanager
 def first_host_first(name: str):
-  """What is done within it, the first host does alone, and then all others."""
+  """A context that the first host runs alone, and then all others at the same time."""
   if not is_first_host():
-    wait_for_hosts(name)
+    barrier(name)
   yield
   if is_first_host():
-    wait_for_hosts(name)
+    barrier(name)
 
 
 def compile_together(function, *arguments) -> None:
-  """Has all hosts of a run compile a pmapped function before one of them calls it with these arguments.
+  """Compiles a function of `pmap` on all hosts before one of them calls it with these arguments.
 
-  The call finds it in the cache, so that all come to its collectives at about the same time.
+  The call then finds the program in the cache, so that all hosts reach its collectives at about the same time.
   """
   if jax.process_count() > 1:
     function.lower(*arguments).compile()
-    wait_for_hosts('the step is compiled')
+    barrier('the step is compiled')
 
 
 def check_same(what: str, number: int) -> None:
-  """Raises `UserError` where the hosts do not have the same number; none returns before all have come."""
+  """Raises `UserError` if the hosts have different numbers. No host returns before all have called it."""
   if jax.process_count() > 1:
     all_numbers = multihost_utils.process_allgather(np.array(number, np.int32)).tolist()
     if len(set(all_numbers)) > 1:
       raise UserError(
-        f'the hosts of this run do not have the same {what}, but {", ".join(map(str, all_numbers))}; '
-        '--workdir must be a folder that all of them share'
+        f'the hosts of this run have different numbers of {what}: {", ".join(map(str, all_numbers))}; expected the '
+        'same on all. --workdir must be a folder that all hosts share'
       )
 
 
 def sum_over_hosts(counts: np.ndarray) -> np.ndarray:
-  """Sums int64 arrays of the same shape, one a host."""
+  """The sum of int64 arrays of the same shape, one per host."""
   if jax.process_count() == 1:
     return counts
-  # As pairs of int32: without its x64 mode, jax would cut them.
+  # As pairs of int32: without its x64 mode, jax would truncate int64.
   halves = np.ascontiguousarray(counts.reshape(-1)).view(np.int32)
   return multihost_utils.process_allgather(halves).view(np.int64).sum(0).reshape(counts.shape)
 
 
 def to_global(tree):
-  """What `replicate` made, or a pmapped function returned, as arrays of all hosts; the buffers are shared."""
+  """The output of `replicate` or of a function of `pmap`, as arrays of all hosts. The buffers are shared."""
   if jax.process_count() == 1:
     return tree
   return multihost_utils.host_local_array_to_global_array(tree, _all_devices(), PartitionSpec())

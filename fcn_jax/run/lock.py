@@ -1,4 +1,4 @@
-"""Which of several starts of a run may write in its directory: one, and where asked, the newest."""
+"""Only one start of a run at a time may write in its directory: the first, or with `take_over` the newest."""
 
 import contextlib
 import fcntl
@@ -9,70 +9,70 @@ import threading
 import time
 import uuid
 
-from etils import epath
-
 from fcn_jax import files
 from fcn_jax.errors import UserError
+from fcn_jax.run.directory import RunDirectory
 
-_POLL = 2.0  # seconds between looks at whether another start has taken over
-_PATIENCE = 120.0  # seconds until the start before must have stopped
+_POLL = 2.0  # seconds between checks for a newer start
+_PATIENCE = 120.0  # seconds that the previous start has to stop
 
 
-class Claim:
-  """Keeps other processes out of a directory until it ends, however it ends.
+class RunLock:
+  """A context that keeps other processes out of a run directory until this process ends, however it ends.
 
-  On a disk a lock does so. On a bucket, and between machines that share a disk without locks, there is none: there the
-  newest start has the run, whose id stands in `attempt.json`, and an older one stops as soon as it reads another id.
+  On a disk it is a file lock. In a bucket, and between machines that share a disk without locks, there is no lock: the
+  newest start writes its id to `attempt.json`, and an older start stops as soon as it reads another id there.
 
   Attributes:
-    lost: another start has taken over; nothing may be written any more.
+    superseded: a newer start of the run holds the lock; nothing may be written any more.
   """
 
-  def __init__(self, workdir: epath.Path, *, take_over: bool):
-    """With `take_over` a start that is under way is ended; else it is an error."""
-    self.lost = False
-    self._workdir, self._path, self._take_over = workdir, workdir / 'attempt.json', take_over
-    self._id, self._held, self._over = str(uuid.uuid4()), None, threading.Event()
+  def __init__(self, directory: RunDirectory, *, take_over: bool):
+    """With `take_over`, a start that is still training stops first; otherwise it is an error on entry."""
+    self.superseded = False
+    self._directory, self._take_over = directory, take_over
+    self._id, self._lock, self._closed = str(uuid.uuid4()), None, threading.Event()
 
-  def __enter__(self) -> 'Claim':
-    remote = files.is_remote(self._workdir)
+  def __enter__(self) -> 'RunLock':
+    remote = files.is_remote(self._directory)
     if remote or self._take_over:
-      self._sign()  # the start before, if any, is to see it
+      self._write_id()  # asks the previous start, if there is one, to stop
     if remote:
-      if self._take_over and files.read_json(self._workdir / 'status.json', {}).get('state') == 'running':
-        time.sleep(3 * _POLL)  # it may be alive, and needs as long to see that it is not wanted
+      if self._take_over and self._directory.read_json('status.json', {}).get('state') == 'running':
+        time.sleep(3 * _POLL)  # the previous start may be alive, and needs this long to read the id and stop
     else:
-      self._lock()
+      self._acquire()
       if not self._take_over:
-        self._sign()
+        self._write_id()
     threading.Thread(target=self._watch, daemon=True).start()
     return self
 
   def __exit__(self, *_) -> None:
-    self._over.set()
-    if self._held is not None:
-      os.close(self._held)
+    self._closed.set()
+    if self._lock is not None:
+      os.close(self._lock)
 
-  def _sign(self) -> None:
-    files.write_json(self._path, {'id': self._id, 'host': socket.gethostname(), 'pid': os.getpid()})
+  def _write_id(self) -> None:
+    self._directory.write_json('attempt.json', {'id': self._id, 'host': socket.gethostname(), 'pid': os.getpid()})
 
-  def _lock(self) -> None:
-    self._held = os.open(self._workdir, os.O_RDONLY)
-    until = time.time() + (_PATIENCE if self._take_over else 0)
+  def _acquire(self) -> None:
+    self._lock = os.open(self._directory, os.O_RDONLY)
+    deadline = time.time() + (_PATIENCE if self._take_over else 0)
     while True:
       try:
-        fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
       except BlockingIOError as error:
-        if time.time() > until:
-          os.close(self._held)
-          self._held = None
+        if time.time() > deadline:
+          os.close(self._lock)
+          self._lock = None
           raise UserError(
-            f'another process is training in {self._workdir}; wait for it, end it, or take another --workdir'
+            f'another process is training in {self._directory}; wait until it ends, stop it with --take_over, or '
+            'choose another --workdir'
           ) from error
       time.sleep(0.2)
 
   def _watch(self) -> None:
-    while not self._over.wait(_POLL):
-      with contextlib.suppress(OSError, json.JSONDecodeError):  # a network that fails for a while takes nothing over
-        self.lost = self.lost or files.read_json(self._path, {}).get('id') != self._id
+    while not self._closed.wait(_POLL):
+      with contextlib.suppress(OSError, json.JSONDecodeError):  # a failing network does not mean a newer start
+        self.superseded = self.superseded or self._directory.read_json('attempt.json', {}).get('id') != self._id

@@ -1,104 +1,60 @@
-"""What a run says on the terminal: first lines, progress, last table."""
+"""What a command shows on the terminal: progress bars and tables."""
 
 import time
 
-import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from fcn_jax import metrics
-from fcn_jax.data import canvases, dataset
-from fcn_jax.models import fcn
-from fcn_jax.run import directory
+from fcn_jax.run.directory import RunDirectory, Status
 
-_console = Console(highlight=False, soft_wrap=True)
-_EVERY = 10.0  # seconds between the lines of a run that has no terminal
-
-
-def mute() -> None:
-  """From now on nothing is said: another host of the run says it."""
-  _console.quiet = True
-
-
-def say(text: str) -> None:
-  _console.print(text, markup=False)
-
-
-def first_lines(config, data, model, params, workdir) -> None:
-  """The first lines: what runs, on what, and where the results go."""
-  count = sum(x.size for x in jax.tree.leaves(params))
-  height, width = config.data.train_size
-  kinds = sorted({d.device_kind for d in jax.devices()})
-  train, watched = data.splits['train'], data.splits[data.watched]
-  shares = dataset.class_shares(train, len(data.classes))
-  plan = canvases.eval_plan(watched.sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases)
-  shapes = sorted({canvas for canvas, _ in plan})
-  say(
-    f'net      FCN-{model.stride}s, skips {"+".join(model.skips) or "none"}, upsampling {model.upsample}: '
-    f'{count:,} parameters, {fcn.flops(model, height, width) / 1e9:.2f} GFLOP a {height}x{width} picture'
-  )
-  say(
-    f'data     {data.fingerprint}: {len(train)} train, {len(watched)} {data.watched}; '
-    + ', '.join(f'{name} {100 * x:.1f} %' for name, x in zip(data.classes, shares, strict=True))
-  )
-  say(
-    f'devices  {jax.device_count()} x {", ".join(kinds)}; batch {config.train.batch_size}, '
-    f'{config.train.steps} steps, {config.train.steps * config.train.batch_size / len(train):.1f} epochs'
-  )
-  say(
-    f'compiles {1 + len(shapes)} shapes: training at {height}x{width}, evaluation at '
-    + ', '.join(f'{h}x{w}' for h, w in shapes)
-  )
-  if config.loss.reduction == 'sum':
-    pixels = config.train.batch_size * height * width
-    say(
-      f'rate     {config.optim.lr:g} on the summed loss of {config.train.batch_size} x {height}x{width} is '
-      f'{config.optim.lr * pixels:.2g} on its mean; with momentum {config.optim.momentum} a step weighs '
-      f'{1 / (1 - config.optim.momentum):.3g} times as much in the end'
-    )
-  say(f'results  {workdir}')
+console = Console(highlight=False, soft_wrap=True)
+_EVERY = 10.0  # seconds between lines if there is no terminal
 
 
 class Bar:
-  """Step, loss, images/s and the time left: a bar on a terminal, elsewhere a plain line now and then."""
+  """Step, loss, images/s and the time left: a progress bar on a terminal, elsewhere a line every ten seconds."""
 
-  def __init__(self, start: int, steps: int, batch_size: int):
-    self._steps, self._batch_size, self._spoken, self._bar = steps, batch_size, time.time(), None
-    if _console.is_terminal:
+  def __init__(self, start: int, steps: int, batch_size: int, *, quiet: bool = False):
+    """If `quiet`, nothing is shown: another host of the run shows it."""
+    self._steps, self._batch_size, self._quiet = steps, batch_size, quiet
+    self._shown, self._bar = time.time(), None
+    if console.is_terminal and not quiet:
       self._bar = Progress(
         TextColumn('step {task.completed}/{task.total}'),
         BarColumn(),
         TextColumn('{task.fields[text]}'),
-        console=_console,
+        console=console,
       )
       self._bar.start()
       self._task = self._bar.add_task('', total=steps, completed=start, text='')
 
   def update(self, step: int, loss: float, rate: float) -> None:
-    """`rate` is images a second, 0 while it is not known."""
+    """Shows a step; `rate` is in images per second, 0 if it is not measured yet."""
     text = f'loss {loss:.4f}'
     if rate:
       left = (self._steps - step) * self._batch_size / rate
       text += f'  {rate:.1f} images/s  {left:.0f} s left'
     if self._bar:
       self._bar.update(self._task, completed=step, text=text)
-    elif time.time() - self._spoken > _EVERY or step == self._steps:
-      self._spoken = time.time()
-      say(f'step {step}/{self._steps}  {text}')
+    elif not self._quiet and (time.time() - self._shown > _EVERY or step == self._steps):
+      self._shown = time.time()
+      console.print(f'step {step}/{self._steps}  {text}', markup=False)
 
   def close(self) -> None:
+    """Leaves the bar as it is and gives the terminal back."""
     if self._bar:
       self._bar.stop()
 
 
 class Counter:
-  """How many pictures are done: a bar on a terminal, nothing elsewhere."""
+  """The number of images that are done: a progress bar on a terminal, nothing elsewhere."""
 
   def __init__(self, total: int):
-    self._bar = Progress(BarColumn(), MofNCompleteColumn(), TextColumn('pictures'), console=_console)
-    self._bar.disable = not _console.is_terminal
+    self._bar = Progress(BarColumn(), MofNCompleteColumn(), TextColumn('images'), console=console)
+    self._bar.disable = not console.is_terminal
     self._task = self._bar.add_task('', total=total)
 
   def __enter__(self) -> 'Counter':
@@ -109,28 +65,44 @@ class Counter:
     self._bar.stop()
 
   def advance(self) -> None:
+    """Counts one more image."""
     self._bar.advance(self._task)
 
 
-def results(workdir, status) -> None:
-  """The last table of a run, from its files: the last evaluation, time, images/s, memory."""
-  if _console.quiet:  # on a host that does not write them, they may not be there yet
-    return
-  scored = directory.Rows(workdir / 'metrics.jsonl', status.step).with_field('eval/mean_iou')[-1]
-  timing = directory.Rows(workdir / 'timing.jsonl', status.step).with_field('images_per_second')
+def show_results(directory: RunDirectory, status: Status) -> None:
+  """Shows the last evaluation of a run, its time, speed and memory, from its files."""
+  row = directory.rows('metrics.jsonl', status.step).with_field('eval/mean_iou')[-1]
+  timing = directory.rows('timing.jsonl', status.step).with_field('images_per_second')
   table = Table('metric', 'value')
-  for key, value in scored.items():
-    if key.startswith('eval/'):
-      table.add_row(_title(key.removeprefix('eval/')), percent(value))
-  table.add_section()
+  heads = _by_head(row)
+  first = next(iter(directory.read_json('data.json', {}).get('heads', {})), '')
+  for head, values in heads.items():
+    if len(heads) > 1:
+      table.add_row(f'head {head or first}', '')
+    for name, value in values.items():
+      table.add_row(_title(name), percent(value))
+    table.add_section()
   table.add_row('time', f'{status.wall_seconds:.0f} s')
   table.add_row('training', f'{np.median([row["images_per_second"] for row in timing]):.1f} images/s')
   table.add_row('peak memory', f'{timing[-1]["peak_memory_gib"]:.2f} GiB')
-  _console.print(table)
+  console.print(table)
 
 
-def scores(values: dict) -> None:
-  """The table of an evaluation, as `evaluate` writes it."""
+def _by_head(row: dict) -> dict[str, dict]:
+  """The scores in a row of `metrics.jsonl` by head; the first head, whose fields do not name it, is ''."""
+  heads = {'': {}}
+  for field, value in row.items():
+    if field.startswith('eval/'):
+      name = field.removeprefix('eval/')
+      head, _, rest = name.partition('/')
+      if head in ('iou', *metrics.METRICS):
+        head, rest = '', name
+      heads.setdefault(head, {})[rest] = value
+  return heads
+
+
+def show_scores(values: dict) -> None:
+  """Shows the scores of one head on a split, as in `eval/SPLIT.json`."""
   table = Table('metric', 'value')
   for name in metrics.METRICS:
     table.add_row(_title(name), percent(values[name]))
@@ -139,17 +111,19 @@ def scores(values: dict) -> None:
   table.add_section()
   for width, value in values['boundary_iou'].items():
     table.add_row(f'mean IoU within {width} px of a boundary', percent(value))
-  _console.print(table)
+  console.print(table)
 
 
-def grid(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+  """Shows a table."""
   table = Table(*columns, title=title)
   for row in rows:
     table.add_row(*row)
-  _console.print(table)
+  console.print(table)
 
 
 def percent(value: float | None) -> str:
+  """A fraction as a percentage; None, for a class in neither labels nor predictions, is 'absent'."""
   return 'absent' if value is None else f'{100 * value:.2f} %'
 
 

@@ -75,7 +75,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_numbers_as_on_a_disk(bucket, 
   assert process.returncode == 75, output + errors
   assert json.loads(read(bucket, 'runs/one/status.json'))['state'] == 'preempted'
   done = tiny.run(command, env=bucket)
-  assert done.returncode == 0 and 'going on from step' in done.stdout, done.stdout + done.stderr
+  assert done.returncode == 0 and 'resuming from step' in done.stdout, done.stdout + done.stderr
   assert read(bucket, 'runs/one/metrics.jsonl') == (tmp_path / 'run' / 'metrics.jsonl').read_bytes()
   assert not [name for name in names(bucket) if 'tmp' in name]
   scored = tiny.run(

@@ -1,13 +1,15 @@
-"""What is saved comes back to the last bit; what is damaged is passed over, and that is said."""
+"""A checkpoint is restored bit by bit; a damaged one is skipped with a message."""
 
 import contextlib
 import gc
+import logging
 import os
 import pathlib
 import resource
 import shutil
 import sys
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,21 +20,29 @@ from etils import epath
 
 from fcn_jax.errors import UserError
 from fcn_jax.run import checkpoint, devices
-from fcn_jax.train import TrainState
 
-# Where Orbax meets a damaged file or a full disk, it forgets some of its coroutines.
+# At a damaged file or a full disk, Orbax never awaits some of its coroutines.
 pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 
 
 @pytest.fixture(autouse=True)
-def forgotten_coroutines_stay_here():
-  """Python finds them at some later time, in whichever test that is."""
+def collect_coroutines():
+  """Otherwise Python warns about them at some later time, in another test."""
   yield
   gc.collect()
 
 
+class State(flax.struct.PyTreeNode):
+  """The fields of a training state."""
+
+  step: jax.Array
+  params: dict
+  opt_state: optax.OptState
+  seed: jax.Array
+
+
 def make_state(step, side=8):
-  """A state as the loop has it, with random numbers of every kind, on all devices."""
+  """A state like that of the loop, with random numbers of every type, on all devices."""
   rng = np.random.default_rng(step)
   params = {
     'trunk': {'conv1_1': {'kernel': rng.normal(size=(3, 3, side, side)), 'bias': rng.normal(size=side)}},
@@ -43,7 +53,7 @@ def make_state(step, side=8):
     lambda x: jnp.asarray(rng.integers(0, 99, x.shape), x.dtype) / 7 if x.dtype == jnp.float32 else x + step,
     optax.adamw(1e-3).init(params),
   )
-  return devices.replicate(TrainState(jnp.array(step, jnp.int32), params, opt_state, jnp.array(7, jnp.int32)))
+  return devices.replicate(State(jnp.array(step, jnp.int32), params, opt_state, jnp.array(7, jnp.int32)))
 
 
 def assert_same(state, other):
@@ -67,36 +77,38 @@ def save(workdir, *steps, keep=9):
 
 
 def restore(workdir, state=None):
-  """The restored state, and what was said."""
-  said = []
   with opened(workdir) as checkpoints:
-    restored = checkpoints.restore(make_state(0) if state is None else state, said.append)
-  return restored, said
+    return checkpoints.restore(make_state(0) if state is None else state)
+
+
+@pytest.fixture(autouse=True)
+def info(caplog):
+  caplog.set_level(logging.INFO, 'fcn_jax')
 
 
 def payloads(workdir, step):
-  """The files of a checkpoint that hold numbers."""
+  """The files of a checkpoint that contain numbers."""
   files = [path for path in pathlib.Path(workdir, 'checkpoints', str(step)).rglob('d/*') if path.is_file()]
   assert files
   return files
 
 
-def test_a_state_comes_back_bit_by_bit_on_the_same_devices(tmp_path):
+def test_a_state_is_restored_bit_by_bit_on_the_same_devices(tmp_path, caplog):
   save(tmp_path, 5)
   state = make_state(0)
-  restored, said = restore(tmp_path, state)
+  restored = restore(tmp_path, state)
   assert_same(restored, make_state(5))
   for new, old in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
     assert new.sharding == old.sharding and new.committed == old.committed
     assert len(new.addressable_shards) == jax.device_count()
-  assert said == ['going on from step 5']
+  assert caplog.messages == ['resuming from step 5']
 
 
-def test_a_restored_state_is_no_other_to_the_compiler(tmp_path):
-  """Else the step would be compiled once more at the second call, as decision 1 of the design tells."""
+def test_a_restored_state_compiles_nothing_again(tmp_path):
+  """Its placement is that of the step's output."""
   save(tmp_path, 1)
   step = devices.pmap(lambda s, x: jax.tree.map(lambda y: y * 2, s), replicated_output=True, donate_state=True)
-  batch, restored = devices.share({'x': np.zeros((8, 1), np.float32)}), restore(tmp_path)[0]
+  batch, restored = devices.shard({'x': np.zeros((8, 1), np.float32)}), restore(tmp_path)
   state = step(make_state(1), batch)
   events = []
   jax.monitoring.register_event_duration_secs_listener(lambda event, seconds, **_: events.append(event))
@@ -107,32 +119,30 @@ def test_a_restored_state_is_no_other_to_the_compiler(tmp_path):
   assert any('compile' in event for event in events), 'the check above sees compilations'
 
 
-def test_without_a_checkpoint_the_state_stays_and_nothing_is_said(tmp_path):
+def test_without_a_checkpoint_the_state_stays(tmp_path, caplog):
   state = make_state(3)
-  restored, said = restore(tmp_path, state)
-  assert restored is state and said == []
+  assert restore(tmp_path, state) is state and caplog.messages == []
 
 
-def test_the_newest_is_taken(tmp_path):
-  save(tmp_path, 3, 12, 6)  # 12 before 6, as names sort
-  restored, said = restore(tmp_path)
-  assert int(restored.step) == 12 and said == ['going on from step 12']
+def test_the_newest_checkpoint_is_used(tmp_path, caplog):
+  save(tmp_path, 3, 12, 6)  # as names, 12 sorts before 6
+  assert int(restore(tmp_path).step) == 12 and caplog.messages == ['resuming from step 12']
 
 
 def test_only_the_newest_are_kept(tmp_path):
   save(tmp_path, 3, 6, 9, 12, keep=2)
   with opened(tmp_path) as checkpoints:
     assert checkpoints.steps() == [9, 12]
-  assert_same(restore(tmp_path)[0], make_state(12))
+  assert_same(restore(tmp_path), make_state(12))
 
 
-def test_a_step_that_is_there_is_not_saved_again(tmp_path):
+def test_a_step_that_has_a_checkpoint_is_not_saved_again(tmp_path):
   save(tmp_path, 3)
   before = {path: path.stat().st_mtime_ns for path in payloads(tmp_path, 3)}
   with opened(tmp_path) as checkpoints:
     checkpoints.save(3, make_state(4))
   assert {path: path.stat().st_mtime_ns for path in payloads(tmp_path, 3)} == before
-  assert_same(restore(tmp_path)[0], make_state(3))
+  assert_same(restore(tmp_path), make_state(3))
 
 
 def test_a_state_may_be_donated_as_soon_as_save_returns(tmp_path):
@@ -144,12 +154,12 @@ def test_a_state_may_be_donated_as_soon_as_save_returns(tmp_path):
   with opened(tmp_path) as checkpoints:
     checkpoints.save(3, state)
     for _ in range(5):
-      state = overwrite(state, devices.share({'x': np.zeros((8, 1), np.float32)}))
-  assert_same(restore(tmp_path, make_state(0, side=128))[0], make_state(3, side=128))
+      state = overwrite(state, devices.shard({'x': np.zeros((8, 1), np.float32)}))
+  assert_same(restore(tmp_path, make_state(0, side=128)), make_state(3, side=128))
 
 
 def cut(path):
-  """Half of each file that holds numbers, as a machine leaves it that lost power."""
+  """Leaves half of each file with numbers, like a power failure."""
   for file in payloads(path.parent.parent, path.name):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
@@ -173,21 +183,21 @@ DAMAGES = [cut, empty, delete_numbers, delete_state]
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over_and_made_anew(tmp_path, damage):
+def test_a_damaged_checkpoint_is_skipped_and_saved_again(tmp_path, damage, caplog):
   save(tmp_path, 3, 6)
   damage(tmp_path / 'checkpoints' / '6')
-  said = []
   with opened(tmp_path) as checkpoints:
-    restored = checkpoints.restore(make_state(0), said.append)
+    restored = checkpoints.restore(make_state(0))
     assert_same(restored, make_state(3))
-    assert 'step 6 cannot be read' in said[0] and said[-1] == 'going on from step 3'
-    assert all('\n' not in line for line in said)
+    lines = caplog.messages
+    assert 'step 6 cannot be read' in lines[0] and lines[-1] == 'resuming from step 3'
+    assert all('\n' not in line for line in lines)
     checkpoints.save(6, make_state(6))
-  assert_same(restore(tmp_path)[0], make_state(6))
+  assert_same(restore(tmp_path), make_state(6))
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
-def test_if_none_can_be_read_it_is_an_error_and_nothing_is_deleted(tmp_path, damage):
+def test_if_no_checkpoint_can_be_read_it_is_an_error_and_nothing_is_deleted(tmp_path, damage):
   save(tmp_path, 3)
   damage(tmp_path / 'checkpoints' / '3')
   with pytest.raises(UserError, match=rf'none of the checkpoints in {tmp_path}/checkpoints can be read'):
@@ -195,20 +205,19 @@ def test_if_none_can_be_read_it_is_an_error_and_nothing_is_deleted(tmp_path, dam
   assert (tmp_path / 'checkpoints' / '3').exists()
 
 
-def test_a_net_of_another_shape_deletes_no_checkpoint(tmp_path):
-  """The files are whole: it is the code or the config that does not fit them."""
+def test_a_network_of_another_shape_deletes_no_checkpoint(tmp_path):
+  """The files are intact: the code or the config does not fit them."""
   save(tmp_path, 3, 6)
   with contextlib.suppress(UserError):
     restore(tmp_path, make_state(0, side=4))
-  assert_same(restore(tmp_path)[0], make_state(6))
+  assert_same(restore(tmp_path), make_state(6))
 
 
-def test_what_a_killed_run_left_half_written_is_cleaned_up(tmp_path):
+def test_half_a_checkpoint_of_a_killed_run_is_removed(tmp_path, caplog):
   save(tmp_path, 3)
   left = tmp_path / 'checkpoints' / '6.orbax-checkpoint-tmp'
   shutil.copytree(tmp_path / 'checkpoints' / '3', left)
-  restored, said = restore(tmp_path)
-  assert int(restored.step) == 3 and said == ['going on from step 3']
+  assert int(restore(tmp_path).step) == 3 and caplog.messages == ['resuming from step 3']
   assert not left.exists()
 
 
@@ -223,20 +232,20 @@ def full_disk(room):
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_said_and_what_was_saved_before_is_whole(tmp_path):
+def test_a_full_disk_is_a_user_error_and_earlier_checkpoints_are_intact(tmp_path):
   save(tmp_path, 3)
   with pytest.raises(UserError) as caught, full_disk(100_000), opened(tmp_path) as checkpoints:
     checkpoints.save(6, make_state(6, side=128))
   message = str(caught.value)
   assert f'cannot save a checkpoint in {tmp_path}/checkpoints' in message
   assert 'File too large' in message, 'the reason'
-  assert 'hat of step 3 is there' in message and 'make room' in message
-  assert_same(restore(tmp_path)[0], make_state(3))
+  assert 'The checkpoint of step 3 is intact' in message and 'Free some space' in message
+  assert_same(restore(tmp_path), make_state(3))
   save(tmp_path, 6)
-  assert_same(restore(tmp_path)[0], make_state(6))
+  assert_same(restore(tmp_path), make_state(6))
 
 
-def test_a_full_disk_at_the_first_checkpoint_says_that_there_is_none(tmp_path):
+def test_the_message_about_a_full_disk_at_the_first_checkpoint_names_no_step(tmp_path):
   none = pytest.raises(UserError, match='No checkpoint was saved before')
   with none, full_disk(100_000), opened(tmp_path) as checkpoints:
     checkpoints.save(6, make_state(6, side=128))
@@ -259,16 +268,16 @@ def test_a_damaged_run_has_no_parameters(tmp_path):
 ON_ONE_DEVICE = """
 import sys
 import jax, numpy as np
-from fcn_jax import checkpoint
+from fcn_jax.run import checkpoint
 from test_checkpoint import assert_same, make_state, restore
 assert jax.device_count() == 1
-assert_same(restore(sys.argv[1])[0], make_state(3))
+assert_same(restore(sys.argv[1]), make_state(3))
 assert_same(checkpoint.load_params(sys.argv[1])[1], make_state(3).params)
 """
 
 
-def test_what_eight_devices_saved_one_device_restores_and_loads(tmp_path):
+def test_one_device_restores_and_loads_a_checkpoint_of_eight_devices(tmp_path):
   save(tmp_path, 3)
-  path = os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / 'tests')))
+  path = os.pathsep.join((str(tiny.ROOT), str(tiny.ROOT / 'tests'), str(tiny.ROOT / 'tests' / 'run')))
   done = tiny.run([sys.executable, '-c', ON_ONE_DEVICE, str(tmp_path)], env={'PYTHONPATH': path})
   assert done.returncode == 0, done.stderr

@@ -1,112 +1,86 @@
-"""Files of a run are written whole or not at all, and a run goes on only with its own config."""
+"""The files of a run, and which config and format a run directory accepts."""
 
-import errno
+import dataclasses
 import json
-import os
-import pathlib
+import subprocess
+import sys
 
 import pytest
+import tiny
 from etils import epath
 
 from fcn_jax import config as config_lib
 from fcn_jax import files
+from fcn_jax.data.dataset import Classes
 from fcn_jax.errors import UserError
-from fcn_jax.run import directory, environment
+from fcn_jax.run import directory as run_directory
+from fcn_jax.run.directory import RunDirectory
 
 
 @pytest.fixture
-def folder(tmp_path):
-  """A path of the kind that the run directory is, which may also lie in a bucket."""
-  return epath.Path(tmp_path)
+def directory(tmp_path):
+  return RunDirectory(tmp_path / 'run')
 
 
-def names(folder):
-  return sorted(os.listdir(folder))
+def test_a_directory_is_a_path_with_names_below_it(tmp_path):
+  for given in (tmp_path, str(tmp_path), epath.Path(tmp_path)):
+    directory = RunDirectory(given)
+    assert directory / 'eval' / 'test.json' == epath.Path(tmp_path) / 'eval' / 'test.json'
+    assert str(directory) == str(epath.Path(directory)) == str(tmp_path)
 
 
-@pytest.mark.parametrize('content', ['täglich\n', b'\x00\xff'])
-def test_write_makes_folders_and_leaves_nothing_else(folder, content):
-  files.write(folder / 'a' / 'b' / 'file', content)
-  assert (folder / 'a' / 'b' / 'file').read_bytes() == (content if isinstance(content, bytes) else content.encode())
-  assert names(folder / 'a' / 'b') == ['file']
+def test_a_directory_reads_what_it_writes(directory):
+  directory.write('eval/examples.png', b'png')
+  directory.write_json('eval/test.json', {'images': 8})
+  assert (directory / 'eval' / 'examples.png').read_bytes() == b'png'
+  assert directory.read_json('eval/test.json', None) == {'images': 8}
+  assert directory.read_json('none.json', 'default') == 'default'
 
 
-@pytest.mark.parametrize('method', ['write_bytes', 'replace'])
-def test_a_full_disk_leaves_the_old_file_and_no_other(folder, monkeypatch, method):
-  files.write(folder / 'file', 'old')
-
-  def full(path, content):
-    if method == 'write_bytes':
-      pathlib.Path(path).write_bytes(content[:2])  # some of it still found room
-    raise OSError(errno.ENOSPC, 'No space left on device')
-
-  monkeypatch.setattr(type(folder), method, full)
-  with pytest.raises(
-    UserError, match=r'cannot write .*/file: No space left on device; what was written before is intact'
-  ):
-    files.write(folder / 'file', 'the new one')
-  assert names(folder) == ['file'] and (folder / 'file').read_text() == 'old'
-
-
-def test_readers_never_meet_half_a_file(folder, monkeypatch):
-  """The file changes in one act, by a name in the same folder: a rename across file systems would be a copy."""
-  files.write(folder / 'file', 'old')
-  replace, seen = type(folder).replace, []
-
-  def watched(source, target):
-    seen.append((source.parent == target.parent, target.read_text(), source.read_text()))
-    return replace(source, target)
-
-  monkeypatch.setattr(type(folder), 'replace', watched)
-  files.write(folder / 'file', 'new')
-  assert seen == [(True, 'old', 'new')] and (folder / 'file').read_text() == 'new'
+def test_a_directory_that_does_not_write_leaves_the_disk_as_it_is(directory):
+  fill(directory, [2, 4])
+  before = {path.name: path.read_text() for path in directory.path.iterdir()}
+  other = RunDirectory(directory, writes=False)
+  run_directory.begin(other, config_lib.default())
+  run_directory.write_config(other, config_lib.default())
+  other.write('file', 'x')
+  rows = other.rows('rows.jsonl')
+  rows.add(6, {'loss': 1.0})
+  rows.flush()
+  other.status(12).write('running', 6)
+  assert {path.name: path.read_text() for path in directory.path.iterdir()} == before
+  run_directory.begin(RunDirectory(directory / 'new', writes=False), config_lib.default())
+  assert not (directory / 'new').exists()
 
 
-@pytest.mark.parametrize('place', ['file/run', 'file'])
-def test_a_folder_that_is_a_file_is_a_sentence(folder, place):
-  (folder / 'file').write_text('not a folder')
-  with pytest.raises(UserError, match=r'cannot write .*/status\.json: '):
-    files.write(folder / place / 'status.json', '{}')
-  assert (folder / 'file').read_text() == 'not a folder'
-
-
-def test_a_place_where_nothing_can_be_made_is_a_sentence():
-  with pytest.raises(UserError, match=r'cannot write /proc/run/status\.json: '):
-    files.write(epath.Path('/proc/run/status.json'), '{}')
-
-
-def test_read_json_gives_the_default_only_where_there_is_no_file(folder):
-  assert files.read_json(folder / 'none.json', {'a': 1}) == {'a': 1}
-  files.write_json(folder / 'some.json', [1, None, 'x'])
-  assert files.read_json(folder / 'some.json', {}) == [1, None, 'x']
-
-
-def filled(folder, steps):
-  rows = directory.Rows(folder / 'rows.jsonl', 0)
+def fill(directory, steps):
+  rows = directory.rows('rows.jsonl', 0)
   for step in steps:
     rows.add(step, {'loss': step / 3})
   rows.flush()
-  return (folder / 'rows.jsonl').read_text()
+  return (directory / 'rows.jsonl').read_text()
 
 
-def test_rows_are_cut_after_the_step_that_a_run_goes_on_from(folder):
-  whole = filled(folder, [2, 4, 4, 6, 8])
-  resumed = directory.Rows(folder / 'rows.jsonl', 4)
+def test_rows_end_at_the_step_that_a_run_resumes_from(directory):
+  whole = fill(directory, [2, 4, 4, 6, 8])
+  resumed = directory.rows('rows.jsonl', 4)
   assert [row['step'] for row in resumed.rows] == [2, 4, 4]
-  assert (folder / 'rows.jsonl').read_text() == whole, 'nothing is lost before the first flush'
+  assert (directory / 'rows.jsonl').read_text() == whole, 'nothing is lost before the first flush'
   for step in (6, 8):
     resumed.add(step, {'loss': step / 3})
   resumed.flush()
-  assert (folder / 'rows.jsonl').read_text() == whole
+  assert (directory / 'rows.jsonl').read_text() == whole
 
 
-def test_rows_are_kept_to_the_last_digit(folder):
-  filled(folder, [1, 2, 3])
-  assert [row['loss'] for row in directory.Rows(folder / 'rows.jsonl', 9).rows] == [1 / 3, 2 / 3, 1.0]
+def test_rows_keep_every_digit(directory):
+  fill(directory, [1, 2, 3])
+  assert [row['loss'] for row in run_directory.read_rows(directory / 'rows.jsonl')] == [1 / 3, 2 / 3, 1.0]
+  assert [row['step'] for row in run_directory.read_rows(directory / 'rows.jsonl', 2)] == [1, 2]
+  assert run_directory.read_rows(directory / 'none.jsonl') == []
 
 
-def test_rows_are_found_by_step_and_by_field(folder):
-  rows = directory.Rows(folder / 'rows.jsonl', 0)
+def test_rows_are_found_by_step_and_by_field(directory):
+  rows = directory.rows('rows.jsonl')
   assert rows.rows == []
   rows.add(2, {'a': 1})
   rows.add(2, {'b': None})
@@ -115,21 +89,21 @@ def test_rows_are_found_by_step_and_by_field(folder):
   assert rows.with_field('b') == [{'step': 2, 'b': None}] and len(rows.with_field('a')) == 2
 
 
-def test_status_adds_up_seconds_and_counts_restarts(folder, monkeypatch):
+def test_status_adds_up_seconds_and_counts_restarts(directory, monkeypatch):
   now = [1000.0]
-  monkeypatch.setattr(directory.time, 'time', lambda: now[0])
+  monkeypatch.setattr(run_directory.time, 'time', lambda: now[0])
 
   def start(seconds, state, step):
-    status = directory.Status(folder, 12)
+    status = directory.status(12)
     before = status.state, status.step
     status.write('running', step)
     now[0] += seconds
     status.write(state, step)
-    now[0] += 100  # until somebody starts it again
+    now[0] += 100  # until the next start
     return before
 
   def read():
-    return json.loads((folder / 'status.json').read_text())
+    return json.loads((directory / 'status.json').read_text())
 
   assert start(5, 'preempted', 3) == (None, 0)
   assert read() == {'state': 'preempted', 'step': 3, 'steps': 12, 'wall_seconds': 5.0, 'restarts': 0}
@@ -139,38 +113,39 @@ def test_status_adds_up_seconds_and_counts_restarts(folder, monkeypatch):
   assert read() == {'state': 'done', 'step': 12, 'steps': 12, 'wall_seconds': 13.0, 'restarts': 2}
 
 
-def test_status_says_why_and_forgets_it_when_all_is_well_again(folder):
-  status = directory.Status(folder, 12)
+def test_status_gives_the_reason_of_a_failure_until_the_next_write(directory):
+  status = directory.status(12)
   status.write('failed', 3, error='no room')
-  assert files.read_json(folder / 'status.json', None)['error'] == 'no room'
+  assert directory.read_json('status.json', None)['error'] == 'no room'
   status.write('running', 4)
-  assert 'error' not in files.read_json(folder / 'status.json', None)
+  assert 'error' not in directory.read_json('status.json', None)
 
 
-def begin(folder, config):
-  """As a start does, the data between the two."""
-  directory.begin(folder, config)
-  directory.write_config(folder, config)
+def begin(directory, config):
+  """The two calls of a start, between which the data are prepared."""
+  run_directory.begin(directory, config)
+  run_directory.write_config(directory, config)
 
 
-def test_the_config_is_written_once_and_the_same_is_accepted(folder):
+def test_the_config_is_written_with_its_format_and_the_same_config_is_accepted(directory):
   config = config_lib.default()
-  begin(folder / 'run', config)
-  written = (folder / 'run' / 'config.json').read_text()
+  begin(directory, config)
+  written = (directory / 'config.json').read_text()
+  assert next(iter(json.loads(written).items())) == ('format', 2)
   assert json.loads(written)['data']['train_size'] == list(config.data.train_size)  # JSON has no tuples
-  begin(folder / 'run', config_lib.default())
-  assert (folder / 'run' / 'config.json').read_text() == written
+  begin(directory, config_lib.default())
+  assert (directory / 'config.json').read_text() == written
 
 
-def test_another_config_is_refused_with_all_that_differs(folder):
+def test_another_config_is_refused_with_every_difference(directory):
   mine, other = config_lib.default(), config_lib.default()
   mine.optim.lr, mine.data.scale, mine.seed = 0.002, (0.8, 1.25), 0
   other.optim.lr, other.data.scale, other.seed = 0.5, (0.5, 2.0), 3
-  begin(folder / 'run', mine)
+  begin(directory, mine)
   with pytest.raises(UserError) as caught:
-    begin(folder / 'run', other)
+    begin(directory, other)
   message = str(caught.value)
-  assert str(folder / 'run') in message
+  assert str(directory) in message
   for words in (
     'optim.lr is 0.002 there, 0.5 here',
     'seed is 0 there, 3 here',
@@ -178,57 +153,157 @@ def test_another_config_is_refused_with_all_that_differs(folder):
     '--workdir',
   ):
     assert words in message
-  assert 'optim.momentum' not in message
-  begin(folder / 'run', mine)  # the run there is as it was
+  assert 'optim.momentum' not in message and 'format' not in message
+  begin(directory, mine)  # the run is as it was
+
+
+def test_where_and_how_a_run_is_computed_is_no_difference(directory):
+  begin(directory, config_lib.default('stanford_background'))
+  moved = config_lib.default('stanford_background')
+  moved.data.dir, moved.data.archive, moved.data.cache_gib, moved.data.threads = '/data', '/a.tar', 1.0, 9
+  begin(directory, moved)
+  assert run_directory.difference(run_directory.plain(moved), {'data': {'name': 'stanford_background'}})
+  moved.data.fold = 3
+  with pytest.raises(UserError, match=r'another config: data\.fold is 0 there, 3 here\. '):
+    begin(directory, moved)
 
 
 @pytest.mark.parametrize('there', [True, False])
-def test_a_field_that_only_one_of_the_two_has_differs(folder, there):
+def test_a_field_that_only_one_of_the_two_has_differs(directory, there):
   """The run of another version of the code."""
   with_it = config_lib.default()
   with with_it.unlocked():
     with_it.optim.nesterov = True
-  begin(folder, with_it if there else config_lib.default())
+  begin(directory, with_it if there else config_lib.default())
   with pytest.raises(UserError, match=r'optim\.nesterov is (True there, None|None there, True) here'):
-    begin(folder, config_lib.default() if there else with_it)
+    begin(directory, config_lib.default() if there else with_it)
 
 
-def test_each_start_adds_what_it_runs_on(folder, monkeypatch):
-  monkeypatch.setattr(directory.sys, 'argv', ['main.py', '--config=x.py'])
-  environment.add_environment(folder, ['cpu'], 'scenes 1')
-  environment.add_environment(folder, ['gpu', 'gpu'], 'scenes 2')
-  first, second = files.read_json(folder / 'env.json', None)
-  assert (first['devices'], first['data']) == (['cpu'], 'scenes 1')
-  assert (second['devices'], second['data']) == (['gpu', 'gpu'], 'scenes 2')
-  assert second['command'][1:] == ['main.py', '--config=x.py']
-  assert {'time', 'commit', 'dirty', 'python'} <= set(second)
-  assert all(second['versions'][name] for name in ('jax', 'flax', 'grain', 'orbax-checkpoint'))
+def rewrite(directory, change):
+  """Changes `config.json` of a run."""
+  saved = directory.read_json('config.json', None)
+  change(saved)
+  directory.write_json('config.json', saved)
 
 
-def test_a_machine_without_git_has_no_commit(folder, monkeypatch):
-  monkeypatch.setenv('PATH', '')
-  environment.add_environment(folder, ['cpu'], 'scenes 1')
-  assert files.read_json(folder / 'env.json', None)[0]['commit'] is None
+@pytest.mark.parametrize(
+  ('change', 'found'),
+  [(lambda saved: saved.pop('format'), 'no "format": an earlier version'), (lambda saved: saved.update(format=3), '3')],
+)
+def test_another_format_is_refused_with_what_to_do(directory, change, found):
+  begin(directory, config_lib.default())
+  rewrite(directory, change)
+  for use in (lambda: run_directory.read_config(directory.path), lambda: begin(directory, config_lib.default())):
+    with pytest.raises(UserError, match=rf'config\.json has (format )?{found}.*; expected format 2\. Use the version'):
+      use()
 
 
-def test_the_config_of_a_run_comes_back_with_its_tuples(folder):
+def test_the_config_of_a_run_is_read_with_its_tuples(directory):
   config = config_lib.default('stanford_background')
   config.data.train_size, config.optim.lr = (64, 96), 0.5
-  directory.write_config(folder, config)
-  assert config_lib.flatten(directory.read_config(folder)) == config_lib.flatten(config)
+  run_directory.write_config(directory, config)
+  assert config_lib.flatten(run_directory.read_config(directory.path)) == config_lib.flatten(config)
 
 
-def test_a_setting_that_came_after_the_run_has_its_default(folder):
-  directory.write_config(folder, config_lib.default())
-  saved = json.loads((folder / 'config.json').read_text())
-  del saved['model']['shrink']
-  files.write_json(folder / 'config.json', saved)
-  assert directory.read_config(folder).model.shrink == 1
+def test_a_setting_that_is_newer_than_the_run_has_its_default(directory):
+  begin(directory, config_lib.default())
+  rewrite(directory, lambda saved: saved['model'].pop('shrink'))
+  assert run_directory.read_config(directory.path).model.shrink == 1
+  begin(directory, config_lib.default())
 
 
-def test_a_config_that_is_damaged_or_missing_is_a_sentence(folder):
+@pytest.mark.parametrize(
+  ('section', 'field', 'value', 'words'),
+  [
+    ('optim', 'nesterov', True, 'there is no setting optim.nesterov'),
+    ('data', 'fold', 0, 'there is no setting data.fold'),
+    ('optim', 'lr', 'fast', 'lr'),
+    ('model', 'stride', 7, 'model.stride is 7'),
+  ],
+)
+def test_a_wrong_setting_of_a_saved_config_is_a_user_error(directory, section, field, value, words):
+  begin(directory, config_lib.default())
+  rewrite(directory, lambda saved: saved[section].update({field: value}))
+  with pytest.raises(UserError, match=r'config\.json: ') as caught:
+    run_directory.read_config(directory.path)
+  assert words in str(caught.value)
+
+
+def test_a_config_that_is_damaged_or_missing_is_a_user_error(directory):
   with pytest.raises(UserError, match=r'holds no run: there is no config\.json in it'):
-    directory.read_config(folder)
-  (folder / 'config.json').write_text('{"model": {"stri')
-  with pytest.raises(UserError, match=r'config\.json is damaged'):
-    directory.read_config(folder)
+    run_directory.read_config(directory.path)
+  directory.write('config.json', '{"model": {"stri')
+  for use in (lambda: run_directory.read_config(directory.path), lambda: begin(directory, config_lib.default())):
+    with pytest.raises(UserError, match=r'config\.json is damaged'):
+      use()
+
+
+OUTSIDE = """
+SETTINGS = {'depth': True, 'sensors': ('a', 'b'), 'eval.canvases': 1}
+
+
+def load(data):
+  raise AssertionError('not called')
+"""
+
+
+def test_a_run_on_data_from_outside_is_read_without_their_module(directory, tmp_path, monkeypatch):
+  (tmp_path / 'outside_of_the_package.py').write_text(OUTSIDE)
+  with monkeypatch.context() as patch:
+    patch.syspath_prepend(tmp_path)
+    config = config_lib.default('outside_of_the_package')
+  config.data.depth = False
+  begin(directory, config)
+  sys.modules.pop('outside_of_the_package')
+  read = run_directory.read_config(directory.path)
+  assert config_lib.flatten(read) == config_lib.flatten(config) and read.data.sensors == ('a', 'b')
+  plain = run_directory.plain(config)
+  assert config_lib.flatten(run_directory.from_plain(plain)) == config_lib.flatten(config)
+  assert run_directory.difference(plain, plain) == ''
+  assert 'outside_of_the_package' not in sys.modules
+
+
+def test_the_normalization_that_a_run_started_with_stays(directory):
+  config = config_lib.default()
+  config.init.weights, config.model.mean, config.model.std = 'vgg16', (1.0, 2.0, 3.0), (4.0, 4.0, 4.0)
+  begin(directory, config)
+  again = config_lib.default()
+  again.init.weights = 'vgg16'
+  run_directory.begin(directory, again)
+  assert run_directory.resolve_config(directory.path, again).model.mean == (1.0, 2.0, 3.0)
+  again.model.std = (5.0, 5.0, 5.0)
+  with pytest.raises(
+    UserError, match=r'config: model\.std is \[4\.0, 4\.0, 4\.0\] there, \[5\.0, 5\.0, 5\.0\] here\. '
+  ):
+    begin(directory, again)
+
+
+@dataclasses.dataclass
+class Data:
+  inputs: dict
+  heads: dict
+  fingerprint: str
+
+
+def test_classes_and_inputs_of_a_run_are_read_without_its_data(directory):
+  heads = {
+    'semantic': Classes(('sky', 'tree'), ((0, 0, 255), (0, 255, 0))),
+    'parts': Classes(('leaf',), ((9, 9, 9),), ignore=0),
+  }
+  run_directory.write_data(directory, Data({'rgb': 3, 'depth': 1}, heads, 'outside 1'))
+  assert run_directory.read_data(directory.path) == ({'rgb': 3, 'depth': 1}, heads)
+  assert directory.read_json('data.json', None)['fingerprint'] == 'outside 1'
+  with pytest.raises(UserError, match=r'none has no data\.json'):
+    run_directory.read_data(directory / 'none')
+
+
+def test_reading_a_run_needs_no_jax():
+  code = "import sys, fcn_jax.run.directory, fcn_jax.run.lock, fcn_jax.run.signals; sys.exit('jax' in sys.modules)"
+  assert subprocess.run([sys.executable, '-c', code], cwd=tiny.ROOT, check=False).returncode == 0
+
+
+def test_a_workdir_that_cannot_be_made_is_a_user_error(tmp_path):
+  files.write(epath.Path(tmp_path) / 'file', 'mine')
+  for place in (tmp_path / 'file' / 'run', tmp_path / 'file', '/proc/run'):
+    with pytest.raises(UserError, match=f'cannot write {place}'):
+      run_directory.begin(RunDirectory(place), config_lib.default())

@@ -1,4 +1,4 @@
-"""One run on several hosts: processes that each fake some devices, and meet by gloo."""
+"""One run on several hosts: processes that each fake some devices and communicate by gloo."""
 
 import json
 import shutil
@@ -17,11 +17,11 @@ def data_dir(tmp_path_factory):
 
 
 def start(hosts: int, data_dir, workdir, devices: int = 8, **settings) -> list:
-  """Starts the processes of a run that have so many devices together; `workdir` may be a list, one a process."""
+  """Starts the processes of a run that have `devices` devices together; `workdir` may be a list, one per process."""
   port, processes = tiny.free_port(), []
   for number in range(hosts):
-    own = workdir[number] if isinstance(workdir, list) else workdir
-    command = tiny.command(data_dir, own, **settings)
+    place = workdir[number] if isinstance(workdir, list) else workdir
+    command = tiny.command(data_dir, place, **settings)
     if hosts > 1:
       command += [f'--coordinator=localhost:{port}', f'--num_processes={hosts}', f'--process_id={number}']
     env = {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices // hosts}'}
@@ -30,7 +30,7 @@ def start(hosts: int, data_dir, workdir, devices: int = 8, **settings) -> list:
 
 
 def ends(processes, patience: float = 300) -> list[tuple[int, str]]:
-  """Exit code and standard error of each."""
+  """Exit code and standard error of each process."""
   until = time.time() + patience
   try:
     return [(p.returncode, e) for p in processes for _, e in [p.communicate(timeout=max(until - time.time(), 1))]]
@@ -59,7 +59,7 @@ def assert_same(these, those):
 
 @pytest.fixture(scope='module')
 def alone(data_dir, tmp_path_factory):
-  """What one process on eight devices logs."""
+  """The rows that one process on eight devices logs."""
   return train(1, data_dir, tmp_path_factory.mktemp('hosts') / 'alone')
 
 
@@ -67,7 +67,7 @@ def alone(data_dir, tmp_path_factory):
 def test_several_hosts_learn_the_same_as_one(alone, data_dir, tmp_path, hosts):
   assert_same(train(hosts, data_dir, tmp_path / 'run'), alone)
   env = json.loads((tmp_path / 'run' / 'env.json').read_text())
-  assert len(env) == 1 and len(env[0]['devices']) == 8  # one host alone has written
+  assert len(env) == 1 and len(env[0]['devices']) == 8  # only one host writes
   scores = json.loads((tmp_path / 'run' / 'eval' / 'validation.json').read_text())
   assert scores['images'] == 8 and (tmp_path / 'run' / 'eval' / 'examples.png').exists()
 
@@ -79,7 +79,7 @@ def until_saved(workdir, processes) -> None:
 
 @pytest.fixture(scope='module')
 def stopped(data_dir, tmp_path_factory):
-  """A run on two hosts of which the second got SIGTERM."""
+  """A run on two hosts, the second of which received SIGTERM."""
   workdir = tmp_path_factory.mktemp('hosts') / 'stopped'
   processes = start(2, data_dir, workdir)
   until_saved(workdir, processes)
@@ -88,20 +88,20 @@ def stopped(data_dir, tmp_path_factory):
   return workdir
 
 
-def test_sigterm_to_one_saves_on_all_at_the_same_step(stopped):
+def test_sigterm_to_one_host_makes_all_hosts_save_at_the_same_step(stopped):
   status = json.loads((stopped / 'status.json').read_text())
   assert status['state'] == 'preempted' and 3 <= status['step'] < tiny.STEPS
   assert max(int(path.name) for path in (stopped / 'checkpoints').iterdir()) == status['step']
 
 
 @pytest.mark.parametrize('hosts', [1, 4])
-def test_what_two_hosts_saved_goes_on_on_any_number(alone, stopped, data_dir, tmp_path, hosts):
+def test_a_run_of_two_hosts_resumes_on_any_number_of_hosts(alone, stopped, data_dir, tmp_path, hosts):
   shutil.copytree(stopped, tmp_path / 'run')
   assert_same(train(hosts, data_dir, tmp_path / 'run'), alone)
 
 
 @pytest.mark.parametrize('killed', [0, 1])
-def test_where_one_host_is_gone_the_other_ends_soon_and_says_why(data_dir, tmp_path, killed):
+def test_if_one_host_is_killed_the_other_stops_soon_with_the_reason(data_dir, tmp_path, killed):
   processes = start(2, data_dir, tmp_path / 'run', devices=4, train__steps=100_000, eval__every=0)
   until_saved(tmp_path / 'run', processes)
   processes[killed].kill()
@@ -112,19 +112,19 @@ def test_where_one_host_is_gone_the_other_ends_soon_and_says_why(data_dir, tmp_p
     processes[1 - killed].kill()
     processes[killed].communicate()
   assert time.time() - begun < 60
-  # The step that fails and jax's own watch both see it; which is first, is a matter of luck. Where the one is gone that
-  # they all talk to, it is jax's watch, which ends the process by SIGABRT.
-  said = {75: 'another host of this run seems to be gone', -signal.SIGABRT: 'another task died'}
+  # Either the failing step or jax's heartbeat detects the loss first. jax ends the process by SIGABRT, always if the
+  # coordinator is lost.
+  messages = {75: 'another host of this run seems to be lost', -signal.SIGABRT: 'another task died'}
   code = processes[1 - killed].returncode
-  assert code in said and said[code] in errors, (code, errors)
+  assert code in messages and messages[code] in errors, (code, errors)
   if code == 75:
-    assert 'The same command on all hosts goes on from the last checkpoint' in errors and errors.count('error: ') == 1
+    assert 'Run the same command on all hosts to resume' in errors and errors.count('error: ') == 1
 
 
-def test_hosts_that_do_not_share_the_directory_are_told(data_dir, tmp_path):
+def test_hosts_that_do_not_share_the_directory_are_a_user_error(data_dir, tmp_path):
   (tmp_path / 'theirs').mkdir()
   both = ends(start(2, data_dir, [tmp_path / 'mine', tmp_path / 'theirs'], devices=2))
   assert [code for code, _ in both] == [1, 1]
   for _, errors in both:
-    assert 'do not have the same starts in env.json, but 1, 0; --workdir must be a folder that all' in errors
+    assert 'different numbers of starts in env.json: 1, 0; expected the same on all. --workdir must be' in errors
   assert not list((tmp_path / 'theirs').iterdir())

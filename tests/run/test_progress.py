@@ -1,20 +1,20 @@
-"""Progress is a bar on a terminal and a line now and then elsewhere; the last table has every metric."""
+"""Progress is a bar on a terminal and a line every ten seconds elsewhere; the last table has every metric."""
 
 import io
 import types
 
 import pytest
-from etils import epath
 from rich.console import Console
 
-from fcn_jax.run import directory, progress
+from fcn_jax.run import progress
+from fcn_jax.run.directory import RunDirectory
 
 
 @pytest.fixture
 def screen(monkeypatch):
-  """What is printed where there is no terminal."""
+  """The output if there is no terminal."""
   output = io.StringIO()
-  monkeypatch.setattr(progress, '_console', Console(file=output, width=100))
+  monkeypatch.setattr(progress, 'console', Console(file=output, width=100))
   return output
 
 
@@ -23,11 +23,6 @@ def clock(monkeypatch):
   now = [0.0]
   monkeypatch.setattr(progress.time, 'time', lambda: now[0])
   return now
-
-
-def test_what_is_said_is_printed_as_it_is(screen):
-  progress.say('[red]10 %[/red] of [H, W] /tmp/x')
-  assert screen.getvalue() == '[red]10 %[/red] of [H, W] /tmp/x\n'
 
 
 def test_without_a_terminal_there_is_a_line_every_ten_seconds_and_at_the_end(screen, clock):
@@ -41,14 +36,22 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds_and_at_the_end(scr
   assert lines[0] == 'step 21/100  loss 2.0000  16.0 images/s  40 s left'  # (100 - 21) * 8 / 16
 
 
-def test_a_speed_that_is_not_known_is_not_said(screen, clock):
+def test_a_speed_that_is_not_measured_yet_is_not_shown(screen, clock):
   progress.Bar(0, 1, 8).update(1, 2.0, 0.0)
   assert screen.getvalue() == 'step 1/1  loss 2.0000\n'
 
 
+def test_a_quiet_bar_shows_nothing(screen, clock):
+  bar = progress.Bar(0, 1, 8, quiet=True)
+  clock[0] += 60
+  bar.update(1, 2.0, 16.0)
+  bar.close()
+  assert screen.getvalue() == ''
+
+
 def test_on_a_terminal_there_is_a_bar(monkeypatch):
   output = io.StringIO()
-  monkeypatch.setattr(progress, '_console', Console(file=output, width=100, force_terminal=True))
+  monkeypatch.setattr(progress, 'console', Console(file=output, width=100, force_terminal=True))
   bar = progress.Bar(10, 20, 8)
   bar.update(15, 0.25, 4.0)
   bar.close()
@@ -56,9 +59,24 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch):
   assert '10 s left' in output.getvalue()
 
 
-def test_the_table_has_every_metric_and_says_what_is_absent(screen, tmp_path):
+def show_results(directory, row):
+  """Shows the results of a run whose last evaluation is `row`."""
+  log, timing = directory.rows('metrics.jsonl'), directory.rows('timing.jsonl')
+  log.add(4, {'eval/mean_iou': 0.125})
+  log.add(5, row)
+  for rate, memory in ((1.0, 1.25), (12.34, 1.5), (99.0, 1.5)):  # the median of the speeds, the last of the memories
+    timing.add(5, {'images_per_second': rate, 'peak_memory_gib': memory})
+  log.flush()
+  timing.flush()
+  progress.show_results(directory, types.SimpleNamespace(step=5, wall_seconds=61.7))
+
+
+def cells(screen):
+  return [[cell.strip() for cell in line.split('│')[1:-1]] for line in screen.getvalue().splitlines() if '│' in line]
+
+
+def test_the_table_has_every_metric_and_marks_absent_classes(screen, tmp_path):
   scores = {
-    'step': 5,
     'train/loss': 1.0,
     'eval/pixel_accuracy': 0.5,
     'eval/mean_iou': 0.25,
@@ -66,17 +84,8 @@ def test_the_table_has_every_metric_and_says_what_is_absent(screen, tmp_path):
     'eval/iou/sky': 0.125,
     'eval/iou/water': None,
   }
-  folder = epath.Path(tmp_path)
-  log, timing = directory.Rows(folder / 'metrics.jsonl', 0), directory.Rows(folder / 'timing.jsonl', 0)
-  log.add(4, {'eval/mean_iou': 0.125})
-  log.rows.append(scores)
-  for rate, memory in ((1.0, 1.25), (12.34, 1.5), (99.0, 1.5)):  # the median of the speeds, the last of the memories
-    timing.add(5, {'images_per_second': rate, 'peak_memory_gib': memory})
-  log.flush()
-  timing.flush()
-  progress.results(folder, types.SimpleNamespace(step=5, wall_seconds=61.7))
-  rows = [[cell.strip() for cell in line.split('│')[1:-1]] for line in screen.getvalue().splitlines() if '│' in line]
-  assert rows == [
+  show_results(RunDirectory(tmp_path), scores)
+  assert cells(screen) == [
     ['pixel accuracy', '50.00 %'],
     ['mean IoU', '25.00 %'],
     ['fw IoU', '75.00 %'],
@@ -85,4 +94,29 @@ def test_the_table_has_every_metric_and_says_what_is_absent(screen, tmp_path):
     ['time', '62 s'],
     ['training', '12.3 images/s'],
     ['peak memory', '1.50 GiB'],
+  ]
+
+
+def test_the_metrics_of_several_heads_are_shown_under_their_names(screen, tmp_path):
+  directory = RunDirectory(tmp_path)
+  directory.write_json('data.json', {'heads': {'semantic': {}, 'geometry': {}}})
+  first = {'eval/mean_iou': 0.25, 'eval/iou/sky': 0.125}
+  show_results(directory, first | {'eval/geometry/mean_iou': 0.5, 'eval/geometry/iou/flat': None})
+  assert cells(screen)[:6] == [
+    ['head semantic', ''],
+    ['mean IoU', '25.00 %'],
+    ['IoU sky', '12.50 %'],
+    ['head geometry', ''],
+    ['mean IoU', '50.00 %'],
+    ['IoU flat', 'absent'],
+  ]
+
+
+def test_the_scores_of_a_split_include_those_near_boundaries(screen):
+  values = {'pixel_accuracy': 0.5, 'mean_accuracy': 0.4, 'mean_iou': 0.25, 'fw_iou': 0.3}
+  progress.show_scores(values | {'iou': {'sky': 1.0}, 'boundary_iou': {'2': 0.125, '8': None}})
+  assert cells(screen)[-3:] == [
+    ['IoU sky', '100.00 %'],
+    ['mean IoU within 2 px of a boundary', '12.50 %'],
+    ['mean IoU within 8 px of a boundary', 'absent'],
   ]

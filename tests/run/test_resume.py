@@ -135,6 +135,7 @@ def test_an_undisturbed_run_leaves_what_the_design_says(undisturbed):
   assert {path.name for path in undisturbed.iterdir()} == {
     'attempt.json',
     'config.json',
+    'data.json',
     'env.json',
     'metrics.jsonl',
     'timing.jsonl',
@@ -157,7 +158,7 @@ def test_a_run_that_is_done_is_not_trained_again(data, undisturbed, tmp_path):
   shutil.copytree(undisturbed, workdir)
   before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in workdir.rglob('*') if path.is_file()}
   done = finish(data, workdir)
-  assert 'done already' in done.stdout and 'mean IoU' in done.stdout and 'net' not in done.stdout
+  assert 'done already' in done.stdout and 'mean IoU' in done.stdout and 'network' not in done.stdout
   assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in workdir.rglob('*') if path.is_file()} == before
 
 
@@ -208,7 +209,7 @@ def test_a_run_that_is_killed_before_its_last_evaluation_owes_it(data, undisturb
   (again / 'metrics.jsonl').write_text(''.join(lines[:-1]))
   shutil.rmtree(again / 'eval')
   done = finish(data, again)
-  assert 'going on from step 12' in done.stdout
+  assert 'resuming from step 12' in done.stdout
   assert_same_run(again, undisturbed)
 
 
@@ -232,7 +233,7 @@ def test_a_run_that_is_stopped_saves_says_so_and_goes_on(data, undisturbed, tmp_
   assert f'saved at step {stopped["step"]} of 12; the same command goes on from there' in process.output
   assert (workdir / 'checkpoints' / str(stopped['step'])).exists()
   done = finish(data, workdir)
-  assert f'going on from step {stopped["step"]}' in done.stdout
+  assert f'resuming from step {stopped["step"]}' in done.stdout
   assert status(workdir)['restarts'] == 1 and status(workdir)['wall_seconds'] > stopped['wall_seconds']
   assert_same_run(workdir, undisturbed)
 
@@ -244,7 +245,7 @@ def test_a_checkpoint_that_is_cut_short_is_said_and_the_one_before_is_used(data,
   for path in files:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
   done = finish(data, again)
-  assert 'the checkpoint of step 12 cannot be read' in done.stdout and 'going on from step 9' in done.stdout
+  assert 'the checkpoint of step 12 cannot be read' in done.stdout and 'resuming from step 9' in done.stdout
   assert_same_run(again, undisturbed)
 
 
@@ -269,10 +270,14 @@ def test_a_disk_that_fills_up_while_saving_costs_nothing(data, undisturbed, agai
   assert full.returncode == 1
   assert 'Traceback' not in full.stderr and full.stderr.count('\n') == 1, full.stderr[:3000]
   assert full.stderr.startswith(f'error: cannot save a checkpoint in {again}/checkpoints')
-  assert 'File too large' in full.stderr and 'hat of step 9 is there' in full.stderr and 'make room' in full.stderr
+  assert (
+    'File too large' in full.stderr
+    and 'The checkpoint of step 9 is intact' in full.stderr
+    and 'Free some space' in full.stderr
+  )
   assert status(again)['state'] == 'failed' and 'cannot save' in status(again)['error']
   done = finish(data, again)
-  assert 'going on from step 9' in done.stdout
+  assert 'resuming from step 9' in done.stdout
   assert 'error' not in status(again)
   assert_same_run(again, undisturbed)
 
@@ -301,7 +306,7 @@ def test_a_start_that_takes_over_ends_the_one_before_which_writes_no_more(data, 
       second.kill()
   finally:
     first.kill()
-  assert second.returncode == 75 and 'going on from step' in output, output + errors
+  assert second.returncode == 75 and 'resuming from step' in output, output + errors
   assert status(workdir)['state'] == 'preempted'
 
 

@@ -1,0 +1,99 @@
+"""The summary that a run starts with: recipe, network, data, devices and compiled shapes."""
+
+import ml_collections
+
+from fcn_jax import config as config_lib
+from fcn_jax.data import canvases, dataset
+from fcn_jax.models import cost, names
+
+
+def startup_lines(config: ml_collections.ConfigDict, data: dataset.Data, model, parameters: int) -> list[str]:
+  """What runs, on what data and devices; one string per line.
+
+  Args:
+    config: of the run.
+    data: its data set.
+    model: its network.
+    parameters: the number of parameters.
+  """
+  lines = [_recipe(config), _network(config, model, parameters), *_data(data), _devices(config, data)]
+  lines.append(_shapes(config, data))
+  if config.loss.reduction == 'sum':
+    lines.append(_learning_rate(config))
+  return lines
+
+
+def _recipe(config: ml_collections.ConfigDict) -> str:
+  """The recipe, and what it changed in the model, the data, the optimizer and the loss that still holds."""
+  values, usual = config_lib.flatten(config), config_lib.flatten(config_lib.base())
+  set_by = {}
+  for part in config.recipe.split('+'):
+    set_by |= config_lib.RECIPES[part]
+  changed = [
+    f'{field}={_short(value)}'
+    for field, value in set_by.items()
+    if value == values[field] != usual[field] and field.partition('.')[0] in ('model', 'data', 'optim', 'loss')
+  ]
+  return f'recipe   {": ".join(filter(None, (config.recipe, ", ".join(changed))))}'
+
+
+def _short(value) -> str:
+  if isinstance(value, tuple):
+    return ','.join(map(_short, value))
+  return f'{value:g}' if isinstance(value, float) else str(value)
+
+
+def _network(config: ml_collections.ConfigDict, model, parameters: int) -> str:
+  chosen, (height, width) = config.model, config.data.train_size
+  skips = names.resolve_skips(chosen.backbone, chosen.stride, chosen.skips)
+  pixels = f' (stride {chosen.stride * chosen.shrink} px)' if chosen.shrink != 1 else ''
+  return (
+    f'network  {chosen.name.upper()}-{chosen.stride}s{pixels}, backbone {chosen.backbone}, '
+    f'skips {"+".join(skips) or "none"}, upsampling {chosen.upsample}: {parameters:,} parameters, '
+    f'{cost.flops(model, (height, width)) / 1e9:.2f} GFLOP per {height}x{width} image'
+  )
+
+
+def _data(data: dataset.Data) -> list[str]:
+  """The number of images, and the share of each class in the labeled training pixels, by head."""
+  train = data.splits['train']
+  lines = [f'data     {data.fingerprint}: {len(train)} train, {len(data.splits[data.watched])} {data.watched}']
+  for head, classes in data.heads.items():
+    shares = dataset.class_shares(train, head, len(classes))
+    listed = ', '.join(f'{name} {100 * share:.1f} %' for name, share in zip(classes.names, shares, strict=True))
+    lines.append(f'classes  {f"{head}: " if len(data.heads) > 1 else ""}{listed}')
+  return lines
+
+
+def _devices(config: ml_collections.ConfigDict, data: dataset.Data) -> str:
+  import jax
+
+  kinds = sorted({device.device_kind for device in jax.devices()})
+  steps, batch_size = config.train.steps, config.train.batch_size
+  return (
+    f'devices  {jax.device_count()} x {", ".join(kinds)}; batch size {batch_size}, {steps} steps, '
+    f'{steps * batch_size / len(data.splits["train"]):.1f} epochs'
+  )
+
+
+def _shapes(config: ml_collections.ConfigDict, data: dataset.Data) -> str:
+  height, width = config.data.train_size
+  plan = canvases.eval_plan(
+    data.splits[data.watched].sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases
+  )
+  shapes = sorted({canvas for canvas, _ in plan})
+  return (
+    f'shapes   {1 + len(shapes)} to compile: training at {height}x{width}, evaluation at '
+    f'{", ".join(f"{h}x{w}" for h, w in shapes)}'
+  )
+
+
+def _learning_rate(config: ml_collections.ConfigDict) -> str:
+  """What the learning rate of a summed loss corresponds to on the mean loss, to compare recipes."""
+  height, width = config.data.train_size
+  lr, momentum, batch_size = config.optim.lr, config.optim.momentum, config.train.batch_size
+  return (
+    f'lr       {lr:g} on the summed loss of {batch_size} x {height}x{width} pixels is equivalent to '
+    f'{lr * batch_size * height * width:.2g} on the mean loss; momentum {momentum} multiplies the effect of a step by '
+    f'{1 / (1 - momentum):.3g} in the long run'
+  )

@@ -1,0 +1,44 @@
+"""Batches are sharded over the devices, also as nested dicts, and sums are those of all devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fcn_jax.errors import UserError
+from fcn_jax.run import devices
+
+
+def test_a_batch_of_nested_arrays_is_sharded_in_order():
+  batch = {
+    'inputs': {'rgb': np.arange(16 * 6, dtype=np.uint8).reshape(16, 2, 1, 3)},
+    'labels': {'semantic': np.arange(32, dtype=np.uint8).reshape(16, 2, 1)},
+    'size': np.ones((16, 2), np.int32),
+  }
+  sharded = devices.shard(batch)
+  assert jax.tree.structure(sharded) == jax.tree.structure(batch)
+  assert sharded['inputs']['rgb'].shape == (8, 2, 2, 1, 3) and sharded['size'].shape == (8, 2, 2)
+  for array, given in zip(jax.tree.leaves(sharded), jax.tree.leaves(batch), strict=True):
+    assert len(array.addressable_shards) == 8 and array.dtype == given.dtype
+    np.testing.assert_array_equal(np.asarray(array).reshape(given.shape), given)
+
+
+def test_a_function_gets_the_state_and_several_sharded_arguments():
+  def function(state, batch, signal):
+    total = devices.sum_over_devices(jnp.sum(batch['x']))
+    return {'state': state + total, 'signal': jax.lax.pmax(jnp.max(signal), devices.AXIS)}
+
+  step = devices.pmap(function, sharded_arguments=2, replicated_output=True)
+  signals = np.array([0, 0, 0, 15, 0, 0, 0, 0], np.int32)
+  found = step(devices.replicate(jnp.ones(3)), devices.shard({'x': np.arange(16.0)}), devices.shard(signals))
+  assert found['state'].tolist() == [121.0] * 3 and int(found['signal']) == 15
+
+
+@pytest.mark.parametrize(
+  ('size', 'parts', 'words'),
+  [(12, 1, 'x is 12, which does not divide equally over 8 devices; try 16'), (8, 2, 'train.accumulation 2; try 16')],
+)
+def test_a_batch_that_the_devices_cannot_divide_is_a_user_error(size, parts, words):
+  with pytest.raises(UserError, match=words):
+    devices.check_batch_size('x', size, parts)
+  devices.check_batch_size('x', 16, parts)
