@@ -2,8 +2,8 @@
 
   python -m fcn_jax.sweep --config=experiments/stages.py --workdir=runs/stages
 
-A run that starts from another one waits for it. Each stage trains as long as a network trained in one go, as in the paper
-(CVPR'15, section 4.3), so the last stage has seen three times as many images. Tables give the minutes.
+A run that starts from another one waits for it. Each stage trains as long as a network trained in one go, as in the
+paper (CVPR'15, section 4.3), so the last stage has seen three times as many images. Tables give the minutes.
 """
 
 from fcn_jax.config import default

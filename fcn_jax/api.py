@@ -53,8 +53,8 @@ class Predictor:
     """The class of every pixel.
 
     Args:
-      images: an image, [H, W, 3] (or [H, W, C]) in 0..255, or a dict of such arrays by input stream; or a list of images,
-        which may have different sizes.
+      images: an image, [H, W, 3] (or [H, W, C]) in 0..255, or a dict of such arrays by input stream; or a list of
+        images, which may have different sizes.
       head: whose classes; by default the first head's.
 
     Returns:
@@ -114,7 +114,7 @@ class Predictor:
 
 
 def batches(sizes: np.ndarray, count: int):
-  """Which images share a batch: yields ((height, width) of the canvas, indices) for sizes [N, 2], on `count` canvases."""
+  """Which images of sizes [N, 2] share a batch, on `count` canvases: yields ((height, width), indices)."""
   if len(sizes):
     for canvas, members in canvases.eval_plan(sizes, batch_size=len(sizes), canvases=count):
       most = max(1, BATCH_PIXELS // (canvas[0] * canvas[1]))
@@ -155,8 +155,8 @@ def build_model(
     name: a key of `MODELS`: 'fcn32s', 'fcn16s' or 'fcn8s'.
     classes: the number of classes, or that of each head.
     backbone: a key of `models.names.BACKBONES`.
-    weights: a weights file (`weights/formats.py`), or 'vgg16', which is downloaded; it sets mean and std too. Score layers
-      that the file lacks start at zero.
+    weights: a weights file (`weights/formats.py`), or 'vgg16', which is downloaded; it sets mean and std too. Score
+      layers that the file lacks start at zero.
     inputs: channels of each input stream; {'rgb': 3} by default.
     seed: of the initial parameters.
     **settings: further settings of the section `model` of a config, such as width=0.25 or geometry='caffe'.

@@ -52,8 +52,8 @@ def configure_logging(*, debug: bool = False) -> None:
   logger.handlers, logger.propagate = [_ConsoleHandler()], False
   logger.setLevel(logging.INFO)
   if not debug:
-    # TFDS and Orbax log every step that they take, and report a file that cannot be read or written in hundreds of lines
-    # from several threads; our own error says it in one sentence.
+    # TFDS and Orbax log every step that they take, and report a file that cannot be read or written in hundreds of
+    # lines from several threads; our own error says it in one sentence.
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger('asyncio').setLevel(logging.CRITICAL)
     sys.unraisablehook = lambda _: None
@@ -71,8 +71,9 @@ def define_config() -> None:
   config_flags.DEFINE_config_file(
     'config',
     None,
-    'Config file and data set, for example experiments/fcn16s.py:scenes. Any setting (fcn_jax/config/defaults.py) can be '
-    'overridden, for example --config.optim.lr=1e-3. DATASET,recipe=NAME chooses a recipe (fcn_jax/config/recipes.py).',
+    'Config file and data set, for example experiments/fcn16s.py:scenes. Any setting (fcn_jax/config/defaults.py) can '
+    'be overridden, for example --config.optim.lr=1e-3. The argument DATASET,recipe=NAME chooses a recipe '
+    '(fcn_jax/config/recipes.py).',
   )
 
 

@@ -73,7 +73,7 @@ class Evaluator:
   """Scores splits with one network, whose evaluation step is compiled once per canvas."""
 
   def __init__(self, model, *, batch_size: int, canvases: int, threads: int):
-    """`batch_size`: images per batch over all devices; `canvases`: sizes that images are padded to; `threads` decode."""
+    """`batch_size` images over all devices, padded to one of `canvases` sizes, decoded by `threads`."""
     self._step, self._heads = make_eval_step(model), dict(model.heads)
     self._sharing = {'batch_size': batch_size, 'canvases': canvases}
     self._sharing |= {'host': jax.process_index(), 'hosts': jax.process_count()}
@@ -162,8 +162,8 @@ def write(
   """Writes what was counted on the split called `name`, and returns the scores of each head.
 
   `eval/NAME.json` has the scores, `eval/NAME.npz` confusion [N, C, C] and id [N], one per image, and the folder
-  `eval/NAME` the examples: ID.image.jpg, ID.label.png and ID.prediction.png. These are the files of the first head; those
-  of another head have its name after NAME.
+  `eval/NAME` the examples: ID.image.jpg, ID.label.png and ID.prediction.png. These are the files of the first head;
+  those of another head have its name after NAME.
   """
   ids, all_scores = split.ids(), {}
   for head, classes in heads.items():

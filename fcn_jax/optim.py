@@ -22,8 +22,8 @@ def schedule(optim, steps: int) -> optax.Schedule:
 def make(optim, steps: int) -> optax.GradientTransformation:
   """The optimizer that the section `optim` of a config describes, for a run of `steps` steps.
 
-  SGD is Caffe's: V = m V + lr (g + wd w), w = w - V, with the learning rate inside the momentum and the learning rate of
-  biases multiplied by `optim.bias_lr`. Kernels of convolutions decay; biases, norms and upsampling kernels do not.
+  SGD is Caffe's: V = m V + lr (g + wd w), w = w - V, with the learning rate inside the momentum and the learning rate
+  of biases multiplied by `optim.bias_lr`. Kernels of convolutions decay; biases, norms and upsampling kernels do not.
   """
   if optim.freeze_backbone:
     return optax.partition({True: _make(optim, steps), False: optax.set_to_zero()}, is_outside_backbone)

@@ -111,7 +111,7 @@ class Session:
     self._wait_each_step = jax.default_backend() == 'cpu' and jax.device_count() > 1
 
   def restore(self, state) -> None:
-    """Makes `state` the run's, with the parameters that the run starts from, or the newest checkpoint if there is one."""
+    """Makes `state` the run's: with what the run starts from, or the newest checkpoint if there is one."""
     self._record_start(cost.parameters(state.params))
     self._checkpoints = checkpoint.Checkpoints(self._directory, self._config.checkpoint.keep)
     first_row, state = None, devices.replicate(state)
@@ -146,9 +146,9 @@ class Session:
   def batches(self) -> Iterator[dict]:
     """Batches on the devices, from the restored step to the last; ends early if the run should stop."""
     # A run that was killed between a checkpoint and its evaluation owes the evaluation.
-    if self.step and self.due(self._config.eval.every):
-      if not any('eval/mean_iou' in row for row in self._log.at(self.step)):
-        self.evaluate()
+    scored = any('eval/mean_iou' in row for row in self._log.at(self.step))
+    if self.step and not scored and self.due(self._config.eval.every):
+      self.evaluate()
     batches = pipeline.train_batches(
       self.data.splits['train'],
       self._config.data,
@@ -277,7 +277,7 @@ class Session:
         progress.show_results(self._directory, self._status)
 
   def end_with(self, error: Exception) -> bool:
-    """Ends a run that an error stopped: diverged, failed, or with a lost host; true if the command need not raise it."""
+    """Ends a run that an error stopped; true if the error is dealt with and need not be raised."""
     if isinstance(error, FloatingPointError):
       self._status.write('diverged', self.step, error=str(error))
       logger.info(f'diverged: {error}. Try a lower optim.lr, or optim.clip=1')

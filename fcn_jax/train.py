@@ -52,8 +52,8 @@ def make_train_step(model, optimizer, config, class_weights: dict[str, np.ndarra
     class_weights: of each head, the weight of the pixels of each class, [C]; None where all classes weigh 1.
 
   Returns:
-    A function of a state on all devices, a batch {inputs, labels, size} of [devices, B / devices, ...], and the signal of
-    this host, int32 [devices, 1], 0 for none (`run/signals.py`).
+    A function of a state on all devices, a batch {inputs, labels, size} of [devices, B / devices, ...], and the
+    signal of this host, int32 [devices, 1], 0 for none (`run/signals.py`).
   """
   parts, sampling = config.train.accumulation, config.loss.sampling
   is_mean, of_class = config.loss.reduction == 'mean', class_weights or dict.fromkeys(model.heads)
@@ -133,7 +133,8 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
     take_over: if a process is training there, make it stop; otherwise that is an error.
 
   Returns:
-    The exit code: 0 done, 1 diverged, 75 and 130 stopped by SIGTERM and Ctrl-C with everything saved; 75 also if another
+    The exit code: 0 done, 1 diverged, 75 and 130 stopped by SIGTERM and Ctrl-C with everything saved; 75 also if
+      another
     start has taken over.
 
   Raises:

@@ -2,8 +2,9 @@
 
   python -m fcn_jax.main --config=experiments/paper/cvpr15.py
 
-Mean loss, 20 images per step, momentum 0.9. Upsampling between score maps is trained from a bilinear start; the last one
-stays bilinear. The paper reports 62.7 % mean IoU on the 736 validation images. The backbone starts from VGG-16, which is downloaded.
+Mean loss, 20 images per step, momentum 0.9. Upsampling between score maps is trained from a bilinear start; the last
+one stays bilinear. The paper reports 62.7 % mean IoU on the 736 validation images. The backbone starts from VGG-16,
+which is downloaded.
 """
 
 from fcn_jax.config import apply_recipe, default

@@ -2,7 +2,8 @@
 
   python -m fcn_jax.main --config=experiments/paper/fcn32s.py
 
-The released weights reach 63.6 % mean IoU on the 736 validation images. The backbone starts from VGG-16, which is downloaded.
+The released weights reach 63.6 % mean IoU on the 736 validation images. The backbone starts from VGG-16, which is
+downloaded.
 """
 
 from fcn_jax.config import apply_recipe, default

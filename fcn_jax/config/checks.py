@@ -162,7 +162,8 @@ def _check_channels(model: ml_collections.ConfigDict) -> None:
   for name, count in channels.items():
     if count != int(count):
       raise UserError(
-        f'model.width {model.width} turns the {name} into {count:g}; expected a whole number: use a multiple of 1/{first}'
+        f'model.width {model.width} turns the {name} into {count:g}; expected a whole number: use '
+        f'multiples of 1/{first}'
       )
     if model.norm == 'group' and count % model.group_size:
       raise UserError(

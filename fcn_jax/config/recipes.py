@@ -17,8 +17,8 @@ _FROM_SCRATCH = {
   'optim.clip': 1.0,
 }
 
-# From scratch on a CPU within minutes: an eighth of the paper's width, with GroupNorm and AdamW, which a network without
-# pretrained weights needs. In so few epochs, more augmentation or dropout costs accuracy.
+# From scratch on a CPU within minutes: an eighth of the paper's width, with GroupNorm and AdamW, which a network
+# without pretrained weights needs. In so few epochs, more augmentation or dropout costs accuracy.
 _SCRATCH_SMALL = _FROM_SCRATCH | {
   'model.width': 0.125,
   'model.fc_channels': 2048,
@@ -50,8 +50,8 @@ RECIPES = {
     'train.batch_size': 20,
   },
   # The solvers of the released networks (PAMI 2016, "heavy learning"): the summed loss of one image, drawn with
-  # replacement, heavy momentum, a fixed learning rate, and the geometry of the Caffe networks. The learning rate is that
-  # of FCN-32s; FCN-16s and FCN-8s take 1e-12 and 1e-14.
+  # replacement, heavy momentum, a fixed learning rate, and the geometry of the Caffe networks. The learning rate is
+  # that of FCN-32s; FCN-16s and FCN-8s take 1e-12 and 1e-14.
   'pami16_heavy': {
     'model.geometry': 'caffe',
     'model.norm': 'none',

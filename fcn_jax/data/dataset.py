@@ -70,18 +70,6 @@ class Classes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Classes:
-  """The classes of a head."""
-
-  names: tuple[str, ...]
-  palette: tuple[tuple[int, int, int], ...]
-  ignore: int = IGNORE
-
-  def __len__(self) -> int:
-    return len(self.names)
-
-
-@dataclasses.dataclass(frozen=True)
 class Data:
   """A data set, ready to be read.
 

@@ -35,8 +35,8 @@ class FCN(nn.Module):
     stride: of the finest score map, in cells: for VGG-16, 32 is FCN-32s, 16 FCN-16s, 8 FCN-8s; 4 and 2 continue them.
     skips: the taps that are added as skip connections; none is finer than `stride`.
     upsample: a key of `METHODS`.
-    shrink: the image is first averaged over cells of shrink x shrink pixels. At 2, the backbone sees half the resolution
-      for a quarter of the cost; scores are still of every pixel.
+    shrink: the image is first averaged over cells of shrink x shrink pixels. At 2, the backbone sees half the
+      resolution for a quarter of the cost; scores are still of every pixel.
     tap_factors: constants that taps are multiplied by before their score layers, such as `AT_ONCE`.
     freeze_backbone: no gradient flows into the backbones; `optim.make` also excludes them from weight decay.
     dtype: of the score layers; the scores themselves are float32.
@@ -76,8 +76,8 @@ class FCN(nn.Module):
 
     Args:
       inputs: of each stream, [B, H, W, C], in 0..255, of any type.
-      size: int [B, 2], the height and width of each image, which sits at the top left of its canvas; None if every image
-        fills it. Scores within `size` are those that the image would get alone; the others are to be ignored.
+      size: int [B, 2], the height and width of each image, which sits at the top left of its canvas; None if every
+        image fills it. Scores within `size` are those that the image would get alone; the others are to be ignored.
       train: use dropout; requires the random key 'dropout'.
 
     Returns:
@@ -143,8 +143,8 @@ class FCN(nn.Module):
   def _fuse(self, x, now: str, tap: str, head: str, maps, layout: Layout, method: str) -> tuple[jax.Array, str, Layout]:
     """Scores [B, h, w, K] of `now`, upsampled onto the grid of a finer tap, whose scores are added if it is a skip.
 
-    The result covers the part that both maps share: the tap's whole map in the aligned geometry, the whole upsampled map
-    in Caffe's. Returns the scores, and their name in a layout that includes their grid.
+    The result covers the part that both maps share: the tap's whole map in the aligned geometry, the whole upsampled
+    map in Caffe's. Returns the scores, and their name in a layout that includes their grid.
     """
     coarse, fine = layout.canvas[now], layout.canvas[tap]
     factor, kernel = coarse.stride // fine.stride, coarse.kernel_to(fine)

@@ -76,8 +76,8 @@ def convolution_for(platform: str | None) -> Callable:
 
   On CPUs the gradient of 3x3 convolutions takes another form. Where there are few images, as in the authors' recipes,
   the weight gradient is computed in strips: XLA contracts over images in its innermost loop, and takes up to twice as
-  long where there is only one. And x is transposed for the gradient in the backward pass only: XLA would transpose it in
-  the forward pass and keep both.
+  long where there is only one. And x is transposed for the gradient in the backward pass only: XLA would transpose it
+  in the forward pass and keep both.
   """
   return _cpu_convolution if platform == 'cpu' else jax.lax.conv_general_dilated
 

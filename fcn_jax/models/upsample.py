@@ -99,8 +99,8 @@ class Upsample(nn.Module):
       bilinear = grid.bilinear_kernel(self.stride, kernel)[..., None]
       weights = self.param('kernel', lambda _: jnp.broadcast_to(bilinear, shape))
     elif self.method == 'learned_random':
-      # Four features reach a pixel, whatever the stride. Flax's default fan-in, the size of the kernel, would shrink the
-      # scores with the stride and confound an ablation of it.
+      # Four features reach a pixel, whatever the stride. Flax's default fan-in, the size of the kernel, would shrink
+      # the scores with the stride and confound an ablation of it.
       weights = self.param('kernel', nn.initializers.normal(np.sqrt(1 / 4)), shape)
     else:
       raise ValueError(f'the upsampling method is {self.method!r}; expected one of {", ".join(METHODS)}')

@@ -89,14 +89,24 @@ def first_host_first(name: str):
     barrier(name)
 
 
-def compile_together(function, *arguments) -> None:
-  """Compiles a function of `pmap` on all hosts before one of them calls it with these arguments.
+def compile_together(function):
+  """A function of `pmap` that all hosts compile before one of them runs it.
 
-  The call then finds the program in the cache, so that all hosts reach its collectives at about the same time.
+  So all hosts reach its collectives at about the same time. On one host it is `function` itself.
   """
-  if jax.process_count() > 1:
-    function.lower(*arguments).compile()
-    barrier('the step is compiled')
+  if jax.process_count() == 1:
+    return function
+  compiled = False
+
+  def call(*arguments):
+    nonlocal compiled
+    if not compiled:
+      function.lower(*arguments).compile()  # the call below finds the program in the cache
+      barrier('the step is compiled')
+      compiled = True
+    return function(*arguments)
+
+  return call
 
 
 def check_same(what: str, number: int) -> None:

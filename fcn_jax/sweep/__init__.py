@@ -1,4 +1,5 @@
-"""Sweeps: experiment files make points with `axis`, `product`, `chain` and `zipped`; `python -m fcn_jax.sweep` runs them.
+"""Sweeps: experiment files make points with `axis`, `product`, `chain` and `zipped`; `python -m fcn_jax.sweep` runs
+them.
 
 Importing the package does not import jax.
 """
