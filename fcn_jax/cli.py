@@ -24,8 +24,10 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 
-def run(main) -> None:
-  """Runs `main(arguments)`; a `UserError` becomes a sentence and exit code 1."""
+def run(main, define_flags=None) -> None:
+  """Runs `main(arguments)` after `define_flags()`; a `UserError` becomes a sentence and exit code 1."""
+  if define_flags:
+    define_flags()
   machine.tune_for_cpu()
   if '--debug' not in sys.argv:
     # TFDS and Orbax tell of every step that they take, and of a file that cannot be read or written in hundreds of
