@@ -1,21 +1,24 @@
-"""Files of weights as others lay them out, made from this network's parameters, for the tests that read them back.
+"""Writes weights files in the formats of other libraries, from this network's parameters, for tests that read them.
 
-Written from the formats' own descriptions, not with the readers' tables, so that a slip in those shows.
+The writers follow the description of each format and share no table with the readers, so that tests find mistakes in
+the readers' tables.
 """
 
 import jax
 import numpy as np
+from PIL import Image
 
 from fcn_jax import config as config_lib
-from fcn_jax.models import fcn
-from fcn_jax.models.vgg import BLOCKS
+from fcn_jax import models
 
 CLASSES = 21
-# Channels before 1/16 of the width: 4, 8, 16, 32, 32, and 16 in fc6 and fc7.
+# The blocks have 4, 8, 16, 32 and 32 channels, fc6 and fc7 have 16.
 SMALL = {'model.width': 1 / 16, 'model.fc_channels': 256, 'model.geometry': 'caffe'}
-CONVOLUTIONS = [f'conv{block}_{i}' for block, (_, count) in enumerate(BLOCKS, 1) for i in range(1, count + 1)]
-TORCH_PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # of the convolutions in torchvision's vgg16.features
-TORCH_BN_PLACES = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)  # in vgg16_bn.features
+CONVOLUTIONS = [f'conv{block}_{i}' for block, count in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, count + 1)]
+# Indices of the convolutions in torchvision's vgg16.features and vgg16_bn.features.
+TORCH_PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+TORCH_BN_PLACES = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
+MEAN_BGR = (104.00699, 116.66877, 122.67892)  # of the authors' networks
 UPSCORES = {
   32: {'upscore': 32},
   16: {'upscore2': 2, 'upscore16': 16},
@@ -30,10 +33,14 @@ def config_for(stride: int = 8, dataset: str = 'voc2011', **changes):
   return config
 
 
+def build(config, classes: int = CLASSES):
+  return models.build(config.model, {'rgb': 3}, {'semantic': classes})
+
+
 def network(config, seed: int = 0):
-  """The network of a config and random parameters of it as numpy arrays, none of them zero."""
-  model = fcn.from_config(config, CLASSES)
-  params = model.init(jax.random.key(seed), np.zeros((1, 1, 1, 3), np.uint8))['params']
+  """The network of a config, and random parameters of it as numpy arrays, none of them zero."""
+  model = build(config)
+  params = model.init(jax.random.key(seed), model.example_inputs())['params']
   rng = np.random.default_rng(seed)
 
   def fill(path, x):
@@ -44,11 +51,17 @@ def network(config, seed: int = 0):
   return model, jax.tree_util.tree_map_with_path(fill, params)
 
 
+def smooth_image(height: int, width: int, seed: int = 0) -> np.ndarray:
+  """Smooth random colors, uint8 [H, W, 3]."""
+  coarse = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), np.uint8)
+  return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
 def bilinear(factor: int) -> np.ndarray:
-  """[2f, 2f], by the formula of the authors' `surgery.py`."""
-  centre = factor - 0.5
-  at = 1 - abs(np.arange(2 * factor) - centre) / factor
-  return at[:, None] * at[None]
+  """The kernel [2f, 2f], by the formula in the authors' `surgery.py`."""
+  center = factor - 0.5
+  along_axis = 1 - abs(np.arange(2 * factor) - center) / factor
+  return along_axis[:, None] * along_axis[None]
 
 
 # --- Caffe
@@ -60,10 +73,10 @@ def oihw(layer: dict, *, bgr: bool = False) -> np.ndarray:
 
 
 def caffe_blobs(params: dict, stride: int, *, at_once: bool = False) -> dict[str, list[np.ndarray]]:
-  """The blobs of the authors' network, by the name of the layer."""
-  trunk, blobs = params['trunk'], {}
+  """The blobs of the authors' network, by layer name."""
+  backbone, blobs = params['trunk'], {}
   for name in (*CONVOLUTIONS, 'fc6', 'fc7'):
-    blobs[name] = [oihw(trunk[name], bgr=name == 'conv1_1'), trunk[name]['bias']]
+    blobs[name] = [oihw(backbone[name], bgr=name == 'conv1_1'), backbone[name]['bias']]
   for name in ('score_fr', 'score_pool4', 'score_pool3'):
     if name in params:
       blobs[name] = [oihw(params[name]), params[name]['bias']]
@@ -72,13 +85,13 @@ def caffe_blobs(params: dict, stride: int, *, at_once: bool = False) -> dict[str
     kernel[range(CLASSES), range(CLASSES)] = bilinear(factor)
     blobs[name] = [kernel]
   if at_once:
-    channels = {pool: trunk[last]['bias'].size for pool, last in (('pool4', 'conv4_3'), ('pool3', 'conv3_3'))}
+    channels = {pool: backbone[last]['bias'].size for pool, last in (('pool4', 'conv4_3'), ('pool3', 'conv3_3'))}
     blobs |= {f'scale_{pool}': [np.full(channels[pool], x)] for pool, x in (('pool4', 0.01), ('pool3', 0.0001))}
   return blobs
 
 
 def vgg_blobs(params: dict) -> dict[str, list[np.ndarray]]:
-  """Those of VGG_ILSVRC_16_layers: fc6 and fc7 fully connected, and fc8."""
+  """The blobs of VGG_ILSVRC_16_layers, with fc6 and fc7 fully connected, and with fc8."""
   blobs = {name: x for name, x in caffe_blobs(params, 32).items() if name in (*CONVOLUTIONS, 'fc6', 'fc7')}
   for name in ('fc6', 'fc7'):
     blobs[name][0] = blobs[name][0].reshape(len(blobs[name][0]), -1)
@@ -86,7 +99,7 @@ def vgg_blobs(params: dict) -> dict[str, list[np.ndarray]]:
 
 
 def caffemodel(blobs: dict[str, list[np.ndarray]], *, old: bool = False, double: bool = False) -> bytes:
-  """The file; `old` as before 2015: V1LayerParameter, and always four axes."""
+  """The content of a .caffemodel; `old` is the form before 2015: V1LayerParameter, and always four axes."""
   layer_number, name_number, blobs_number = (2, 4, 6) if old else (100, 1, 7)
   content = _field(1, b'a network')
   for name, arrays in blobs.items():
@@ -104,7 +117,7 @@ def _blob(x: np.ndarray, old: bool, double: bool) -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-  """Of wire type 2, delimited by its length."""
+  """A field of wire type 2: its length, then its content."""
   return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
@@ -117,7 +130,7 @@ def _varint(value: int) -> bytes:
 
 
 def prototxt(params: dict, stride: int, height: int, width: int, *, at_once: bool = False) -> str:
-  """The authors' deploy network, for pictures of that size."""
+  """The authors' network description (deploy.prototxt) for images of one size."""
   lines = [f'input: "data" input_shape {{ dim: 1 dim: 3 dim: {height} dim: {width} }}']
 
   def layer(kind, name, bottoms, more='', top=''):
@@ -150,42 +163,65 @@ def prototxt(params: dict, stride: int, height: int, width: int, *, at_once: boo
   convolution('fc6', 'pool5', 7, 0)
   convolution('fc7', 'fc6', 1, 0)
   convolution('score_fr', 'fc7', 1, 0, relu=False)
-  now = 'score_fr'
+  scores = 'score_fr'
   for pool, up, offset, at in (('pool4', 'upscore2', 5, 16), ('pool3', 'upscore_pool4', 9, 8)):
     if stride <= at:
-      upscore(up, now)
+      upscore(up, scores)
       source = pool
       if at_once:
         source = f'scale_{pool}'
         layer('Scale', source, [pool])
       convolution(f'score_{pool}', source, 1, 0, relu=False)
       crop(f'score_{pool}c', f'score_{pool}', up, offset)
-      now = f'fuse_{pool}'
-      layer('Eltwise', now, [up, f'score_{pool}c'], 'eltwise_param { operation: SUM }')
+      scores = f'fuse_{pool}'
+      layer('Eltwise', scores, [up, f'score_{pool}c'], 'eltwise_param { operation: SUM }')
   last, offset = {32: ('upscore', 19), 16: ('upscore16', 27), 8: ('upscore8', 31)}[stride]
-  upscore(last, now)
+  upscore(last, scores)
   crop('score', last, 'data', offset)
   return '\n'.join(lines)
+
+
+def write_caffemodel(path, params: dict, stride: int, *, at_once: bool = False):
+  path.write_bytes(caffemodel(caffe_blobs(params, stride, at_once=at_once)))
+  return path
+
+
+def opencv_scores(folder, params: dict, stride: int, image: np.ndarray, *, at_once: bool = False) -> np.ndarray:
+  """The scores [H, W, C] of the authors' network, computed by OpenCV from Caffe's files."""
+  import cv2
+
+  height, width = image.shape[:2]
+  (folder / 'deploy.prototxt').write_text(prototxt(params, stride, height, width, at_once=at_once))
+  weights = write_caffemodel(folder / 'opencv.caffemodel', params, stride, at_once=at_once)
+  net = cv2.dnn.readNetFromCaffe(str(folder / 'deploy.prototxt'), str(weights))
+  net.setInput((image[..., ::-1].astype(np.float32) - MEAN_BGR).transpose(2, 0, 1)[None].astype(np.float32))
+  return net.forward('score')[0].transpose(1, 2, 0)
+
+
+def check_close(found: np.ndarray, expected: np.ndarray) -> None:
+  """Asserts that two arrays agree up to 0.1 % of the largest value."""
+  assert found.shape == expected.shape and np.ptp(expected) > 0
+  assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
 
 
 # --- PyTorch and Keras
 
 
 def torchvision(params: dict, *, batch_norm: dict | None = None, timm: bool = False) -> dict[str, np.ndarray]:
-  """The state of torchvision's (timm's) vgg16; with `batch_norm`, by convolution, that of vgg16_bn."""
-  trunk, state = params['trunk'], {}
+  """The state of torchvision's or timm's vgg16, or of vgg16_bn if `batch_norm` has the norm of each convolution."""
+  backbone, state = params['trunk'], {}
   for name, place in zip(CONVOLUTIONS, TORCH_BN_PLACES if batch_norm else TORCH_PLACES, strict=True):
-    state |= {f'features.{place}.weight': oihw(trunk[name]), f'features.{place}.bias': trunk[name]['bias']}
+    state |= {f'features.{place}.weight': oihw(backbone[name]), f'features.{place}.bias': backbone[name]['bias']}
     if batch_norm:
       state |= {f'features.{place + 1}.{key}': x for key, x in batch_norm[name].items()}
   names = ('pre_logits.fc1', 'pre_logits.fc2', 'head.fc') if timm else ('classifier.0', 'classifier.3', 'classifier.6')
   for name, layer in zip(names, ('fc6', 'fc7'), strict=False):
-    kernel = oihw(trunk[layer])
+    kernel = oihw(backbone[layer])
     state |= {
       f'{name}.weight': kernel if timm else kernel.reshape(len(kernel), -1),
-      f'{name}.bias': trunk[layer]['bias'],
+      f'{name}.bias': backbone[layer]['bias'],
     }
-  classifier = np.zeros((1000, trunk['fc7']['bias'].size), np.float32)
+  classifier = np.zeros((1000, backbone['fc7']['bias'].size), np.float32)
   state |= {f'{names[2]}.weight': classifier, f'{names[2]}.bias': np.zeros(1000, np.float32)}
   return {name: np.ascontiguousarray(x) for name, x in state.items()}
 
@@ -205,7 +241,7 @@ def random_batch_norm(params: dict, seed: int = 0) -> dict:
 
 
 def write_keras(path, params: dict, *, top: bool = True, nested: bool = False) -> None:
-  """The .h5 of keras.applications.VGG16; `nested` as later releases name the weights."""
+  """The .h5 of keras.applications.VGG16; `nested` names the weights like later releases."""
   import h5py
 
   layers = {
@@ -221,5 +257,5 @@ def write_keras(path, params: dict, *, top: bool = True, nested: bool = False) -
   with h5py.File(path, 'w') as file:
     for name, (kernel, bias) in layers.items():
       names = (f'{name}/kernel:0', f'{name}/bias:0') if nested else (f'{name}_W_1:0', f'{name}_b_1:0')
-      for own, x in zip(names, (kernel, bias), strict=True):
-        file[f'{name}/{own}'] = x
+      for leaf, x in zip(names, (kernel, bias), strict=True):
+        file[f'{name}/{leaf}'] = x

@@ -1,11 +1,12 @@
-"""Turns a file of weights into an .npz in this network's names and layout, and says what is in it.
+"""Converts a weights file to an .npz with this network's names and layouts, and lists its tensors.
 
   python -m fcn_jax.weights VGG_ILSVRC_16_layers.caffemodel vgg16.npz
-  python -m fcn_jax.weights vgg16_bn.safetensors vgg16.npz      # torchvision's or timm's; batch norm is folded in
-  python -m fcn_jax.weights vgg16 vgg16.npz                     # fetched
+  python -m fcn_jax.weights vgg16_bn.safetensors vgg16.npz      # torchvision or timm; batch norm is folded in
+  python -m fcn_jax.weights vgg16 vgg16.npz                     # downloads the file
 
-Reads .caffemodel (VGG-16, and the authors' FCNs), .safetensors, .h5 (Keras applications) and .npz. A training starts
-from any of them as well: --config.init.weights=FILE. What the network has no place for must be named: --without=A+B.
+Reads .caffemodel (VGG-16 and the FCN authors' networks), .safetensors, .h5 (Keras applications) and .npz. Training can
+read the same files: --config.init.weights=FILE. Layers that an FCN does not have are an error unless they are listed:
+--allow_unused=A+B.
 """
 
 from absl import flags
@@ -13,31 +14,32 @@ from absl import flags
 from fcn_jax import cli
 from fcn_jax.errors import UserError
 
-_WITHOUT = flags.DEFINE_string('without', '', 'Layers of the file that may be left over, joined by +.')
+
+def define_flags() -> None:
+  flags.DEFINE_string('allow_unused', '', 'Layers of the file that may be left out of the output, joined by +.')
 
 
 def main(arguments: list[str]) -> None:
   if len(arguments) != 2:
-    raise UserError(f'{len(arguments)} arguments; expected SOURCE and OUT.npz')
+    raise UserError(f'found {len(arguments)} arguments; expected 2: SOURCE and OUT.npz')
   source, out = arguments
   if not out.endswith('.npz'):
-    raise UserError(f'{out} does not end in .npz, which is what is written')
+    raise UserError(f'the output {out} does not end in .npz; expected a file name that does')
 
-  from fcn_jax.run import progress
   from fcn_jax.weights import formats, match
 
   weights = match.read(source)
   for name, tensor in weights.tensors.items():
-    progress.say(f'  {name} {list(tensor.value.shape)}  {", ".join(filter(None, (tensor.source, tensor.change)))}')
-  rows = match.left_over(weights, _WITHOUT.value.split('+'), of=weights.tensors)
+    print(f'  {name} {list(tensor.value.shape)}  {", ".join(filter(None, (tensor.source, tensor.change)))}')
+  rows = match.unused(weights, flags.FLAGS.allow_unused.split('+'), weights.tensors)
   for row in rows:
-    progress.say(f'  {row.fate}  {row.name} {list(row.shape)}  {row.note}')
-  match.refuse(rows, source, asking='--without')
+    print(f'  {match.row_text(row)}')
+  match.refuse(rows, source, flag='--allow_unused')
   formats.write(out, weights)
   count = sum(tensor.value.size for tensor in weights.tensors.values())
   mean, std = (', '.join(f'{x:.2f}' for x in values) for values in (weights.mean, weights.std))
-  progress.say(f'{out}: {count:,} values; for pictures of RGB 0..255 minus ({mean}), over ({std})')
+  print(f'{out}: {count:,} values. Preprocessing of RGB images in 0..255: subtract ({mean}), divide by ({std})')
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  cli.run(main, define_flags)

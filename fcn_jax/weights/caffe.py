@@ -1,28 +1,17 @@
-"""Caffe's binary networks without Caffe: the few fields of its `caffe.proto` that hold weights, read with protobuf."""
+"""Reads .caffemodel files: VGG-16 and the FCN authors' networks. Needs protobuf, not Caffe."""
 
 import functools
+import pathlib
 from collections.abc import Iterator
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
 
 from fcn_jax.errors import UserError
-from fcn_jax.models.grid import SKIP_STRIDES
-from fcn_jax.weights.tensors import (
-  CAFFE_MEAN,
-  UPSAMPLING,
-  Tensor,
-  Weights,
-  _check_whole,
-  _constant,
-  _diagonal,
-  _layer,
-  _place,
-)
+from fcn_jax.weights.tensors import CAFFE_MEAN, SKIPS, Tensor, Weights, check_complete, convert_layer, layer_path
 
-# Message, field: number and type; [] is repeated. Packed floats travel as their bytes, and are declared so: protobuf
-# would make a Python number of each of the 138 million. Networks before 2015 have `layers`, later ones `layer`.
+# The fields of `caffe.proto` that hold weights. Message, field: number and type; [] is repeated. Packed floats are
+# declared as bytes, which have the same encoding: protobuf would make a Python number of each of the 138 million.
+# Networks from before 2015 have `layers`, later ones `layer`.
 _FIELDS = {
   'BlobShape': {'dim': (1, ['int64'])},
   'BlobProto': {
@@ -39,18 +28,45 @@ _FIELDS = {
   'NetParameter': {'layers': (2, ['V1LayerParameter']), 'layer': (100, ['LayerParameter'])},
 }
 
+# The transposed convolutions of the authors' FCN-32s, 16s and 8s.
+_UPSAMPLING = {
+  'upscore': 'upsample_to_1',
+  'upscore2': 'upsample_to_16',
+  'upscore16': 'upsample_to_1',
+  'upscore_pool4': 'upsample_to_8',
+  'upscore8': 'upsample_to_1',
+}
 
-def layers(content: bytes) -> Iterator[tuple[str, list[np.ndarray]]]:
-  """Name and blobs, float32, of each layer that has any, in the order of the file.
+
+def read(path: pathlib.Path) -> Weights:
+  """The weights of VGG-16 or of one of the authors' FCNs.
 
   Raises:
-    UserError: the content is not a network of Caffe's.
+    UserError: the file is not a Caffe network, or not one of these.
   """
+  tensors, others, factors = {}, {}, {}
+  for name, blobs in _layers(path.read_bytes()):
+    if name in _UPSAMPLING:
+      tensors[f'{_UPSAMPLING[name]}/kernel'] = Tensor(_kernel_per_class(blobs[0], name), name)
+    elif name.removeprefix('scale_') in SKIPS:
+      factors[name.removeprefix('scale_')] = _constant(blobs[0], name)
+    elif target := layer_path(name):
+      tensors |= convert_layer(target, blobs[0], blobs[1] if len(blobs) > 1 else None, name, bgr=True)
+    else:
+      others |= {name if i == 0 else f'{name}[{i}]': blob.shape for i, blob in enumerate(blobs)}
+  check_complete(tensors, 'like those of VGG-16 (conv1_1 to conv5_3)')
+  return Weights(tensors, others, CAFFE_MEAN, factors=factors)
+
+
+def _layers(content: bytes) -> Iterator[tuple[str, list[np.ndarray]]]:
+  """Name and float32 blobs of each layer that has any, in the order of the file."""
+  from google.protobuf.message import DecodeError
+
   net = _net_parameter()()
   try:
     net.ParseFromString(content)
   except DecodeError as error:
-    raise UserError('is not a whole network of Caffe') from error
+    raise UserError('not a complete Caffe network; download or convert the file again') from error
   for layer in (*net.layers, *net.layer):
     if layer.blobs:
       yield layer.name, [_array(blob, layer.name) for blob in layer.blobs]
@@ -60,17 +76,20 @@ def _array(blob, name: str) -> np.ndarray:
   values = np.frombuffer(blob.data, '<f4') if blob.data else np.frombuffer(blob.double_data, '<f8').astype('<f4')
   if blob.HasField('shape'):
     shape = list(blob.shape.dim)
-  else:  # of the first years: always four axes, those in front 1 where there are fewer
+  else:  # the old form always has four axes; leading ones are 1 if the array has fewer
     shape = [blob.num, blob.channels, blob.height, blob.width]
     while len(shape) > 1 and shape[0] == 1 and (len(shape) > 2 or shape[1] == values.size):
       shape = shape[1:]
   if values.size != np.prod(shape):
-    raise UserError(f'the layer {name} has {values.size} values for the shape {shape}')
+    raise UserError(f'the layer {name} has {values.size} values; expected {np.prod(shape)} for its shape {shape}')
   return values.reshape(shape)
 
 
 @functools.cache
 def _net_parameter():
+  """The message class of a network with the fields in `_FIELDS`."""
+  from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
   file = descriptor_pb2.FileDescriptorProto(name='fcn_jax/caffe.proto', package='fcn_jax.caffe', syntax='proto2')
   kinds = descriptor_pb2.FieldDescriptorProto
   for name, fields in _FIELDS.items():
@@ -78,27 +97,33 @@ def _net_parameter():
     for field, (number, kind) in fields.items():
       repeated = isinstance(kind, list)
       kind = kind[0] if repeated else kind
-      made = message.field.add(name=field, number=number)
-      made.label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
+      added = message.field.add(name=field, number=number)
+      added.label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
       if kind in _FIELDS:
-        made.type, made.type_name = kinds.TYPE_MESSAGE, f'.fcn_jax.caffe.{kind}'
+        added.type, added.type_name = kinds.TYPE_MESSAGE, f'.fcn_jax.caffe.{kind}'
       else:
-        made.type = getattr(kinds, f'TYPE_{kind.upper()}')
+        added.type = getattr(kinds, f'TYPE_{kind.upper()}')
   pool = descriptor_pool.DescriptorPool()
   pool.Add(file)
   return message_factory.GetMessageClass(pool.FindMessageTypeByName('fcn_jax.caffe.NetParameter'))
 
 
-def _read_caffemodel(path) -> Weights:
-  tensors, others, factors = {}, {}, {}
-  for name, blobs in layers(path.read_bytes()):
-    if name in UPSAMPLING:
-      tensors[f'{UPSAMPLING[name]}/kernel'] = Tensor(_diagonal(blobs[0], name), name)
-    elif name.removeprefix('scale_') in SKIP_STRIDES:
-      factors[name.removeprefix('scale_')] = _constant(blobs[0], name)
-    elif target := _place(name):
-      tensors |= _layer(target, blobs[0], blobs[1] if len(blobs) > 1 else None, name, bgr=True)
-    else:
-      others |= {name if i == 0 else f'{name}[{i}]': blob.shape for i, blob in enumerate(blobs)}
-  _check_whole(tensors, 'no layers named as those of VGG-16 (conv1_1 to conv5_3)')
-  return Weights(tensors, others, CAFFE_MEAN, factors=factors)
+def _kernel_per_class(kernel: np.ndarray, name: str) -> np.ndarray:
+  """A transposed convolution [C, C, k, k] that interpolates each class alone, as one kernel per class: [k, k, C]."""
+  if kernel.ndim != 4 or kernel.shape[0] != kernel.shape[1]:
+    raise UserError(f'{name} has shape {list(kernel.shape)}; expected [C, C, k, k]')
+  diagonal = np.eye(len(kernel), dtype=bool)
+  if kernel[~diagonal].any():
+    raise UserError(
+      f'{name} mixes classes: its weights between different classes reach {np.abs(kernel[~diagonal]).max():.1e}; '
+      'expected 0'
+    )
+  return np.moveaxis(kernel[diagonal], 0, -1)
+
+
+def _constant(factor: np.ndarray, name: str) -> float:
+  if np.ptp(factor) > 1e-6 * np.abs(factor).max():
+    raise UserError(
+      f'{name} ranges from {factor.min():g} to {factor.max():g}; expected the same factor for all channels'
+    )
+  return float(factor.flat[0])

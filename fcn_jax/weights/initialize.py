@@ -1,19 +1,24 @@
-"""What a run starts from: weights of a file, or another run, as FCN-16s from FCN-32s (CVPR'15, section 4.3)."""
+"""What a run starts from: a weights file, or another run, like FCN-16s from FCN-32s (CVPR'15, section 4.3)."""
+
+import dataclasses
+import logging
 
 import jax
-import numpy as np
+import ml_collections
 from etils import epath
 
 from fcn_jax import config as config_lib
-from fcn_jax import evaluation, files, metrics
-from fcn_jax.data import dataset, pipeline
+from fcn_jax import files
 from fcn_jax.errors import UserError
-from fcn_jax.models import fcn
 from fcn_jax.run import checkpoint, directory
 from fcn_jax.weights import match
 
-# What the scores on the coarse grid depend on beside the parameters.
-_SAME_SCORES = (
+logger = logging.getLogger(__name__)
+
+# With equal parameters, two networks have equal scores on a coarse grid if these settings agree.
+_SCORE_SETTINGS = (
+  'model.name',
+  'model.backbone',
   'model.shrink',
   'model.geometry',
   'model.at_once',
@@ -21,107 +26,86 @@ _SAME_SCORES = (
   'model.norm',
   'model.dtype',
 )
-# Two programs add in different orders; scores that are another network's differ by some tenths.
-_TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}
 
 
-def settled(config):
-  """The config of a run that begins, with the preprocessing of what it starts from.
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """Parameters taken from another run.
+
+  Attributes:
+    step: of the other run's checkpoint.
+    config: of the other run.
+    source: all parameters of the other run.
+    params: of this run: those of `source` with the same path and shape, and the initial values of the others.
+    differences: settings and tensors because of which the scores of the two networks on the other run's coarse grid are
+      not comparable. If there are none, these scores should be equal up to rounding.
+  """
+
+  step: int
+  config: ml_collections.ConfigDict
+  source: dict
+  params: dict
+  differences: tuple[str, ...]
+
+
+def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The config of a new run, with the preprocessing of the weights file or of the run that it starts from.
 
   Raises:
-    UserError: what it is to start from cannot be read, or is another run that is not done.
+    UserError: that file cannot be read, that run is not done, or the config sets another preprocessing.
   """
-  name = config.init.run or config.init.weights
-  if not name:
-    return config
-  if not config.init.run:
-    return match.with_preprocessing(config, match.read(name), name)
-  workdir = epath.Path(name)
-  source = directory.read_config(workdir)
-  known = files.read_json(workdir / 'status.json', {}).get('state', 'not begun')
-  if known != 'done':
-    raise UserError(f'init.run: {workdir} is {known}; a run starts from one that is done')
-  return match.with_preprocessing(config, source.data, name)
+  if config.init.run:
+    workdir = epath.Path(config.init.run)
+    source = directory.read_config(workdir).model
+    state = files.read_json(workdir / 'status.json', {}).get('state', 'not started')
+    if state != 'done':
+      raise UserError(f'init.run: {workdir} is {state}; expected a run that is done: finish that run first')
+    return match.with_preprocessing(config, source, config.init.run)
+  if config.init.weights:
+    return match.with_preprocessing(config, match.read(config.init.weights), config.init.weights)
+  return config
 
 
-def from_weights(params: dict, config, say) -> dict:
-  """`params` with what the file `config.init.weights` has for them, not yet on the devices."""
-  say(f'from {config.init.weights}:')
-  return match.fit(params, match.read(config.init.weights), config, config.init.weights, say)
-
-
-def from_run(model, params: dict, config, data: dataset.Data, say) -> dict:
-  """`params` with what the last checkpoint of `config.init.run` has for them, not yet on the devices.
+def from_weights(params: dict, config: ml_collections.ConfigDict) -> dict:
+  """`params` with the tensors of the file `config.init.weights`, as numpy arrays on the host.
 
   Raises:
-    UserError: its scores on its own coarse grid did not come over as they should have.
+    UserError: see `match.fit`.
   """
+  logger.info('initial parameters from %s:', config.init.weights)
+  return match.fit(params, match.read(config.init.weights), config, config.init.weights)
+
+
+def from_run(params: dict, config: ml_collections.ConfigDict) -> Restored:
+  """`params` with the tensors of the last checkpoint of `config.init.run`, as numpy arrays on the host."""
   workdir = epath.Path(config.init.run)
   source_config = directory.read_config(workdir)
   step, source = checkpoint.load_params(workdir)
-  say(f'from step {step} of {workdir}:')
-  taken, lost = take_over(params, source, say)
-  own, other = config_lib.flatten(config), config_lib.flatten(source_config)
-  changed = [field for field in _SAME_SCORES if own[field] != other[field]]
-  # Its own way to pixels is another one, of another stride; all that comes before must be here.
-  missing = [name for name in lost if not name.startswith('upsample_to_1/')]
-  if model.stride > source_config.model.stride:
-    changed.append('model.stride')
-  if changed or missing:
-    say(f'the scores are not comparable with those of {workdir}, for {", ".join(changed + missing)}')
-    return taken
-  difference = _difference(model, taken, source_config, source, config, data)
-  say(f'scores at stride {source_config.model.stride} as in {workdir}: largest relative difference {difference:.1e}')
-  if not difference <= _TOLERANCE[config.model.dtype]:
-    raise UserError(
-      f'init.run: the scores at stride {source_config.model.stride} differ from those of {workdir} by {difference:.1e} '
-      f'of the largest; expected at most {_TOLERANCE[config.model.dtype]:.0e}, since all its tensors were taken over'
-    )
-  return taken
+  logger.info('initial parameters from step %d of %s:', step, workdir)
+  restored, unused = restore_matching(params, source)
+  mine, theirs = config_lib.flatten(config), config_lib.flatten(source_config)
+  differences = [field for field in _SCORE_SETTINGS if mine[field] != theirs[field]]
+  if config.model.stride > source_config.model.stride:
+    differences.append('model.stride')
+  # The last upsampling comes after the coarse scores, and depends on the stride.
+  differences += [name for name in unused if not name.startswith(('upsample_to_1/', 'upsample_to_1_'))]
+  return Restored(step, source_config, source, restored, tuple(differences))
 
 
-def take_over(params: dict, source: dict, say) -> tuple[dict, list[str]]:
-  """`params` with every tensor of `source` that has the same name and shape, and the names of those left over.
+def restore_matching(params: dict, source: dict) -> tuple[dict, list[str]]:
+  """`params` with every tensor of `source` that has the same path and shape; logs what happens to each tensor.
 
-  `say` is told of each tensor whether it is taken, fresh (stays as it is) or left over.
+  A tensor is restored (taken from `source`), new (keeps its value in `params`) or unused (only in `source`).
+
+  Returns:
+    The parameters, and the paths of the unused tensors.
   """
-  own, other = (
-    {jax.tree_util.keystr(path, simple=True, separator='/'): x for path, x in leaves}
-    for leaves in map(jax.tree_util.tree_leaves_with_path, (params, source))
-  )
-  taken = {name for name, x in own.items() if name in other and other[name].shape == x.shape}
-  for name, x in own.items():
-    say(f'  {"taken" if name in taken else "fresh"}      {name} {list(x.shape)}')
-  lost = sorted(other.keys() - taken)
-  for name in lost:
-    say(f'  left over  {name} {list(other[name].shape)}')
-  leaves = [other[name] if name in taken else x for name, x in own.items()]
-  return jax.tree.unflatten(jax.tree.structure(params), leaves), lost
-
-
-def _difference(model, params, source_config, source, config, data) -> float:
-  """Of the scores on the coarse grid of the source, of one picture, as a share of the largest."""
-  pictures = data.splits[data.watched]
-  batch = next(pipeline.eval_batches(pictures, config.data, batch_size=1, canvases=1))
-  before, stride = fcn.from_config(source_config, len(data.classes)), source_config.model.stride
-  here = jax.local_devices()[0]
-  old, new = (
-    np.asarray(
-      jax.jit(net.coarse_scores, static_argnums=3)(*jax.device_put((tree, batch['image'], batch['size']), here), stride)
-    )
-    for net, tree in ((before, source), (model, params))
-  )
-  return float(np.abs(old - new).max() / max(np.abs(old).max(), 1e-30))
-
-
-def metrics_before_training(model, params, config, data: dataset.Data, say) -> dict:
-  """What the run scores at step 0, beside what the run that it starts from scored at its end; the row for the log."""
-  classes = len(data.classes)
-  scored = evaluation.score(model, params, data.splits[data.watched], config, classes)
-  now = metrics.summarize(scored.matrices.sum(0), data.classes)
-  rows = directory.Rows(epath.Path(config.init.run) / 'metrics.jsonl', np.inf).with_field('eval/mean_iou')
-  names = ('pixel_accuracy', 'mean_iou')
-  for name in names:
-    before = f', {100 * rows[-1][f"eval/{name}"]:.2f} % at the end of {config.init.run}' if rows else ''
-    say(f'step 0: {name.replace("_", " ").replace("iou", "IoU")} {100 * now[name]:.2f} %{before}')
-  return {f'init/{name}': now[name] for name in names}
+  mine, theirs = match.tensors_by_path(params), match.tensors_by_path(source)
+  restored = {name for name, x in mine.items() if name in theirs and theirs[name].shape == x.shape}
+  unused = sorted(theirs.keys() - restored)
+  rows = [match.Row('restored' if name in restored else 'new', name, x.shape) for name, x in mine.items()]
+  rows += [match.Row('unused', name, theirs[name].shape) for name in unused]
+  for row in rows:
+    logger.info('  %s', match.row_text(row))
+  leaves = [theirs[name] if name in restored else x for name, x in mine.items()]
+  return jax.tree.unflatten(jax.tree.structure(params), leaves), unused

@@ -1,25 +1,40 @@
-"""Weights from a file for a network: found or fetched, their preprocessing taken over, every tensor accounted for."""
+"""Loads a weights file into a network: downloads it, resolves the preprocessing and accounts for every tensor."""
 
 import dataclasses
+import logging
 import os
 import pathlib
 import re
+from collections.abc import Collection
 
 import jax
 import ml_collections
 import numpy as np
 
 from fcn_jax import config as config_lib
+from fcn_jax import models
 from fcn_jax.errors import UserError
 from fcn_jax.models import fcn, grid
-from fcn_jax.weights import formats, tensors
+from fcn_jax.weights import formats
+from fcn_jax.weights.tensors import CLASSIFIERS, Tensor, Weights
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """What becomes of a tensor: loaded, reshaped, fresh or left over; its name, shape and more; whether that is wrong."""
+  """What happens to one tensor of the network or of the file.
 
-  fate: str
+  Attributes:
+    outcome: loaded; reshaped (loaded in another shape than it has in the file); new (the network keeps its initial
+      value); or unused (the network has no place for it).
+    name: parameter path, or the name in the file if the tensor has no place in the network.
+    shape: in the network's layout, or in the file's if the tensor has no place in the network.
+    note: what else a person should know; '' if nothing.
+    refused: the outcome is an error.
+  """
+
+  outcome: str
   name: str
   shape: tuple[int, ...]
   note: str = ''
@@ -27,44 +42,48 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
-  """A file that has a name here: where it is fetched from, and its checksum as 'algorithm:digits'."""
+class Download:
+  """A URL and the checksum of the file there, as 'algorithm:digits'."""
 
   url: str
   checksum: str
 
 
 KNOWN = {
-  # VGG-16 as its authors trained it in Caffe (Simonyan and Zisserman, ICLR 2015), in the file of Keras applications,
-  # with the checksum that Keras has for it.
-  'vgg16': Known(
+  # VGG-16 as its authors trained it in Caffe (Simonyan and Zisserman, ICLR 2015), converted by Keras applications, with
+  # the checksum that Keras lists.
+  'vgg16': Download(
     'https://storage.googleapis.com/tensorflow/keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels.h5',
     'md5:64373286793e3c8b2b4e3219cbf3544b',
   ),
 }
 
 
-def read(name: str) -> tensors.Weights:
-  """The weights of a file, or of a key of `KNOWN`, which is fetched once."""
-  return formats.read(_fetched(name) if name in KNOWN else name)
+def read(name: str) -> Weights:
+  """The weights in the file `name`, or those of a key of `KNOWN`.
+
+  Raises:
+    UserError: the file cannot be downloaded or read.
+  """
+  return formats.read(fetch(name) if name in KNOWN else name)
 
 
-def _fetched(name: str) -> pathlib.Path:
-  """The file of a key of `KNOWN`, from the cache or by its URL."""
-  known, folder = KNOWN[name], _cache()
-  file = pathlib.PurePosixPath(known.url).name
+def fetch(name: str) -> pathlib.Path:
+  """The file of a key of `KNOWN`, downloaded into the cache on first use."""
+  download, folder = KNOWN[name], _cache()
+  file = pathlib.PurePosixPath(download.url).name
   try:
     import pooch
 
-    pooch.get_logger().setLevel('ERROR')  # it would tell of each step
-    return pathlib.Path(pooch.retrieve(known.url, known.checksum, fname=file, path=folder, progressbar=True))
+    pooch.get_logger().setLevel('ERROR')  # by default it reports each step
+    return pathlib.Path(pooch.retrieve(download.url, download.checksum, fname=file, path=folder, progressbar=True))
   except ModuleNotFoundError as error:
-    raise UserError(f"fetching {name} wants {error.name}: pip install 'fcn_jax[weights]'") from error
-  except Exception as error:  # of requests, urllib3, pooch and the file system, but there is one thing to say
+    raise UserError(f"downloading {name} requires {error.name}: pip install 'fcn_jax[weights]'") from error
+  except Exception as error:  # requests, urllib3, pooch and the file system each have their own
     reason = str(error).split('\n')[0]
     raise UserError(
-      f'cannot fetch {known.url}: {reason}. If you have the file, put it into {folder}, or name it: '
-      f'--config.init.weights=/path/{file}'
+      f'cannot download {download.url}: {reason}. If you have the file, move it to {folder}, or give its path instead '
+      f'of {name!r}'
     ) from error
 
 
@@ -72,93 +91,122 @@ def _cache() -> pathlib.Path:
   return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'fcn_jax' / 'weights'
 
 
-def with_preprocessing(config, source, name: str):
-  """The config with the `mean` and `std` of `source`, the weights of the file `name` or the data of the run `name`.
+def with_preprocessing(config: ml_collections.ConfigDict, source, name: str) -> ml_collections.ConfigDict:
+  """The config with the `mean` and `std` that its initial parameters were trained with.
+
+  Args:
+    config: of the run.
+    source: anything with `mean` and `std`: `Weights`, or the section `model` of another run's config.
+    name: the file or the run, for messages.
 
   Raises:
-    UserError: the config has other ones, which are not just the data set's defaults.
+    UserError: the config sets other values, which are not the defaults of its data set and recipe.
   """
-  config, usual = config.copy_and_resolve_references().unlock(), config_lib.default(config.data.name)
+  usual = config_lib.default(f'{config.data.name},recipe={config.recipe}').model
+  config = config.copy_and_resolve_references().unlock()
   for field in ('mean', 'std'):
-    own, theirs = tuple(config.data[field]), tuple(getattr(source, field))
-    if own not in (theirs, tuple(usual.data[field])):
+    found, expected = tuple(config.model[field]), tuple(getattr(source, field))
+    if found not in (expected, tuple(usual[field])):
       raise UserError(
-        f'data.{field} is {own}, but {name} was trained with {theirs}; leave data.{field} out, and it is taken over'
+        f'model.{field} is {found}, but {name} was trained with {expected}; leave model.{field} out, or set it to that'
       )
-    config.data[field] = theirs
+    if len(found) != len(expected):
+      raise UserError(
+        f'{name} was trained on images of {len(expected)} channels, but model.{field} has {len(found)} numbers; start '
+        f'from weights for {len(found)} channels'
+      )
+    config.model[field] = expected
   return config.lock()
 
 
-def fit(shapes: dict, weights: tensors.Weights, config, name: str, say, *, whole: bool = False) -> dict:
-  """The parameters of a network from the weights of the file `name`.
+def fit(params: dict, weights: Weights, config, name: str, *, whole: bool = False) -> dict:
+  """The parameters of a network with the tensors of a weights file; logs what happens to each tensor.
 
   Args:
-    shapes: the parameters that the network starts with, or with `whole` their shapes.
-    config: of the run; `init.without` names the layers of the network or of the file that may go without each other.
-    say: told of every tensor whether it is loaded, reshaped, fresh (stays as it is) or left over.
-    whole: nothing may stay fresh.
+    params: the initial parameters of the network; with `whole`, their shapes are enough.
+    weights: of the file.
+    config: of the run. `init.allow_mismatch` names the layers that may be missing from the file or unused.
+    name: of the file, for messages.
+    whole: the file must have every parameter.
 
   Raises:
-    UserError: the file is one of another network, or something that was not asked for would be fresh or left over.
+    UserError: the file is for another network, or tensors would stay new or unused that the config does not allow.
   """
   _check_factors(weights, config.model, name)
-  own = {
-    jax.tree_util.keystr(path, simple=True, separator='/'): x for path, x in jax.tree_util.tree_leaves_with_path(shapes)
-  }
-  without = config.init.without.split('+') if config.init.without else []
-  rows = [_row(path, x, weights.tensors.get(path), without, whole) for path, x in own.items()]
-  rows += left_over(weights, without, of=own)
+  allowed = config.init.allow_mismatch.split('+') if config.init.allow_mismatch else []
+  by_path = tensors_by_path(params)
+  rows = [_row(path, x, weights.tensors.get(path), allowed, whole) for path, x in by_path.items()]
+  rows += unused(weights, allowed, by_path)
   for row in rows:
-    say(f'  {row.fate:<9}  {row.name} {list(row.shape)}{"  " if row.note else ""}{row.note}')
-  refuse(rows, name, asking='' if whole else '--config.init.without')
-  taken = {row.name for row in rows if row.fate in ('loaded', 'reshaped')}
-  leaves = [weights.tensors[path].value if path in taken else x for path, x in own.items()]
-  return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    logger.info('  %s', row_text(row))
+  refuse(rows, name, flag='' if whole else '--config.init.allow_mismatch')
+  loaded = {row.name for row in rows if row.outcome in ('loaded', 'reshaped')}
+  leaves = [weights.tensors[path].value if path in loaded else x for path, x in by_path.items()]
+  return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
-def _row(path: str, own, tensor: tensors.Tensor | None, without: list[str], whole: bool) -> Row:
-  """What becomes of a parameter of the network."""
-  if tensor is not None and tensor.value.shape == own.shape:
-    fate = 'reshaped' if 'reshaped' in tensor.change else 'loaded'
-    return Row(fate, path, own.shape, ', '.join(filter(None, (tensor.source, tensor.change))))
-  # That a trunk comes without scores is what a training starts from; that it is not whole should be no accident.
-  refused = whole or ((tensor is not None or path.startswith('trunk/')) and layer_of(path) not in without)
-  note = f'{tensor.source} is {list(tensor.value.shape)}' if tensor is not None else ''
-  return Row('fresh', path, own.shape, note, refused)
+def tensors_by_path(params: dict) -> dict:
+  """The leaves of a tree of parameters by path, for example trunk/conv1_1/kernel, in the order of the tree."""
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): x for path, x in leaves}
 
 
-def left_over(weights: tensors.Weights, without: list[str], *, of: dict) -> list[Row]:
-  """What the file has and the parameters `of` a network have not."""
+def row_text(row: Row) -> str:
+  """A line about a tensor for people."""
+  return f'{row.outcome:<8}  {row.name} {list(row.shape)}{"  " if row.note else ""}{row.note}'
+
+
+def _row(path: str, parameter, tensor: Tensor | None, allowed: list[str], whole: bool) -> Row:
+  """What happens to a parameter of the network."""
+  if tensor is not None and tensor.value.shape == parameter.shape:
+    outcome = 'reshaped' if 'reshaped' in tensor.change else 'loaded'
+    return Row(outcome, path, parameter.shape, ', '.join(filter(None, (tensor.source, tensor.change))))
+  # A file with a backbone alone is the usual start of a training. One with a part of a backbone is probably a mistake.
+  required = tensor is not None or path.startswith(('trunk/', 'trunk_'))
+  note = f'{tensor.source} is {list(tensor.value.shape)} in the file' if tensor is not None else ''
+  return Row('new', path, parameter.shape, note, whole or (required and layer_of(path) not in allowed))
+
+
+def unused(weights: Weights, allowed: Collection[str], parameters: Collection[str]) -> list[Row]:
+  """The tensors of a file that a network has no place for.
+
+  Args:
+    weights: of the file.
+    allowed: layers that may be unused. Others are refused, except for the ImageNet classifier and bilinear kernels.
+    parameters: the paths of the network's parameters.
+  """
   rows = []
   for path, tensor in weights.tensors.items():
-    if path not in of:
-      bilinear = _is_bilinear(path, tensor.value)  # as the upsampling that has no parameters
-      refused = not bilinear and layer_of(path) not in without
-      rows.append(Row('left over', path, tensor.value.shape, f'{tensor.source}{", bilinear" * bilinear}', refused))
+    if path not in parameters:
+      bilinear = _is_bilinear(path, tensor.value)  # equal to upsampling without parameters
+      refused = not bilinear and layer_of(path) not in allowed
+      rows.append(Row('unused', path, tensor.value.shape, f'{tensor.source}{", bilinear" * bilinear}', refused))
   for source, shape in weights.others.items():
-    known = layer_of(source) in tensors.CLASSIFIERS
-    note = "the classifier of ImageNet's classes" if known else ''
-    rows.append(Row('left over', source, shape, note, not known and layer_of(source) not in without))
+    classifier = layer_of(source) in CLASSIFIERS
+    note = 'the ImageNet classifier' if classifier else ''
+    rows.append(Row('unused', source, shape, note, not classifier and layer_of(source) not in allowed))
   return rows
 
 
-def refuse(rows: list[Row], name: str, *, asking: str) -> None:
-  """Raises `UserError` where a tensor's fate was not asked for, by the flag `asking`; '' where it cannot be."""
+def refuse(rows: list[Row], name: str, *, flag: str) -> None:
+  """Raises `UserError` if any row is refused; `flag` is the flag that would allow it, or '' if nothing does."""
   wrong = [row for row in rows if row.refused]
   if not wrong:
     return
-  told = '; '.join(
-    f'{row.name} {list(row.shape)} would be {row.fate}{f" ({row.note})" if row.note else ""}' for row in wrong[:4]
+  listed = '; '.join(
+    f'{row.name} {list(row.shape)} would be {"unused" if row.outcome == "unused" else "newly initialized"}'
+    f'{f" ({row.note})" if row.note else ""}'
+    for row in wrong[:4]
   )
   more = f'; and {len(wrong) - 4} more' if len(wrong) > 4 else ''
   layers = '+'.join(dict.fromkeys(layer_of(row.name) for row in wrong))
-  hint = f'where that is meant, say so: {asking}={layers}' if asking else 'expected a file with all of it'
-  raise UserError(f'{name} does not fit the network: {told}{more}; {hint}')
+  hint = f'if you intend that, pass {flag}={layers}' if flag else 'expected a file with exactly its parameters'
+  raise UserError(f'{name} does not fit the network: {listed}{more}; {hint}')
 
 
 def layer_of(name: str) -> str:
-  """fc6 of trunk/fc6/kernel, and the same of a name in a file."""
-  return re.sub(r'^trunk/|/(kernel|bias)$|\.(weight|bias)$|\[\d+\]$', '', name)
+  """The layer of a parameter path or of a name in a file: fc6 for trunk/fc6/kernel."""
+  return re.sub(r'^trunk(_[^/]+)?/|/(kernel|bias)$|\.(weight|bias)$|\[\d+\]$', '', name)
 
 
 def _is_bilinear(path: str, kernel: np.ndarray) -> bool:
@@ -167,8 +215,8 @@ def _is_bilinear(path: str, kernel: np.ndarray) -> bool:
   return np.allclose(kernel, grid.bilinear_kernel(len(kernel) // 2)[..., None], atol=1e-4)
 
 
-def _check_factors(weights: tensors.Weights, model, name: str) -> None:
-  """An FCN-8s at-once is one in both, or in neither; a trunk alone may become either."""
+def _check_factors(weights: Weights, model, name: str) -> None:
+  """Raises `UserError` if only one of an FCN in the file and the network is at-once; a backbone alone fits both."""
   expected = fcn.AT_ONCE if model.at_once else {}
   is_fcn = 'score_pool4/kernel' in weights.tensors
   close = expected.keys() == weights.factors.keys() and all(
@@ -176,19 +224,28 @@ def _check_factors(weights: tensors.Weights, model, name: str) -> None:
   )
   if not close and (is_fcn or weights.factors):
     raise UserError(
-      f'{name} multiplies the pools by {weights.factors or "nothing"}, the network by {expected or "nothing"}; '
-      f'set model.at_once={not model.at_once}'
+      f'{name} multiplies the pools by {weights.factors or "nothing"}, but the network multiplies them by '
+      f'{expected or "nothing"}; set model.at_once={not model.at_once}'
     )
 
 
-def load(config, classes: int, name: str, say) -> tuple[ml_collections.ConfigDict, dict]:
-  """The config with the preprocessing of a file, and all parameters of its network for that many classes.
+def load(config, inputs: dict[str, int], heads: dict, name: str) -> tuple[ml_collections.ConfigDict, dict]:
+  """A network whose parameters all come from a weights file.
+
+  Args:
+    config: of a run.
+    inputs: channels of each input stream.
+    heads: classes of each head.
+    name: the file, or a key of `KNOWN`.
+
+  Returns:
+    The config with the preprocessing of the file, and the parameters.
 
   Raises:
-    UserError: as `with_preprocessing` and `fit`; the file lacks a part of the network.
+    UserError: see `with_preprocessing` and `fit`; also if the file lacks a part of the network.
   """
   weights = read(name)
   config = with_preprocessing(config, weights, name)
-  model = fcn.from_config(config, classes)
-  shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 1, 1, 3), np.uint8))['params']
-  return config, fit(shapes, weights, config, name, say, whole=True)
+  model = models.build(config.model, inputs, heads)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), model.example_inputs())['params']
+  return config, fit(shapes, weights, config, name, whole=True)

@@ -1,3 +1,5 @@
+"""Readers return the tensors that the files were written from, bit for bit, and name what is wrong with a file."""
+
 import numpy as np
 import pytest
 import weight_formats
@@ -19,7 +21,7 @@ def save(path, tensors):
   return path
 
 
-def check_trunk(weights, params, layers=(*CONVOLUTIONS, 'fc6', 'fc7'), tolerance=0.0):
+def check_backbone(weights, params, layers=(*CONVOLUTIONS, 'fc6', 'fc7'), tolerance=0.0):
   for layer in layers:
     for kind in ('kernel', 'bias'):
       found = weights.tensors[f'trunk/{layer}/{kind}'].value
@@ -30,23 +32,23 @@ def check_trunk(weights, params, layers=(*CONVOLUTIONS, 'fc6', 'fc7'), tolerance
 
 
 @pytest.mark.parametrize('options', [{}, {'old': True}, {'double': True}])
-def test_caffes_vgg(tmp_path, params, options):
+def test_vgg16_of_caffe(tmp_path, params, options):
   path = tmp_path / 'VGG_ILSVRC_16_layers.caffemodel'
   path.write_bytes(weight_formats.caffemodel(weight_formats.vgg_blobs(params), **options))
   weights = formats.read(path)
-  check_trunk(weights, params)
+  check_backbone(weights, params)
   assert set(weights.others) == {'fc8', 'fc8[1]'}
   assert weights.mean == (122.67892, 116.66877, 104.00699) and weights.std == (1, 1, 1)
   assert weights.tensors['trunk/fc6/kernel'].change == 'reshaped from [16, 1568]'
-  assert weights.tensors['trunk/conv1_1/kernel'].change == 'BGR turned to RGB'
+  assert weights.tensors['trunk/conv1_1/kernel'].change == 'BGR reversed to RGB'
 
 
 @pytest.mark.parametrize('options', [{}, {'old': True}])
-def test_the_authors_fcn8s_at_once(tmp_path, params, options):
+def test_fcn8s_at_once_of_the_authors(tmp_path, params, options):
   path = tmp_path / 'fcn.caffemodel'
   path.write_bytes(weight_formats.caffemodel(weight_formats.caffe_blobs(params, 8, at_once=True), **options))
   weights = formats.read(path)
-  check_trunk(weights, params)
+  check_backbone(weights, params)
   for name in ('score_fr', 'score_pool4', 'score_pool3'):
     for kind in ('kernel', 'bias'):
       assert np.array_equal(weights.tensors[f'{name}/{kind}'].value, params[name][kind])
@@ -61,7 +63,7 @@ def test_the_authors_fcn8s_at_once(tmp_path, params, options):
 @pytest.mark.parametrize('timm', [False, True])
 def test_torchvision_and_timm(tmp_path, params, timm):
   weights = formats.read(save(tmp_path / 'vgg16.safetensors', weight_formats.torchvision(params, timm=timm)))
-  check_trunk(weights, params)
+  check_backbone(weights, params)
   assert len(weights.others) == 2  # the classifier
   assert weights.mean == pytest.approx((123.675, 116.28, 103.53)) and weights.std == pytest.approx(
     (58.395, 57.12, 57.375)
@@ -86,14 +88,13 @@ def test_batch_norm_is_folded_in(tmp_path, params):
 def test_keras(tmp_path, params, top, nested):
   weight_formats.write_keras(tmp_path / 'vgg16.h5', params, top=top, nested=nested)
   weights = formats.read(tmp_path / 'vgg16.h5')
-  check_trunk(weights, params, (*CONVOLUTIONS, 'fc6', 'fc7') if top else CONVOLUTIONS)
+  check_backbone(weights, params, (*CONVOLUTIONS, 'fc6', 'fc7') if top else CONVOLUTIONS)
   assert weights.mean == (123.68, 116.779, 103.939) and weights.std == (1, 1, 1)
   assert len(weights.others) == (2 if top else 0)
 
 
-def test_npz_is_read_as_it_was_written(tmp_path, params):
-  path = tmp_path / 'fcn.caffemodel'
-  path.write_bytes(weight_formats.caffemodel(weight_formats.caffe_blobs(params, 8, at_once=True)))
+def test_npz_round_trip(tmp_path, params):
+  path = weight_formats.write_caffemodel(tmp_path / 'fcn.caffemodel', params, 8, at_once=True)
   first = formats.read(path)
   formats.write(tmp_path / 'out' / 'fcn.npz', first)
   second = formats.read(tmp_path / 'out' / 'fcn.npz')
@@ -103,13 +104,13 @@ def test_npz_is_read_as_it_was_written(tmp_path, params):
   assert [p.name for p in (tmp_path / 'out').iterdir()] == ['fcn.npz']
 
 
-def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path):
+def test_a_pickle_is_refused_with_instructions_for_converting_it(tmp_path):
   with pytest.raises(UserError, match=r'is a pickle.*weights_only=True.*vgg16\.safetensors'):
     formats.read(tmp_path / 'vgg16.pth')
 
 
 def damaged(folder, params):
-  """Files that are not what they should be, and a part of the sentence about each."""
+  """Damaged and wrong files, each with a part of its error message."""
   import h5py
 
   def file(name, content):
@@ -118,43 +119,46 @@ def damaged(folder, params):
 
   blobs = weight_formats.caffe_blobs(params, 8)
   whole = weight_formats.caffemodel(blobs)
-  yield folder / 'none.npz', 'there is no file'
-  yield file('x.tar', b''), r"ends in '\.tar'; expected one of \.caffemodel, \.safetensors, \.h5, \.npz"
-  yield file('short.caffemodel', whole[:-100]), 'is not a whole network of Caffe'
-  yield file('empty.caffemodel', b''), 'has no layers named as those of VGG-16'
+  yield folder / 'none.npz', 'there is no weights file'
+  yield file('x.tar', b''), r"has the suffix '\.tar'; expected one of \.caffemodel, \.safetensors, \.h5, \.npz"
+  yield file('short.caffemodel', whole[:-100]), 'not a complete Caffe network'
+  yield file('empty.caffemodel', b''), 'no layers named like those of VGG-16'
   yield (
     file('alexnet.caffemodel', weight_formats.caffemodel({'conv1': [np.ones((4, 3, 11, 11))]})),
-    'has no layers named',
+    'no layers named',
   )
   yield (
     file('part.caffemodel', weight_formats.caffemodel({k: x for k, x in blobs.items() if k != 'conv3_2'})),
-    'no conv3_2',
+    r'part\.caffemodel: no conv3_2; expected all 13 convolutions',
   )
   mixed = blobs | {'upscore2': [np.ones((21, 21, 4, 4))]}
   yield file('mixed.caffemodel', weight_formats.caffemodel(mixed)), 'upscore2 mixes classes'
   unequal = blobs | {'scale_pool4': [np.arange(1.0, 5)]}
-  yield file('unequal.caffemodel', weight_formats.caffemodel(unequal)), 'scale_pool4 is 1 to 4; expected one constant'
+  yield (
+    file('unequal.caffemodel', weight_formats.caffemodel(unequal)),
+    'scale_pool4 ranges from 1 to 4; expected the same',
+  )
   odd = blobs | {'fc6': [np.ones((16, 50)), np.zeros(16)]}
-  yield file('odd.caffemodel', weight_formats.caffemodel(odd)), 'fc6 is .16, 50.; expected a multiple of 49'
+  yield file('odd.caffemodel', weight_formats.caffemodel(odd)), 'fc6 has shape .16, 50.; expected a multiple of 49'
   nan = blobs | {'fc7': [np.full((16, 16, 1, 1), np.nan), np.zeros(16)]}
-  yield file('nan.caffemodel', weight_formats.caffemodel(nan)), 'fc7, for trunk/fc7/kernel, holds values that are not'
+  yield file('nan.caffemodel', weight_formats.caffemodel(nan)), 'fc7, for trunk/fc7/kernel, has values that are not'
   state = weight_formats.torchvision(params)
   del state['features.28.weight']
-  yield save(folder / 'vgg13.safetensors', state), 'has 12 convolutions named features.N.weight; expected the 13'
+  yield save(folder / 'vgg13.safetensors', state), '12 convolutions named features.N.weight; expected the 13'
   yield file('short.safetensors', (folder / 'vgg13.safetensors').read_bytes()[:-9]), 'cannot be read as .safetensors'
   yield file('text.h5', b'hello'), 'cannot be read as .h5'
   with h5py.File(folder / 'other.h5', 'w') as other:
     other['conv2d/kernel'] = np.zeros((3, 3, 3, 4))
-  yield folder / 'other.h5', 'has no layers named block1_conv1'
+  yield folder / 'other.h5', 'no layers named block1_conv1'
   yield file('text.npz', b'hello'), 'cannot be read as .npz'
   np.savez(folder / 'foreign.npz', x=np.zeros(3))
-  yield folder / 'foreign.npz', 'has no preprocessing; expected a file that python -m fcn_jax.weights'
+  yield folder / 'foreign.npz', "no array 'preprocessing/mean'; expected a file written by python -m fcn_jax.weights"
   np.savez(folder / 'pickled.npz', x=np.array([{}], object))
   yield folder / 'pickled.npz', 'cannot be read as .npz: Object arrays cannot be loaded'
 
 
-def test_what_is_wrong_with_a_file_is_said(tmp_path, params):
-  for path, sentence in damaged(tmp_path, params):
-    with pytest.raises(UserError, match=sentence) as caught:
+def test_error_messages(tmp_path, params):
+  for path, message in damaged(tmp_path, params):
+    with pytest.raises(UserError, match=message) as caught:
       formats.read(path)
     assert str(path) in str(caught.value)

@@ -1,6 +1,7 @@
-"""A run that starts from another one takes over all that fits, and its coarse scores are the same."""
+"""A run that starts from another run restores the matching parameters and has the same coarse scores."""
 
 import json
+import logging
 import shutil
 
 import jax
@@ -15,7 +16,8 @@ from fcn_jax.run import checkpoint, directory
 from fcn_jax.weights import initialize
 
 
-def test_tensors_are_taken_by_name_and_shape():
+def test_tensors_with_equal_path_and_shape_are_restored(caplog):
+  caplog.set_level(logging.INFO, logger='fcn_jax')
   rng = np.random.default_rng(0)
 
   def tensor(*shape):
@@ -25,24 +27,41 @@ def test_tensors_are_taken_by_name_and_shape():
     'trunk': {'conv1_1': {'kernel': tensor(3, 3, 8, 8), 'bias': tensor(8)}},
     'score_fr': {'kernel': tensor(1, 1, 8, 4)},
   }
-  own = {
+  params = {
     'trunk': {'conv1_1': {'kernel': tensor(3, 3, 8, 8), 'bias': tensor(9)}},
     'score_pool4': {'kernel': tensor(1, 1, 8, 4)},
   }
-  said = []
-  taken, lost = initialize.take_over(own, source, said.append)
-  assert jax.tree.structure(taken) == jax.tree.structure(own)
-  assert taken['trunk']['conv1_1']['kernel'] is source['trunk']['conv1_1']['kernel']
-  assert taken['trunk']['conv1_1']['bias'] is own['trunk']['conv1_1']['bias']  # another shape
-  assert taken['score_pool4']['kernel'] is own['score_pool4']['kernel']
-  assert lost == ['score_fr/kernel', 'trunk/conv1_1/bias']
-  assert sorted(map(str.strip, said)) == sorted([
-    'taken      trunk/conv1_1/kernel [3, 3, 8, 8]',
-    'fresh      trunk/conv1_1/bias [9]',
-    'fresh      score_pool4/kernel [1, 1, 8, 4]',
-    'left over  score_fr/kernel [1, 1, 8, 4]',
-    'left over  trunk/conv1_1/bias [8]',
+  restored, unused = initialize.restore_matching(params, source)
+  assert jax.tree.structure(restored) == jax.tree.structure(params)
+  assert restored['trunk']['conv1_1']['kernel'] is source['trunk']['conv1_1']['kernel']
+  assert restored['trunk']['conv1_1']['bias'] is params['trunk']['conv1_1']['bias']  # another shape
+  assert restored['score_pool4']['kernel'] is params['score_pool4']['kernel']
+  assert unused == ['score_fr/kernel', 'trunk/conv1_1/bias']
+  assert sorted(record.getMessage().strip() for record in caplog.records) == sorted([
+    'restored  trunk/conv1_1/kernel [3, 3, 8, 8]',
+    'new       trunk/conv1_1/bias [9]',
+    'new       score_pool4/kernel [1, 1, 8, 4]',
+    'unused    score_fr/kernel [1, 1, 8, 4]',
+    'unused    trunk/conv1_1/bias [8]',
   ])  # fmt: skip
+
+
+def test_scores_are_comparable_unless_a_setting_or_a_tensor_differs(tmp_path, monkeypatch):
+  source = {'score_fr': {'bias': np.zeros(3)}, 'upsample_to_1': {'kernel': np.zeros((4, 4, 3))}}
+  params = {'score_fr': {'bias': np.ones(3)}, 'score_pool4': {'bias': np.ones(3)}}
+  monkeypatch.setattr(checkpoint, 'load_params', lambda workdir: (7, source))
+  theirs = config_lib.default('scenes')
+  theirs.model.stride = 32
+  monkeypatch.setattr(directory, 'read_config', lambda workdir: theirs)
+  mine = theirs.copy_and_resolve_references()
+  mine.model.stride, mine.init.run = 16, str(tmp_path)
+  restored = initialize.from_run(params, mine)
+  assert (restored.step, restored.config, restored.source, restored.differences) == (7, theirs, source, ())
+  assert restored.params['score_fr']['bias'] is source['score_fr']['bias']
+
+  mine.model.shrink, theirs.model.stride = 2, 8
+  source['score_pool3'] = {'bias': np.zeros(3)}
+  assert initialize.from_run(params, mine).differences == ('model.shrink', 'model.stride', 'score_pool3/bias')
 
 
 @pytest.fixture(scope='module')
@@ -63,8 +82,8 @@ def test_fcn16s_starts_where_fcn32s_ended(data, fcn32s, tmp_path):
   settings = {'init__run': fcn32s, 'model__stride': 16, 'model__upsample': 'bilinear_learned'}
   done = tiny.run(tiny.command(data, tmp_path / 'run', **settings))
   assert done.returncode == 0, done.stderr
-  assert f'from step 12 of {fcn32s}:' in done.stdout
-  assert 'taken      score_fr/kernel' in done.stdout and 'fresh      score_pool4/kernel' in done.stdout
+  assert f'initial parameters from step 12 of {fcn32s}:' in done.stdout
+  assert 'restored  score_fr/kernel' in done.stdout and 'new       score_pool4/kernel' in done.stdout
   (line,) = (line for line in done.stdout.splitlines() if 'largest relative difference' in line)
   assert line.startswith(f'scores at stride 32 as in {fcn32s}: ') and float(line.split()[-1]) < 1e-5
   first = json.loads((tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()[0])
@@ -74,18 +93,18 @@ def test_fcn16s_starts_where_fcn32s_ended(data, fcn32s, tmp_path):
 
 
 @pytest.mark.slow
-def test_scores_that_did_not_come_over_stop_the_run(data, fcn32s, tmp_path, monkeypatch):
-  """As if two tensors of one shape had been mistaken for each other."""
+def test_a_run_stops_if_its_coarse_scores_differ(data, fcn32s, tmp_path, monkeypatch):
+  """Two tensors of equal shape are swapped."""
   from fcn_jax import train
 
-  def mistaken(workdir):
-    step, params = checkpoint.load_params(workdir)
+  def swapped(workdir):
+    _, params = checkpoint.load_params(workdir)
     first, second = params['trunk']['conv5_2'], params['trunk']['conv5_3']
     first['kernel'], second['kernel'] = second['kernel'], first['kernel']
-    return step, params
+    return params
 
-  take_over = initialize.take_over
-  monkeypatch.setattr(initialize, 'take_over', lambda own, _, say: take_over(own, mistaken(fcn32s)[1], say))
+  restore_matching = initialize.restore_matching
+  monkeypatch.setattr(initialize, 'restore_matching', lambda params, _: restore_matching(params, swapped(fcn32s)))
   config = config_lib.default('scenes')
   config.update_from_flattened_dict(tiny.SETTINGS | {'data.train_size': (32, 32), 'data.dir': data})
   config.model.stride, config.init.run = 16, str(fcn32s)
@@ -100,38 +119,38 @@ def test_scores_of_another_preprocessing_are_not_compared(data, fcn32s, tmp_path
   assert f'not comparable with those of {fcn32s}, for model.shrink' in done.stdout
 
 
-def test_a_run_starts_only_from_one_that_is_done(data, fcn32s, tmp_path):
+def test_a_run_starts_only_from_a_run_that_is_done(data, fcn32s, tmp_path):
   unfinished = tmp_path / 'unfinished'
   shutil.copytree(fcn32s, unfinished)
   status = unfinished / 'status.json'
   status.write_text(status.read_text().replace('"done"', '"preempted"'))
-  for source, sentence in ((unfinished, 'is preempted; a run starts from one that is done'), ('/none', 'holds no run')):
+  for source, message in ((unfinished, 'is preempted; expected a run that is done'), ('/none', 'holds no run')):
     done = tiny.run(tiny.command(data, tmp_path / 'run', init__run=source))
     assert done.returncode == 1 and 'Traceback' not in done.stderr
-    assert str(source) in done.stderr and sentence in done.stderr
+    assert str(source) in done.stderr and message in done.stderr
     assert not (tmp_path / 'run').exists()
 
 
-def test_the_preprocessing_of_the_run_before_is_taken_over(tmp_path):
-  """The trunk of a stage has learnt on it, and its own config only has the data set's."""
+def test_the_preprocessing_of_the_source_run_is_used(tmp_path):
+  """The backbone was trained with it; the config of the new run has the default of its data set."""
   source, config = tmp_path / 'fcn32s', config_lib.default('voc2011')
-  brought = config.copy_and_resolve_references()
-  brought.data.mean = (123.68, 116.779, 103.939)
-  directory.write_config(source, brought)
+  trained = config.copy_and_resolve_references()
+  trained.model.mean = (123.68, 116.779, 103.939)
+  directory.write_config(directory.RunDirectory(source), trained)
   config.init.run = str(source)
-  with pytest.raises(UserError, match='is not begun; a run starts from one that is done'):
-    initialize.settled(config)
+  with pytest.raises(UserError, match='is not started; expected a run that is done'):
+    initialize.resolve(config)
   files.write_json(source / 'status.json', {'state': 'done'})
-  settled = initialize.settled(config)
-  assert settled.data.mean == brought.data.mean and settled.data.std == config.data.std
+  resolved = initialize.resolve(config)
+  assert resolved.model.mean == trained.model.mean and resolved.model.std == config.model.std
 
   workdir = tmp_path / 'fcn16s'
-  assert directory.settled(workdir, config) == config  # nothing has begun there
-  directory.write_config(workdir, settled)
-  assert directory.settled(workdir, config) == settled
+  assert directory.resolve_config(workdir, config) == config  # there is no run yet
+  directory.write_config(directory.RunDirectory(workdir), resolved)
+  assert directory.resolve_config(workdir, config) == resolved
   directory.check(workdir, config)
-  config.data.mean = (1.0, 2.0, 3.0)
-  with pytest.raises(UserError, match=r'another config: data\.mean is'):
+  config.model.mean = (1.0, 2.0, 3.0)
+  with pytest.raises(UserError, match=r'model\.mean is'):
     directory.check(workdir, config)
-  with pytest.raises(UserError, match=r'data\.mean is .* but .*fcn32s was trained with'):
-    initialize.settled(config)
+  with pytest.raises(UserError, match=r'model\.mean is .* but .*fcn32s was trained with'):
+    initialize.resolve(config)

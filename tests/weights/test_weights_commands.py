@@ -1,0 +1,115 @@
+"""The commands with weights files: convert, train, evaluate, predict."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import tiny
+import weight_formats
+from PIL import Image
+from weight_formats import (
+  SMALL,
+  build,
+  check_close,
+  config_for,
+  network,
+  opencv_scores,
+  smooth_image,
+  write_caffemodel,
+)
+
+from fcn_jax.weights import formats, match, tensors
+
+
+def command(module, *arguments, cwd):
+  return tiny.run([sys.executable, '-m', f'fcn_jax.{module}', *map(str, arguments)], cwd=cwd)
+
+
+def small_flags(config_file, **changes):
+  flags = SMALL | {name.replace('__', '.'): x for name, x in changes.items()}
+  return [f'--config={tiny.ROOT}/experiments/{config_file}', *(f'--config.{name}={x}' for name, x in flags.items())]
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ([], 'found 0 arguments; expected 2: SOURCE and OUT.npz'),
+    (['vgg.h5', 'vgg.h5'], 'vgg.h5 does not end in .npz'),
+    (['none.h5', 'out.npz'], 'there is no weights file none.h5'),
+    (['vgg.pth', 'out.npz'], 'is a pickle'),
+  ],
+)
+def test_errors_are_one_line(tmp_path, arguments, message):
+  done = command('weights', *arguments, cwd=tmp_path)
+  assert done.returncode == 1 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+  assert message in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_predict_with_a_file_saves_scores(tmp_path):
+  _, params = network(config_for(8))
+  path = write_caffemodel(tmp_path / 'fcn8s.caffemodel', params, 8)
+  images = {'wide': smooth_image(67, 90), 'high': smooth_image(101, 53, seed=1)}
+  for name, image in images.items():
+    Image.fromarray(image).save(tmp_path / f'{name}.png')
+  files = [tmp_path / f'{name}.png' for name in images]
+  flags = [*small_flags('fcn8s.py:voc2011'), f'--weights={path}', '--save_scores', f'--out={tmp_path}/out']
+  done = command('predict', *flags, *files, cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  for name, image in images.items():
+    with np.load(tmp_path / 'out' / f'{name}.scores.npz') as file:
+      found = file['scores']
+    assert found.dtype == np.float32
+    check_close(found, opencv_scores(tmp_path, params, 8, image))
+    with Image.open(tmp_path / 'out' / f'{name}.png') as label:
+      assert np.array_equal(np.asarray(label), found.argmax(-1))
+
+  backbone = tmp_path / 'vgg16.caffemodel'
+  backbone.write_bytes(weight_formats.caffemodel(weight_formats.vgg_blobs(params)))
+  done = command('predict', *small_flags('fcn8s.py:voc2011'), f'--weights={backbone}', *files, cwd=tmp_path)
+  assert done.returncode == 1 and 'score_fr/kernel' in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_starts_from_a_file_and_resumes_without_it(tmp_path, data_dir):
+  config = config_for(32, dataset='scenes', model__geometry='aligned', model__norm='none')
+  _, params = network(config)
+  weight_formats.write_keras(tmp_path / 'vgg16.h5', params)
+  done = command('weights', 'vgg16.h5', 'vgg16.npz', cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  assert 'unused    predictions' in done.stdout
+  assert 'subtract (123.68, 116.78, 103.94), divide by (1.00, 1.00, 1.00)' in done.stdout
+
+  start = tiny.command(data_dir, tmp_path / 'run', model__fc_channels=256, init__weights=tmp_path / 'vgg16.npz')
+  first = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  tiny.until(lambda: list((tmp_path / 'run' / 'checkpoints').glob('[0-9]*')), first)
+  first.terminate()
+  assert first.wait(60) in (75, 0)
+  saved = json.loads((tmp_path / 'run' / 'config.json').read_text())
+  assert saved['model']['mean'] == [123.68, 116.779, 103.939] and saved['model']['std'] == [1, 1, 1]
+  (tmp_path / 'vgg16.npz').unlink()
+  done = tiny.run(start)
+  assert done.returncode == 0, done.stderr
+  assert json.loads((tmp_path / 'run' / 'config.json').read_text()) == saved
+
+
+@pytest.mark.slow
+def test_evaluate_scores_a_file(tmp_path, data_dir):
+  config = config_for(32, dataset='scenes', model__norm='none')
+  model = build(config, classes=8)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), model.example_inputs())['params']
+  rng = np.random.default_rng(0)
+  random = {
+    path: tensors.Tensor(rng.normal(0, 0.1, x.shape).astype(np.float32), '')
+    for path, x in match.tensors_by_path(shapes).items()
+  }
+  formats.write(tmp_path / 'fcn.npz', tensors.Weights(random, {}, (120.0, 120.0, 120.0), (64.0, 64.0, 64.0)))
+  flags = small_flags('fcn32s.py', model__norm='none', data__dir=data_dir)
+  done = command('evaluate', *flags, '--weights=fcn.npz', '--out=scored', cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  scores = json.loads((tmp_path / 'scored' / 'eval' / 'validation.json').read_text())
+  assert scores['images'] == 100 and 0 < scores['pixel_accuracy'] < 1
+  assert 'fcn.npz, on validation of scenes' in done.stdout
