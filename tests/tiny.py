@@ -30,18 +30,18 @@ SETTINGS = {
 }
 
 
-def prepare(folder, change=lambda picture: picture) -> str:
-  """Prepares `scenes` with 24 and 8 pictures only, each passed through `change`, in a folder for `data.dir`."""
+def prepare(folder, change=lambda image: image) -> str:
+  """Prepares `scenes` with 24 and 8 images only, each passed through `change`, in a folder for `data.dir`."""
   from fcn_jax import config
   from fcn_jax.data import dataset
   from fcn_jax.data.builders import scenes
 
-  draw = scenes.picture
+  draw = scenes.image
   data = config.default('scenes').data
   data.dir = str(folder)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(scenes, 'SPLITS', {'train': 24, 'validation': 8})
-    patch.setattr(scenes, 'picture', lambda split, index: change(draw(split, index) | {'split': split, 'index': index}))
+    patch.setattr(scenes, 'image', lambda split, index: change(draw(split, index) | {'split': split, 'index': index}))
     dataset.load(data)
   return data.dir
 

@@ -61,7 +61,7 @@ def load_builder(builder_class: type, splits: dict[str, str], data, classes: Cla
     inputs=INPUTS,
     heads={HEAD: classes},
     splits={name: Records(source, room=room * len(source)) for name, source in sources.items()},
-    fingerprint=_fingerprint(builder.info.full_name, sources),
+    fingerprint=fingerprint(builder.info.full_name, sources),
   )
 
 
@@ -87,7 +87,7 @@ def _open(builder_class: type, data, options: dict):
     raise UserError(f'cannot use data.dir {data.dir}: {error}') from error
 
 
-def _fingerprint(name: str, sources: dict, most: int = 1000) -> str:
+def fingerprint(name: str, sources: dict, most: int = 1000) -> str:
   """A digest of at most `most` records per split. Files would not do: they differ each time the records are written."""
   digest = hashlib.sha256()
   for split, source in sorted(sources.items()):

@@ -1,4 +1,4 @@
-"""Augmentation depends on its arguments alone, keeps image and label together, and does what its settings say."""
+"""Augmentation is a pure function, moves all streams and labels alike, and follows its settings."""
 
 from unittest import mock
 
@@ -12,7 +12,7 @@ from fcn_jax.data.dataset import IGNORE
 
 
 def settings(**fields):
-  """The section `data` that changes nothing on a canvas of 64x80, but for `fields`."""
+  """The section `data`, which changes nothing on a canvas of 64x80 except as given by `fields`."""
   data = config_lib.default('scenes').data
   data.update(train_size=(64, 80), scale=(1.0, 1.0), flip=0.0, brightness=0.0, contrast=0.0, color=0.0)
   data.update(fields)
@@ -20,23 +20,27 @@ def settings(**fields):
 
 
 def noise(height, width, seed=0):
-  """A picture without structure: image and label."""
+  """An image without structure, and a label."""
   rng = np.random.default_rng(seed)
   image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
   return image, rng.choice(np.array([0, 3, 7, IGNORE], np.uint8), (height, width))
 
 
 def ramp(height, width, axis):
-  """A picture whose label and grey level are both the row (axis 0) or column (axis 1)."""
+  """An image and a label whose values are all the row (axis 0) or the column (axis 1)."""
   label = np.indices((height, width))[axis].astype(np.uint8)
   return np.repeat(label[..., None], 3, axis=2), label
 
 
-def augmented(picture, seed, **fields):
-  return augment(*picture, np.random.default_rng(seed), settings(**fields))
+def augmented(pair, seed, **fields):
+  """An augmented image and label: a dict of image, label and size."""
+  example = {'inputs': {'rgb': pair[0]}, 'labels': {'semantic': pair[1]}, 'id': 'a'}
+  result = augment(example, np.random.default_rng(seed), settings(**fields))
+  assert result.keys() == {'inputs', 'labels', 'size'}
+  return {'image': result['inputs']['rgb'], 'label': result['labels']['semantic'], 'size': result['size']}
 
 
-def picture_of(example):
+def inside(example):
   """Image and label without the padding."""
   height, width = example['size']
   return example['image'][:height, :width], example['label'][:height, :width]
@@ -57,19 +61,19 @@ def test_shapes_and_types_are_those_of_the_canvas(size):
 
 
 def test_the_same_randomness_gives_the_same_example_and_another_does_not():
-  picture = noise(100, 120)
-  first, again, other = (augmented(picture, seed, **EVERYTHING) for seed in (1, 1, 2))
+  pair = noise(100, 120)
+  first, again, other = (augmented(pair, seed, **EVERYTHING) for seed in (1, 1, 2))
   assert all(np.array_equal(first[name], again[name]) for name in first)
   assert not np.array_equal(first['image'], other['image'])
 
 
-def test_the_picture_itself_stays_as_it_was():
-  """It lies in the cache."""
-  picture = noise(70, 90)
-  before = [part.copy() for part in picture]
+def test_the_original_does_not_change():
+  """It is in the cache."""
+  pair = noise(70, 90)
+  before = [part.copy() for part in pair]
   for seed in range(5):
-    augmented(picture, seed, **EVERYTHING)
-  assert all(np.array_equal(a, b) for a, b in zip(before, picture, strict=True))
+    augmented(pair, seed, **EVERYTHING)
+  assert all(np.array_equal(a, b) for a, b in zip(before, pair, strict=True))
 
 
 def test_without_a_change_every_pixel_is_kept():
@@ -80,7 +84,7 @@ def test_without_a_change_every_pixel_is_kept():
   assert tuple(example['size']) == (64, 80)
 
 
-def test_a_crop_without_a_change_of_scale_is_a_part_of_the_picture():
+def test_a_crop_without_a_change_of_scale_is_a_part_of_the_image():
   image, label = noise(90, 100)
   windows = np.lib.stride_tricks.sliding_window_view(label, (64, 80))
   for seed in range(10):
@@ -98,7 +102,7 @@ def test_crops_reach_every_border():
   assert max(r.max() for r in rows) == 89 and max(c.max() for c in columns) == 99
 
 
-def test_what_is_smaller_stands_in_the_top_left_and_the_rest_is_ignored():
+def test_a_smaller_image_is_placed_in_the_top_left_and_the_rest_is_ignored():
   image, label = noise(50, 60)
   example = augmented((image, label), 0)
   assert tuple(example['size']) == (50, 60)
@@ -118,7 +122,7 @@ def test_one_side_is_padded_while_the_other_is_cropped():
 
 @pytest.mark.parametrize('size', SIZES)
 def test_labels_are_never_mixed(size):
-  """Any interpolation between 0, 3, 7 and 255 would give a class that is not there."""
+  """Any interpolation between 0, 3, 7 and 255 would give another class."""
   for seed in range(20):
     assert set(np.unique(augmented(noise(*size), seed, **EVERYTHING)['label'])) <= {0, 3, 7, IGNORE}
 
@@ -126,11 +130,11 @@ def test_labels_are_never_mixed(size):
 @pytest.mark.parametrize('axis', [0, 1])
 @pytest.mark.parametrize('scale', [(0.5, 0.5), (0.71, 0.71), (1.0, 1.0), (1.37, 1.37), (2.0, 2.0), (3.0, 3.0)])
 def test_image_and_label_stay_aligned(axis, scale):
-  """Grey level and label are the same ramp, so they must agree to what bilinear and nearest can differ."""
+  """Gray level and label are the same ramp, so they differ only as bilinear and nearest resampling do."""
   lean = []
   for seed in range(40):
-    image, label = picture_of(augmented(ramp(90, 110, axis), seed, scale=scale, flip=0.5))
-    # Where the border of the picture is near, bilinear resampling has one side only.
+    image, label = inside(augmented(ramp(90, 110, axis), seed, scale=scale, flip=0.5))
+    # Near the border of the image, bilinear resampling has only one side.
     difference = (image[..., 0].astype(float) - label)[3:-3, 3:-3]
     assert np.abs(difference).max() <= 1.01
     lean.append(difference.mean())
@@ -139,14 +143,14 @@ def test_image_and_label_stay_aligned(axis, scale):
 
 
 def test_jitter_drops_rows_and_columns_at_the_sides_that_leave_the_view():
-  """Up to 8 pixels either way, each alike; what stays stands in the top left, and the rest is ignored."""
+  """All shifts of up to 8 pixels are equally likely; what stays in view is in the top left, the rest is ignored."""
   moves = []
   for seed in range(400):
     moves.append([])
     for axis, length in enumerate((64, 80)):
       example = augmented(ramp(64, 80, axis), seed, jitter=8)
       height, width = example['size']
-      image, label = picture_of(example)
+      image, label = inside(example)
       first, last = int(label.min()), int(label.max())
       assert np.array_equal(label, ramp(64, 80, axis)[1][:height, :width] + first)
       assert np.array_equal(image[..., 0], label)
@@ -160,15 +164,15 @@ def test_jitter_drops_rows_and_columns_at_the_sides_that_leave_the_view():
   assert abs(np.corrcoef(moves.T)[0, 1]) < 0.2
 
 
-def test_jitter_leaves_something_of_the_smallest_picture():
+def test_jitter_leaves_at_least_one_pixel():
   for seed in range(20):
     assert np.all(augmented(noise(1, 3), seed, jitter=32, scale=(0.5, 2.0))['size'] >= 1)
 
 
 def test_without_jitter_nothing_is_drawn_for_it():
-  """Else all examples of the seeds so far would be others."""
-  rng = mock.Mock(wraps=np.random.default_rng(5))
-  augment(*noise(100, 120), rng, settings(**EVERYTHING))
+  """Otherwise seeds would give other examples than before."""
+  rng, (image, label) = mock.Mock(wraps=np.random.default_rng(5)), noise(100, 120)
+  augment({'inputs': {'rgb': image}, 'labels': {'semantic': label}, 'id': 'a'}, rng, settings(**EVERYTHING))
   assert rng.random.called and not rng.integers.called
 
 
@@ -187,8 +191,8 @@ def test_scale_changes_the_size(factor):
   assert tuple(example['size']) == (40 * factor, 60 * factor)
 
 
-def test_a_large_scale_shows_a_part_of_the_picture_larger():
-  _, label = picture_of(augmented(ramp(60, 100, 1), 0, scale=(4.0, 4.0)))
+def test_a_large_scale_enlarges_a_part_of_the_image():
+  _, label = inside(augmented(ramp(60, 100, 1), 0, scale=(4.0, 4.0)))
   assert label.shape == (64, 80)
   assert int(label.max()) - int(label.min()) in (19, 20)  # 80 / 4 columns, beginning anywhere
   steps = np.diff(label.astype(int), axis=1)
@@ -196,8 +200,8 @@ def test_a_large_scale_shows_a_part_of_the_picture_larger():
 
 
 def test_halving_is_as_likely_as_doubling():
-  picture = ramp(20, 30, 1)
-  heights = np.array([augmented(picture, seed, scale=(0.5, 2.0))['size'][0] for seed in range(400)])
+  pair = ramp(20, 30, 1)
+  heights = np.array([augmented(pair, seed, scale=(0.5, 2.0))['size'][0] for seed in range(400)])
   assert 10 <= heights.min() < 12 and 38 < heights.max() <= 40
   smaller = np.mean(heights < 20) + np.mean(heights == 20) / 2
   assert abs(smaller - 0.5) < 0.08  # uniform in the factor would give a third
@@ -209,16 +213,16 @@ def two_tone(low, high):
   return image, np.zeros((64, 80), np.uint8)
 
 
-def images(picture, **fields):
-  """The images of many augmentations, of which the label must not change."""
-  examples = [augmented(picture, seed, **fields) for seed in range(60)]
-  assert all(np.array_equal(e['label'], picture[1]) for e in examples)
+def images(pair, **fields):
+  """The images of many augmentations that must not change the label."""
+  examples = [augmented(pair, seed, **fields) for seed in range(60)]
+  assert all(np.array_equal(e['label'], pair[1]) for e in examples)
   return np.array([e['image'] for e in examples]).astype(float)
 
 
 def test_brightness_scales_the_image_within_its_range():
   factors = images(two_tone(40, 120), brightness=0.5)[:, 0, [0, 79], 0] / (40, 120)
-  assert np.all(np.abs(factors[:, 0] - factors[:, 1]) < 0.04)  # the same for both, but for rounding
+  assert np.all(np.abs(factors[:, 0] - factors[:, 1]) < 0.04)  # equal except for rounding
   assert 0.49 < factors[:, 1].min() < 0.6 and 1.4 < factors[:, 1].max() < 1.51
 
 
@@ -229,9 +233,9 @@ def test_contrast_scales_the_distances_and_keeps_the_mean():
   assert 19 <= spread.min() < 25 and 55 < spread.max() <= 61
 
 
-def test_color_changes_saturation_and_leaves_grey_alone():
-  grey = two_tone(60, 200)
-  assert np.all(images(grey, color=0.5) == grey[0])
+def test_color_changes_saturation_but_not_gray():
+  gray = two_tone(60, 200)
+  assert np.all(images(gray, color=0.5) == gray[0])
   red = two_tone(100, 100)
   red[0][..., 0] += 80
   out = images(red, color=0.5)
@@ -239,9 +243,9 @@ def test_color_changes_saturation_and_leaves_grey_alone():
   assert 39 <= saturation.min() < 45 and 110 < saturation.max() <= 121
 
 
-def test_colours_are_those_of_pillow():
+def test_colors_are_those_of_pillow():
   rng = np.random.default_rng(0)
-  image = Image.fromarray(rng.integers(90, 150, (20, 30, 3), np.uint8))  # nothing is cut off in between
+  image = Image.fromarray(rng.integers(90, 150, (20, 30, 3), np.uint8))  # nothing is clipped in between
   for factors in rng.uniform(0.7, 1.3, (10, 3)):
     expected = image
     enhancers = ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color
@@ -253,19 +257,20 @@ def test_colours_are_those_of_pillow():
 
 
 def test_padding_does_not_change_contrast():
-  """It is no part of the picture, whose mean grey it would darken."""
+  """It is not part of the image, and would darken its mean gray level."""
   small = noise(30, 30)
   example = augmented(small, 0, brightness=0.4, contrast=0.4, color=0.4)
   assert np.all(example['image'][30:] == 0) and np.all(example['image'][:, 30:] == 0)
-  large = augment(
-    *small, np.random.default_rng(0), settings(train_size=(30, 30), brightness=0.4, contrast=0.4, color=0.4)
-  )
+  large = augmented(small, 0, train_size=(30, 30), brightness=0.4, contrast=0.4, color=0.4)
   assert np.array_equal(example['image'][:30, :30], large['image'])
 
 
-def test_on_canvas_keeps_the_picture_and_says_its_size():
+def test_on_canvas_places_the_image_and_gives_its_size():
   image, label = noise(5, 7)
-  example = on_canvas(image, label, (32, 64))
-  assert example['image'].shape == (32, 64, 3) and tuple(example['size']) == (5, 7)
-  assert np.array_equal(example['image'][:5, :7], image) and np.array_equal(example['label'][:5, :7], label)
-  assert np.count_nonzero(example['label'] != IGNORE) == np.count_nonzero(label != IGNORE)
+  example = on_canvas({'rgb': image, 'depth': image[..., :1]}, {'a': label}, (32, 64))
+  assert example['inputs']['rgb'].shape == (32, 64, 3) and example['inputs']['depth'].shape == (32, 64, 1)
+  assert tuple(example['size']) == (5, 7)
+  assert np.array_equal(example['inputs']['rgb'][:5, :7], image)
+  assert np.array_equal(example['labels']['a'][:5, :7], label)
+  assert np.count_nonzero(example['labels']['a'] != IGNORE) == np.count_nonzero(label != IGNORE)
+  assert on_canvas({'rgb': image}, {}, (32, 64))['labels'] == {}

@@ -1,4 +1,4 @@
-"""Distances to label boundaries, and the scores within them, are those of a slow double loop."""
+"""Distances to label boundaries, and the confusions within each distance, match a slow double loop."""
 
 import itertools
 
@@ -12,7 +12,7 @@ CLASSES = 3
 
 
 def slow_distance(label):
-  """For each pixel, over all pixels that touch another class across an edge: steps of a king, plus 1."""
+  """Steps of a chess king from each pixel to the nearest one with a neighbor of another class, plus 1."""
   height, width = label.shape
 
   def borders(y, x):
@@ -27,7 +27,7 @@ def slow_distance(label):
 
 
 def labels(seed):
-  """Blocks of classes and of unknown pixels, so that many pixels lie at each distance."""
+  """Blocks of classes and of unlabeled pixels, with many pixels at each distance."""
   rng = np.random.default_rng(seed)
   label = rng.integers(0, CLASSES, (3, 4), np.uint8).repeat(7, 0).repeat(9, 1)[:20, :31]
   for _ in range(3):
@@ -37,15 +37,15 @@ def labels(seed):
 
 
 @pytest.mark.parametrize('seed', range(4))
-def test_distances_are_those_of_a_slow_loop(seed):
+def test_distances_match_a_slow_loop(seed):
   label = labels(seed)
   expected = slow_distance(label)
   assert expected.max() > 4 and (label == IGNORE).any()
   assert np.array_equal(bands.distance(label), expected)
 
 
-def test_unknown_pixels_make_no_boundary():
-  """Neither against a class nor between two that they keep apart."""
+def test_unlabeled_pixels_make_no_boundary():
+  """Neither with a class nor between two classes that they separate."""
   label = np.zeros((40, 40), np.uint8)
   label[:, 20:] = 1
   label[:, 19:21] = IGNORE
@@ -61,7 +61,7 @@ def test_without_a_boundary_no_pixel_is_near_one(label):
   assert away.min() > max(bands.WIDTHS)
 
 
-def test_confusions_count_the_labelled_pixels_of_each_band():
+def test_confusions_count_the_labeled_pixels_of_each_band():
   label = labels(5)
   label = np.pad(label, ((0, 0), (0, 30)))  # with room beyond the widest band
   prediction = np.random.default_rng(1).integers(0, CLASSES, label.shape, np.uint8)

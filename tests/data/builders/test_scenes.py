@@ -1,4 +1,4 @@
-"""Drawn pictures depend on split and index alone, are balanced and thin, and survive the disk."""
+"""Drawn images depend only on split and index, have balanced classes and thin structures, and are stored correctly."""
 
 import numpy as np
 import pytest
@@ -8,31 +8,31 @@ from fcn_jax.data.dataset import IGNORE
 
 
 @pytest.fixture(scope='module')
-def pictures():
-  return [scenes.picture('train', index) for index in range(60)]
+def images():
+  return [scenes.image('train', index) for index in range(60)]
 
 
-def test_a_picture_depends_on_its_split_and_index_alone(pictures):
-  again = scenes.picture('train', 3)
-  assert all(np.array_equal(again[key], pictures[3][key]) for key in ('image', 'label'))
-  for other in (pictures[4], scenes.picture('validation', 3)):
-    assert not np.array_equal(other['image'], pictures[3]['image'])
+def test_an_image_depends_only_on_its_split_and_index(images):
+  again = scenes.image('train', 3)
+  assert all(np.array_equal(again[key], images[3][key]) for key in ('image', 'label'))
+  for other in (images[4], scenes.image('validation', 3)):
+    assert not np.array_equal(other['image'], images[3]['image'])
 
 
-def test_sizes_types_and_values(pictures):
-  for drawn in pictures:
+def test_sizes_types_and_values(images):
+  for drawn in images:
     image, label = drawn['image'], drawn['label']
     assert image.dtype == label.dtype == np.uint8
     assert image.shape == (*label.shape, 3)
     assert label.shape[0] <= 128 and label.shape[1] <= 160  # one canvas for all
     assert set(np.unique(label)) <= {*range(len(scenes_drawing.CLASSES)), IGNORE}
-  sizes = {drawn['label'].shape for drawn in pictures}
+  sizes = {drawn['label'].shape for drawn in images}
   assert any(height % 2 for height, _ in sizes) and any(width % 2 for _, width in sizes)
   assert any(height > width for height, width in sizes)
 
 
-def test_no_class_is_rare_and_none_dominates(pictures):
-  counts = np.array([np.bincount(p['label'].ravel(), minlength=256) for p in pictures])
+def test_no_class_is_rare_and_none_dominates(images):
+  counts = np.array([np.bincount(drawn['label'].ravel(), minlength=256) for drawn in images])
   known = counts[:, : len(scenes_drawing.CLASSES)]
   shares = known.sum(0) / known.sum()
   assert np.all(shares > 0.03) and np.all(shares < 0.35), shares
@@ -41,7 +41,7 @@ def test_no_class_is_rare_and_none_dominates(pictures):
 
 
 def near_a_border(label: np.ndarray, distance: int) -> np.ndarray:
-  """bool [H, W]: another class within `distance` pixels to a side, above or below."""
+  """bool [H, W]: whether there is another class within `distance` pixels to the left, right, top or bottom."""
   near = np.zeros(label.shape, bool)
   for shift in range(1, distance + 1):
     across, down = label[:, shift:] != label[:, :-shift], label[shift:] != label[:-shift]
@@ -52,15 +52,15 @@ def near_a_border(label: np.ndarray, distance: int) -> np.ndarray:
   return near
 
 
-def test_thin_structures_carry_a_real_share_of_the_pixels(pictures):
-  """If this falls, strides 32, 16 and 8 come closer: see the counts and widths in drawing.py."""
-  shares = [near_a_border(p['label'], 3)[p['label'] != IGNORE].mean() for p in pictures]
+def test_many_pixels_belong_to_thin_structures(images):
+  """With fewer, strides 32, 16 and 8 differ less: see the counts and widths in `scenes_drawing.py`."""
+  shares = [near_a_border(drawn['label'], 3)[drawn['label'] != IGNORE].mean() for drawn in images]
   assert np.mean(shares) > 0.2
 
 
-def test_names_and_colours_fit_the_classes():
-  assert len(scenes.Scenes.CLASSES) == 8
-  assert len(set(scenes.Scenes.PALETTE)) == 8
+def test_there_are_eight_classes_of_different_colors():
+  assert len(scenes.CLASSES) == 8
+  assert len(set(scenes.CLASSES.palette)) == 8
 
 
 def test_the_prepared_data_set_reads_back(tmp_path, monkeypatch):
@@ -74,7 +74,7 @@ def test_the_prepared_data_set_reads_back(tmp_path, monkeypatch):
     names = [e['id'].decode() for e in examples]  # TFDS gives Text as bytes
     assert set(names) == {f'{split}_{i:05d}' for i in range(count)}
     for name, example in zip(names, examples, strict=True):
-      drawn = scenes.picture(split, int(name[-5:]))
+      drawn = scenes.image(split, int(name[-5:]))
       assert np.array_equal(example['label'][..., 0], drawn['label'])
       error = np.abs(example['image'].astype(int) - drawn['image'])
-      assert error.mean() < 6, 'JPEG at quality 92 loses a few grey levels, not the picture'
+      assert error.mean() < 6, 'JPEG at quality 92 changes pixels by a few gray levels only'

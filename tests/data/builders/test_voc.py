@@ -1,4 +1,4 @@
-"""VOC and SBD: small archives in the official layouts are read exactly, what is wrong in one is named."""
+"""VOC and SBD: small archives in the official layouts are read exactly; errors name the faulty file."""
 
 import functools
 import io
@@ -18,7 +18,7 @@ from fcn_jax.data.builders import voc, voc2011_sbd
 from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
 
-# Small lists that overlap as the real ones do: of VOC 2011 val, two pictures are in SBD train.
+# Small lists that overlap like the real ones: two images of VOC 2011 val are in SBD train.
 LISTS = {
   2011: {'train': ['a1', 'a2', 'a3'], 'val': ['b1', 'b2', 'b3', 'b4']},
   2012: {'train': ['a1', 'a2', 'a3', 'c1'], 'val': ['b1', 'b2']},
@@ -35,7 +35,7 @@ def small(monkeypatch):
 
 
 @functools.cache
-def picture(name: str, kind) -> tuple[np.ndarray, np.ndarray]:
+def drawn(name: str, kind) -> tuple[np.ndarray, np.ndarray]:
   """Image and label of an id; VOC's labels have a border, SBD's have none."""
   rng = np.random.default_rng([ord(letter) for letter in name] + [kind == 'sbd'])
   height, width = rng.integers(20, 40, 2)
@@ -54,37 +54,37 @@ def jpeg(image):
 
 def palette_png(label):
   opened, buffer = Image.fromarray(label), io.BytesIO()
-  opened.putpalette([x for colour in voc.PALETTE for x in colour])
+  opened.putpalette([x for color in voc.CLASSES.palette for x in color])
   opened.save(buffer, 'PNG')
   return buffer.getvalue()
 
 
 def mat(label):
-  """As Matlab writes it: a struct with further fields."""
+  """Like a file of Matlab: a struct with further fields."""
   buffer = io.BytesIO()
   scipy.io.savemat(buffer, {'GTcls': {'Boundaries': np.zeros((2, 2)), 'Segmentation': label, 'CategoriesPresent': [1]}})
   return buffer.getvalue()
 
 
 def contents(kind) -> dict[str, bytes]:
-  """The members of an archive, in the order of the original: lists between other things."""
+  """The members of an archive, in the order of the original: lists between other files."""
   ids = sorted({name for names in LISTS[kind].values() for name in names})
   if kind == 'sbd':
     root = 'benchmark_RELEASE/dataset'
-    files = {f'{root}/cls/{name}.mat': mat(picture(name, kind)[1]) for name in ids}
-    files |= {f'{root}/img/{name}.jpg': jpeg(picture(name, kind)[0]) for name in [*ids, 'unused']}
+    files = {f'{root}/cls/{name}.mat': mat(drawn(name, kind)[1]) for name in ids}
+    files |= {f'{root}/img/{name}.jpg': jpeg(drawn(name, kind)[0]) for name in [*ids, 'unused']}
     return files | {f'{root}/{name}.txt': '\n'.join(names).encode() for name, names in LISTS[kind].items()}
   root = f'{"TrainVal/" if kind == 2011 else ""}VOCdevkit/VOC{kind}'
   files = {f'{root}/Annotations/a1.xml': b'<annotation/>'}
   for name, names in LISTS[kind].items():
     files[f'{root}/ImageSets/Segmentation/{name}.txt'] = '\n'.join([*names, '']).encode()
     files[f'{root}/ImageSets/Main/{name}.txt'] = b'other tasks have more'
-  files |= {f'{root}/JPEGImages/{name}.jpg': jpeg(picture(name, kind)[0]) for name in [*ids, 'unused']}
-  return files | {f'{root}/SegmentationClass/{name}.png': palette_png(picture(name, kind)[1]) for name in ids}
+  files |= {f'{root}/JPEGImages/{name}.jpg': jpeg(drawn(name, kind)[0]) for name in [*ids, 'unused']}
+  return files | {f'{root}/SegmentationClass/{name}.png': palette_png(drawn(name, kind)[1]) for name in ids}
 
 
 def pack(folder, kind, **changes) -> str:
-  """Writes an archive; `changes` replace members, by the end of their names with _ for the dot, or leave them out."""
+  """Writes an archive; `changes` replaces members, by file name with _ for the dot, or leaves them out (None)."""
   path = folder / URLS[kind]
   with tarfile.open(path, 'w:gz' if kind == 'sbd' else 'w') as archive:
     for name, content in contents(kind).items():
@@ -105,72 +105,74 @@ def settings(name: str, folder, **archives):
   return config
 
 
-def assert_pictures(split, names, kind):
+def assert_images(split, names, kind):
   assert sorted(split.ids()) == sorted(names)
   for found in (split[i] for i in range(len(split))):
-    image, label = picture(found['id'], kind)
-    assert np.array_equal(found['label'], label)
-    assert np.array_equal(found['image'], np.asarray(Image.open(io.BytesIO(jpeg(image)))))
+    image, label = drawn(found['id'], kind)
+    assert np.array_equal(found['labels']['semantic'], label)
+    assert np.array_equal(found['inputs']['rgb'], np.asarray(Image.open(io.BytesIO(jpeg(image)))))
 
 
 @pytest.mark.parametrize('year', [2011, 2012])
 def test_voc_is_read_exactly(tmp_path, year):
-  data = dataset.load(settings(f'voc{year}', tmp_path, archive=pack(tmp_path, year)).data)
-  assert data.classes == voc.CLASSES and len(data.classes) == 21
+  config = settings(f'voc{year}', tmp_path, archive=pack(tmp_path, year))
+  data = dataset.load(config.data)
+  assert (data.inputs, data.heads) == dataset.describe(config.data) == ({'rgb': 3}, {'semantic': voc.CLASSES})
+  assert len(voc.CLASSES) == 21
   assert (data.held_out, data.watched) == ('validation', 'validation')
-  assert_pictures(data.splits['train'], LISTS[year]['train'], year)
-  assert_pictures(data.splits['validation'], LISTS[year]['val'], year)
+  assert_images(data.splits['train'], LISTS[year]['train'], year)
+  assert_images(data.splits['validation'], LISTS[year]['val'], year)
 
 
 def test_sbd_is_read_exactly(tmp_path):
   data = dataset.load(settings('sbd', tmp_path, sbd_archive=pack(tmp_path, 'sbd')).data)
-  assert_pictures(data.splits['train'], LISTS['sbd']['train'], 'sbd')
-  assert_pictures(data.splits['validation'], LISTS['sbd']['val'], 'sbd')
+  assert_images(data.splits['train'], LISTS['sbd']['train'], 'sbd')
+  assert_images(data.splits['validation'], LISTS['sbd']['val'], 'sbd')
 
 
 def both(folder, **changes):
   return settings('voc2011_sbd', folder, archive=pack(folder, 2011, **changes), sbd_archive=pack(folder, 'sbd'))
 
 
-def test_the_papers_split_trains_on_sbd_and_validates_on_what_of_voc_is_not_in_it(tmp_path):
+def test_the_papers_split_trains_on_sbd_and_validates_on_the_rest_of_voc(tmp_path):
   data = dataset.load(both(tmp_path).data)
-  assert_pictures(data.splits['train'], LISTS['sbd']['train'], 'sbd')
-  assert_pictures(data.splits['validation'], ['b3', 'b4'], 2011)  # b1 and b2 are trained on
+  assert_images(data.splits['train'], LISTS['sbd']['train'], 'sbd')
+  assert_images(data.splits['validation'], ['b3', 'b4'], 2011)  # b1 and b2 are training images
 
 
-def test_another_number_of_validation_pictures_is_an_error(tmp_path, monkeypatch):
+def test_another_number_of_validation_images_is_an_error(tmp_path, monkeypatch):
   monkeypatch.setattr(voc2011_sbd, 'VALIDATION', 3)
-  with pytest.raises(UserError, match='2 pictures of VOC 2011 val are not in SBD train; expected 3'):
+  with pytest.raises(UserError, match='2 images of VOC 2011 val are not in SBD train; expected 3'):
     dataset.load(both(tmp_path).data)
   assert not list((tmp_path / 'data').rglob('*.array_record*'))
 
 
-def test_the_numbers_of_the_originals():
-  """Outside of this module they are the real ones."""
-  assert voc.PALETTE[:3] == ((0, 0, 0), (128, 0, 0), (0, 128, 0)) and voc.PALETTE[15] == (192, 128, 128)
-  assert voc.CLASSES[15] == 'person'
+def test_classes_have_the_official_order_and_colors():
+  palette = voc.CLASSES.palette
+  assert palette[:3] == ((0, 0, 0), (128, 0, 0), (0, 128, 0)) and palette[15] == (192, 128, 128)
+  assert voc.CLASSES.names[15] == 'person'
 
 
 @pytest.mark.parametrize(
   ('kind', 'changes', 'sentence'),
   [
-    (2012, {'a2_png': None}, 'has no file for a2 in SegmentationClass, which its list train names'),
+    (2012, {'a2_png': None}, 'has no file for a2 in SegmentationClass, but a2 is in its list train'),
     (2012, {'b1_jpg': None}, 'has no file for b1 in JPEGImages'),
-    (2012, {'b1_jpg': b'no picture'}, 'b1.jpg holds 10 bytes that do not decode'),
-    (2012, {'a1_png': b'no mask'}, 'a1.png holds 7 bytes that do not decode'),
+    (2012, {'b1_jpg': b'not a jpeg'}, 'b1.jpg has 10 bytes that cannot be decoded'),
+    (2012, {'a1_png': b'no mask'}, 'a1.png has 7 bytes that cannot be decoded'),
     (2012, {'a1_png': palette_png(np.full((3, 4), 1, np.uint8))}, r'a1.png is \[3, 4\]; expected \['),
-    (2012, {'a1_png': palette_png(np.full(picture('a1', 2012)[1].shape, 21, np.uint8))}, 'has the class 21'),
-    (2012, {'a1_png': palette_png(np.zeros((3, 4, 3), np.uint8)[..., 0]).replace(b'PNG', b'GNP')}, 'do not decode'),
-    (2012, {'val_txt': b'b1\n'}, 'lists 1 pictures for val; expected 2'),
-    (2012, {'val_txt': b'b1\nb1\n'}, 'lists 1 pictures for val; expected 2'),
-    (2012, {'val_txt': b'b1\n../b2\n'}, "lists the picture '../b2' for val"),
+    (2012, {'a1_png': palette_png(np.full(drawn('a1', 2012)[1].shape, 21, np.uint8))}, 'has the class 21'),
+    (2012, {'a1_png': palette_png(np.zeros((3, 4, 3), np.uint8)[..., 0]).replace(b'PNG', b'GNP')}, 'cannot be decoded'),
+    (2012, {'val_txt': b'b1\n'}, 'lists 1 images for val; expected 2'),
+    (2012, {'val_txt': b'b1\nb1\n'}, 'lists 1 images for val; expected 2'),
+    (2012, {'val_txt': b'b1\n../b2\n'}, "lists the image '../b2' for val"),
     ('sbd', {'d1_mat': b'no matlab'}, 'd1.mat cannot be read as a Matlab file with GTcls.Segmentation'),
     ('sbd', {'d1_mat': None}, 'has no file for d1 in cls'),
-    ('sbd', {'train_txt': None}, 'lists 0 pictures for train; expected 5'),
+    ('sbd', {'train_txt': None}, 'lists 0 images for train; expected 5'),
   ],
   ids=str,
 )
-def test_what_is_wrong_in_an_archive_is_named_and_nothing_stays(tmp_path, kind, changes, sentence):
+def test_an_error_names_the_faulty_file_and_nothing_is_left_behind(tmp_path, kind, changes, sentence):
   name, field = ('sbd', 'sbd_archive') if kind == 'sbd' else (f'voc{kind}', 'archive')
   config = settings(name, tmp_path, **{field: pack(tmp_path, kind, **changes)})
   with pytest.raises(UserError, match=sentence):
@@ -178,15 +180,15 @@ def test_what_is_wrong_in_an_archive_is_named_and_nothing_stays(tmp_path, kind, 
   assert not list((tmp_path / 'data').rglob('*.array_record*'))
 
 
-def test_a_mask_in_colours_is_refused(tmp_path):
+def test_a_mask_in_rgb_is_refused(tmp_path):
   buffer = io.BytesIO()
-  Image.fromarray(picture('a1', 2012)[0]).save(buffer, 'PNG')
+  Image.fromarray(drawn('a1', 2012)[0]).save(buffer, 'PNG')
   config = settings('voc2012', tmp_path, archive=pack(tmp_path, 2012, a1_png=buffer.getvalue()))
-  with pytest.raises(UserError, match=r'a1.png has the colours RGB; expected class numbers with a palette'):
+  with pytest.raises(UserError, match=r'a1.png has the color mode RGB; expected class numbers with a palette'):
     dataset.load(config.data)
 
 
-def test_offline_without_an_archive_the_setting_that_takes_one_is_named(tmp_path, monkeypatch):
+def test_offline_the_error_names_the_setting_for_a_local_archive(tmp_path, monkeypatch):
   monkeypatch.setattr(voc, 'URLS', {2011: f'http://127.0.0.1:1/{URLS[2011]}', 2012: ''})
   monkeypatch.setattr(voc, 'SBD_URL', 'http://127.0.0.1:1/benchmark.tgz')
   with pytest.raises(UserError, match=r'--config.data.archive=/path/VOCtrainval_25-May-2011.tar'):
@@ -196,7 +198,7 @@ def test_offline_without_an_archive_the_setting_that_takes_one_is_named(tmp_path
 
 
 @pytest.mark.slow
-def test_the_papers_split_is_trained_on_and_scored(tmp_path):
+def test_a_run_on_the_papers_split_trains_and_scores(tmp_path):
   config = both(tmp_path)
   changed = tiny.SETTINGS | {'train.steps': 2, 'optim.warmup': 0, 'eval.every': 0, 'data.train_size': (32, 32)}
   config.update_from_flattened_dict(changed | {'model.stride': 32})
