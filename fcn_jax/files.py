@@ -37,7 +37,14 @@ def write(path: epath.Path, content: str | bytes) -> None:
 
 
 def _not_written(path: epath.Path, error: Exception) -> UserError:
-  return UserError(f'cannot write {path}: {getattr(error, "strerror", None) or error}; the previous file, if any, is intact')
+  return UserError(
+    f'cannot write {path}: {getattr(error, "strerror", None) or error}; the previous file, if any, is intact'
+  )
+
+
+def path(text: str) -> epath.Path:
+  """The path that a user wrote, on a disk or in a bucket; `~` is the home folder."""
+  return epath.Path(text).expanduser()
 
 
 def write_json(path: epath.Path, value) -> None:
