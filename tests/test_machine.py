@@ -1,4 +1,4 @@
-"""The shares of a machine that runs side by side get."""
+"""Which accelerators a process may use, and how a CPU is tuned before jax is imported."""
 
 import os
 import pathlib
@@ -11,55 +11,37 @@ import tiny
 
 from fcn_jax import machine
 from fcn_jax.models import vgg
-from fcn_jax.sweep import slots
 
 
 @pytest.fixture
 def bare(monkeypatch):
-  """A machine of four cores without accelerators."""
-  monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {2, 3, 5, 7})
+  """A machine without accelerators."""
   monkeypatch.setattr(machine.glob, 'glob', lambda _: [])
   for name in ('CUDA_VISIBLE_DEVICES', 'TPU_VISIBLE_CHIPS', 'JAX_PLATFORMS'):
     monkeypatch.delenv(name, raising=False)
   return monkeypatch
 
 
-def test_without_accelerators_there_is_a_run_a_core(bare):
-  assert [slot.cores for slot in slots.slots(None)] == [(2,), (3,), (5,), (7,)]
-  assert [slot.cores for slot in slots.slots(2)] == [(2, 3), (5, 7)]
-  assert [slot.cores for slot in slots.slots(3)] == [(2,), (3,), (5, 7)]
-  assert [slot.cores for slot in slots.slots(5)] == [(2,), (2,), (3,), (5,), (7,)]
-  assert all(slot.env == {} for slot in slots.slots(None))
+def test_gpus_and_chips_are_those_of_the_environment_or_of_the_machine(bare):
+  assert machine.gpus() == machine.chips() == []
+  devices = {'/dev/nvidia[0-9]*': ['/dev/nvidia1', '/dev/nvidia0'], '/dev/accel[0-9]*': ['/dev/accel0', '/dev/accel1']}
+  bare.setattr(machine.glob, 'glob', devices.get)
+  assert machine.gpus() == ['0', '1'] and machine.chips() == ['0', '1']
+  bare.setenv('CUDA_VISIBLE_DEVICES', '1,3')
+  bare.setenv('TPU_VISIBLE_CHIPS', '')
+  assert machine.gpus() == ['1', '3'] and machine.chips() == []
 
 
-def test_each_run_has_gpus_of_its_own(bare):
-  bare.setenv('CUDA_VISIBLE_DEVICES', '1,3,4')
-  assert [slot.env['CUDA_VISIBLE_DEVICES'] for slot in slots.slots(None)] == ['1', '3', '4']
-  assert [slot.env['CUDA_VISIBLE_DEVICES'] for slot in slots.slots(2)] == ['1,4', '3']
-  assert [slot.env['CUDA_VISIBLE_DEVICES'] for slot in slots.slots(4)] == ['1', '3', '4', '1']
-  bare.setenv('CUDA_VISIBLE_DEVICES', '')
-  assert slots.slots(2)[0].env == {}
+@pytest.fixture
+def restarted(monkeypatch):
+  """A program that has been restarted for glibc already."""
+  monkeypatch.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')
+  monkeypatch.delenv('FCN_JAX_TUNE_CPU', raising=False)
 
 
-def test_gpus_are_found_without_being_named(bare):
-  bare.setattr(machine.glob, 'glob', lambda pattern: ['/dev/nvidia1', '/dev/nvidia0'] if 'nvidia' in pattern else [])
-  assert [slot.env for slot in slots.slots(None)] == [{'CUDA_VISIBLE_DEVICES': '0'}, {'CUDA_VISIBLE_DEVICES': '1'}]
-
-
-def test_each_run_has_tpu_chips_of_its_own(bare):
-  bare.setattr(machine.glob, 'glob', lambda pattern: [f'/dev/accel{i}' for i in range(4)] if 'accel' in pattern else [])
-  assert [slot.env['TPU_VISIBLE_CHIPS'] for slot in slots.slots(None)] == ['0', '1', '2', '3']
-  assert slots.slots(2)[1].env == {
-    'TPU_VISIBLE_CHIPS': '1,3',
-    'TPU_CHIPS_PER_PROCESS_BOUNDS': '1,2,1',
-    'TPU_PROCESS_BOUNDS': '1,1,1',
-  }
-
-
-def test_convolutions_are_eigens_where_the_flag_is_known(monkeypatch):
-  monkeypatch.setattr(machine, '_gpus', lambda: ['0'])
+def test_convolutions_are_by_eigen_if_xla_has_the_flag(monkeypatch, restarted):
+  monkeypatch.setattr(machine, 'gpus', lambda: ['0'])
   monkeypatch.delenv('JAX_PLATFORMS')
-  monkeypatch.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # has been started again already
   monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
   monkeypatch.setattr(machine.importlib.metadata, 'version', lambda _: '0.11.2')
   machine.tune_for_cpu()
@@ -70,13 +52,12 @@ def test_convolutions_are_eigens_where_the_flag_is_known(monkeypatch):
     first, second = os.environ['XLA_FLAGS'].split()
     assert first == '--xla_force_host_platform_device_count=8'
     assert second == '--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION'
-  monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_experimental_ynn_fusion_type=')  # the user's own
+  monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_experimental_ynn_fusion_type=')  # set by the user
   machine.tune_for_cpu()
   assert os.environ['XLA_FLAGS'] == '--xla_cpu_experimental_ynn_fusion_type='
 
 
-def test_barriers_last_where_all_is_compiled_for_the_cpu(bare):
-  bare.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # has been started again already
+def test_barriers_are_kept_if_programs_are_compiled_for_the_cpu(bare, restarted):
   bare.setattr(machine.importlib.metadata, 'version', lambda _: '0.11.2')
   kept = '--xla_disable_hlo_passes=cse_barrier_expander'
   for gpus, platforms, expected in (('0', '', ''), ('', '', kept), ('0', 'cpu', kept), ('0', 'cuda,cpu', '')):
@@ -86,13 +67,13 @@ def test_barriers_last_where_all_is_compiled_for_the_cpu(bare):
     for _ in range(2):
       machine.tune_for_cpu()
       assert os.environ['XLA_FLAGS'] == expected
-  bare.setenv('XLA_FLAGS', '--xla_disable_hlo_passes=cse')  # the user's own
+  bare.setenv('XLA_FLAGS', '--xla_disable_hlo_passes=cse')  # set by the user
   machine.tune_for_cpu()
   assert os.environ['XLA_FLAGS'] == '--xla_disable_hlo_passes=cse'
 
 
-def test_a_step_keeps_each_map_once_and_recomputation_fewer():
-  """In a program of its own, as commands are: XLA reads its flags once."""
+def test_a_step_keeps_each_feature_map_once_and_with_recomputation_fewer():
+  """In another process, since XLA reads its flags only once."""
   code = """
 from fcn_jax import machine
 machine.tune_for_cpu()
@@ -106,14 +87,14 @@ for remat in (False, True):
   done = subprocess.run([sys.executable, '-c', code], cwd=tiny.ROOT, env=alone(), capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   plain, saving = map(float, done.stdout.split())
-  values = sum((96 >> i) ** 2 * channels * (n + 1 / 4) for i, (channels, n) in enumerate(vgg.BLOCKS))  # and the pooled
-  maps = 4 * 8 * values / 8  # bytes, pictures, width
+  values = sum((96 >> i) ** 2 * channels * (n + 1 / 4) for i, (channels, n) in enumerate(vgg.BLOCKS))  # 1/4: pooled
+  maps = 4 * 8 * values / 8  # bytes, images, width
   assert plain < 1.7 * maps
   assert saving < 1.1 * maps and saving < 0.7 * plain
 
 
 def alone() -> dict[str, str]:
-  """The environment of a process that is not one of the tests': it has one device and is not tuned."""
+  """The environment without the variables of the tests: one device, not tuned."""
   return {name: value for name, value in os.environ.items() if name not in ('GLIBC_TUNABLES', 'XLA_FLAGS')}
 
 
@@ -122,10 +103,10 @@ HUGE_PAGES = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
 
 @pytest.mark.skipif(
   not HUGE_PAGES.exists() or '[never]' in HUGE_PAGES.read_text() or platform.libc_ver() < ('glibc', '2.35'),
-  reason='the kernel has no huge pages for programs that ask, or glibc cannot ask',
+  reason='the kernel offers no huge pages, or glibc cannot request them',
 )
-def test_a_program_has_huge_pages_and_its_own_arguments():
-  """Page faults of filling 64 MiB again and again, with and without."""
+def test_a_tuned_program_has_huge_pages_and_the_same_arguments():
+  """Counts the page faults of filling 64 MiB several times."""
   code = """
 import resource, sys
 from fcn_jax import machine
@@ -147,7 +128,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, *sys.argv[1:]
   assert int(faults['tuned']) < int(faults['plain']) / 20
 
 
-def test_a_program_is_started_again_once_and_keeps_what_its_user_set(monkeypatch):
+def test_a_program_is_restarted_once_and_keeps_settings_of_the_user(monkeypatch):
   started = []
   monkeypatch.setattr(os, 'execv', lambda *command: started.append(command))
   monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'fcn_jax.main', '--config=x'])
@@ -157,6 +138,48 @@ def test_a_program_is_started_again_once_and_keeps_what_its_user_set(monkeypatch
     machine.tune_for_cpu()
   assert started == [(sys.executable, [sys.executable, '-m', 'fcn_jax.main', '--config=x'])]
   assert os.environ['GLIBC_TUNABLES'] == 'glibc.malloc.tcache_count=3:glibc.malloc.hugetlb=1'
-  monkeypatch.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=0')  # the user's own
+  monkeypatch.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=0')  # set by the user
   machine.tune_for_cpu()
   assert len(started) == 1
+
+
+def test_tuning_can_be_turned_off(monkeypatch):
+  """Nothing changes, and the program is not restarted."""
+  monkeypatch.setattr(os, 'execv', lambda *_: pytest.fail('restarted'))
+  monkeypatch.setenv('FCN_JAX_TUNE_CPU', '0')
+  monkeypatch.setenv('XLA_FLAGS', '--mine')
+  monkeypatch.delenv('GLIBC_TUNABLES', raising=False)
+  before = dict(os.environ)
+  machine.tune_for_cpu()
+  assert dict(os.environ) == before
+
+
+def test_importing_the_package_tunes_nothing():
+  code = """
+import os
+before = dict(os.environ)
+import fcn_jax, fcn_jax.machine, fcn_jax.run.directory
+assert dict(os.environ) == before
+"""
+  done = subprocess.run([sys.executable, '-c', code], cwd=tiny.ROOT, env=alone(), capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+  ('variables', 'several'),
+  [
+    ({}, False),
+    ({'SLURM_STEP_NUM_TASKS': '1'}, False),
+    ({'SLURM_STEP_NUM_TASKS': '4'}, True),
+    ({'TPU_VISIBLE_CHIPS': '0,1'}, True),
+    ({'TPU_VISIBLE_CHIPS': '0,1', 'TPU_PROCESS_BOUNDS': '1,1,1'}, False),
+  ],
+  ids=str,
+)
+def test_slurm_and_tpu_pods_start_several_processes_of_one_run(bare, variables, several):
+  bare.setattr(machine.importlib.util, 'find_spec', lambda name: name == 'libtpu')
+  for name in ('SLURM_STEP_NUM_TASKS', 'TPU_PROCESS_BOUNDS'):
+    bare.delenv(name, raising=False)
+  for name, value in variables.items():
+    bare.setenv(name, value)
+  assert machine.is_one_of_several() is several

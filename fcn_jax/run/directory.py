@@ -11,18 +11,14 @@ import json
 import math
 import os
 import time
-from typing import TYPE_CHECKING
 
 import ml_collections
 from etils import epath
 
 from fcn_jax import config as config_lib
 from fcn_jax import files
-from fcn_jax.data import names
+from fcn_jax.data import dataset, names
 from fcn_jax.errors import UserError
-
-if TYPE_CHECKING:
-  from fcn_jax.data import dataset
 
 FORMAT = 2  # of config.json and the files beside it
 
@@ -242,7 +238,7 @@ def with_tuples(fields: dict) -> dict:
   return {name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()}
 
 
-def write_data(directory: RunDirectory, data: 'dataset.Data') -> None:
+def write_data(directory: RunDirectory, data: dataset.Data) -> None:
   """Writes `data.json`: what a reader of the run needs to know about its data set, without opening it."""
   heads = {
     head: {'names': classes.names, 'palette': classes.palette, 'ignore': classes.ignore}
@@ -251,19 +247,17 @@ def write_data(directory: RunDirectory, data: 'dataset.Data') -> None:
   directory.write_json('data.json', {'inputs': data.inputs, 'heads': heads, 'fingerprint': data.fingerprint})
 
 
-def read_data(workdir: epath.Path) -> 'tuple[dict[str, int], dict[str, dataset.Classes]]':
+def read_data(workdir: epath.Path) -> tuple[dict[str, int], dict[str, dataset.Classes]]:
   """The input streams of a run with their channels, and its heads with their classes.
 
   Raises:
     UserError: there is no `data.json`.
   """
-  from fcn_jax.data.dataset import Classes  # imports TFDS, which takes a second
-
   saved = files.read_json(workdir / 'data.json', None)
   if saved is None:
     raise UserError(f'{workdir} has no data.json, which a run writes when it starts; train it again')
   heads = {
-    head: Classes(tuple(values['names']), tuple(map(tuple, values['palette'])), values['ignore'])
+    head: dataset.Classes(tuple(values['names']), tuple(map(tuple, values['palette'])), values['ignore'])
     for head, values in saved['heads'].items()
   }
   return saved['inputs'], heads

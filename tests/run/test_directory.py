@@ -288,7 +288,7 @@ class Data:
 def test_classes_and_inputs_of_a_run_are_read_without_its_data(directory):
   heads = {
     'semantic': Classes(('sky', 'tree'), ((0, 0, 255), (0, 255, 0))),
-    'parts': Classes(('leaf',), ((9, 9, 9),), ignore=0),
+    'parts': Classes(('leaf',), ((9, 9, 9),)),
   }
   run_directory.write_data(directory, Data({'rgb': 3, 'depth': 1}, heads, 'outside 1'))
   assert run_directory.read_data(directory.path) == ({'rgb': 3, 'depth': 1}, heads)

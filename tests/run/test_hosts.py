@@ -114,7 +114,7 @@ def test_if_one_host_is_killed_the_other_stops_soon_with_the_reason(data_dir, tm
   assert time.time() - begun < 60
   # Either the failing step or jax's heartbeat detects the loss first. jax ends the process by SIGABRT, always if the
   # coordinator is lost.
-  messages = {75: 'another host of this run seems to be lost', -signal.SIGABRT: 'another task died'}
+  messages = {75: 'another host of this run seems to be gone', -signal.SIGABRT: 'another task died'}
   code = processes[1 - killed].returncode
   assert code in messages and messages[code] in errors, (code, errors)
   if code == 75:
