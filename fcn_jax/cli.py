@@ -24,8 +24,13 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 
-def run(main) -> None:
-  """Runs `main(arguments)`; a `UserError` becomes a sentence and exit code 1."""
+def run(main, define_flags=lambda: None) -> None:
+  """Runs `main(arguments)` after `define_flags()`; a `UserError` becomes a sentence and exit code 1."""
+  define_flags()
+  messages = python_logging.getLogger('fcn_jax')
+  messages.addHandler(_Stdout())
+  messages.setLevel(python_logging.INFO)
+  messages.propagate = False
   machine.tune_for_cpu()
   if '--debug' not in sys.argv:
     # TFDS and Orbax tell of every step that they take, and of a file that cannot be read or written in hundreds of
@@ -36,6 +41,18 @@ def run(main) -> None:
     # Where a write fails, Orbax closes its event loop over the writes that have not begun.
     warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
   app.run(lambda argv: _guarded(main, argv[1:]), flags_parser=lambda argv: _guarded(_parse, argv))
+
+
+class _Stdout(python_logging.StreamHandler):
+  """Writes to the `sys.stdout` of the moment: a live table of rich puts its own in place, to print above itself."""
+
+  @property
+  def stream(self):
+    return sys.stdout
+
+  @stream.setter
+  def stream(self, _) -> None:
+    pass
 
 
 def define_config() -> None:

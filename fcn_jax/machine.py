@@ -20,7 +20,7 @@ def tune_for_cpu() -> None:
     flags += f' {_FUSION}=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION'
   # Barriers last until a program is scheduled. Else what the backward pass is to compute, as all of `model.remat`, is
   # computed right after the forward pass, and kept. Compilers for accelerators may count on their removal.
-  on_cpu = os.environ.get('JAX_PLATFORMS') == 'cpu' or not (_gpus() or _chips())
+  on_cpu = os.environ.get('JAX_PLATFORMS') == 'cpu' or not (gpus() or chips())
   if _DISABLED not in flags and on_cpu:
     flags += f' {_DISABLED}=cse_barrier_expander'
   os.environ['XLA_FLAGS'] = flags.strip()
@@ -32,14 +32,14 @@ def tune_for_cpu() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def _gpus() -> list[str]:
+def gpus() -> list[str]:
   visible = os.environ.get('CUDA_VISIBLE_DEVICES')
   if visible is not None:
     return [name for name in visible.split(',') if name.strip()]
   return [path.removeprefix('/dev/nvidia') for path in sorted(glob.glob('/dev/nvidia[0-9]*'))]
 
 
-def _chips() -> list[str]:
+def chips() -> list[str]:
   visible = os.environ.get('TPU_VISIBLE_CHIPS')
   if visible is not None:
     return [name for name in visible.split(',') if name.strip()]
@@ -51,4 +51,4 @@ def is_one_of_several() -> bool:
   if int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1:
     return True
   # A run of a sweep has bounds of its own, and is alone. Chips that jax cannot use are none.
-  return bool(_chips()) and 'TPU_PROCESS_BOUNDS' not in os.environ and importlib.util.find_spec('libtpu') is not None
+  return bool(chips()) and 'TPU_PROCESS_BOUNDS' not in os.environ and importlib.util.find_spec('libtpu') is not None

@@ -11,7 +11,6 @@ import tiny
 
 from fcn_jax import machine
 from fcn_jax.models import vgg
-from fcn_jax.sweep import slots
 
 
 @pytest.fixture
@@ -24,40 +23,8 @@ def bare(monkeypatch):
   return monkeypatch
 
 
-def test_without_accelerators_there_is_a_run_a_core(bare):
-  assert [slot.cores for slot in slots.slots(None)] == [(2,), (3,), (5,), (7,)]
-  assert [slot.cores for slot in slots.slots(2)] == [(2, 3), (5, 7)]
-  assert [slot.cores for slot in slots.slots(3)] == [(2,), (3,), (5, 7)]
-  assert [slot.cores for slot in slots.slots(5)] == [(2,), (2,), (3,), (5,), (7,)]
-  assert all(slot.env == {} for slot in slots.slots(None))
-
-
-def test_each_run_has_gpus_of_its_own(bare):
-  bare.setenv('CUDA_VISIBLE_DEVICES', '1,3,4')
-  assert [slot.env['CUDA_VISIBLE_DEVICES'] for slot in slots.slots(None)] == ['1', '3', '4']
-  assert [slot.env['CUDA_VISIBLE_DEVICES'] for slot in slots.slots(2)] == ['1,4', '3']
-  assert [slot.env['CUDA_VISIBLE_DEVICES'] for slot in slots.slots(4)] == ['1', '3', '4', '1']
-  bare.setenv('CUDA_VISIBLE_DEVICES', '')
-  assert slots.slots(2)[0].env == {}
-
-
-def test_gpus_are_found_without_being_named(bare):
-  bare.setattr(machine.glob, 'glob', lambda pattern: ['/dev/nvidia1', '/dev/nvidia0'] if 'nvidia' in pattern else [])
-  assert [slot.env for slot in slots.slots(None)] == [{'CUDA_VISIBLE_DEVICES': '0'}, {'CUDA_VISIBLE_DEVICES': '1'}]
-
-
-def test_each_run_has_tpu_chips_of_its_own(bare):
-  bare.setattr(machine.glob, 'glob', lambda pattern: [f'/dev/accel{i}' for i in range(4)] if 'accel' in pattern else [])
-  assert [slot.env['TPU_VISIBLE_CHIPS'] for slot in slots.slots(None)] == ['0', '1', '2', '3']
-  assert slots.slots(2)[1].env == {
-    'TPU_VISIBLE_CHIPS': '1,3',
-    'TPU_CHIPS_PER_PROCESS_BOUNDS': '1,2,1',
-    'TPU_PROCESS_BOUNDS': '1,1,1',
-  }
-
-
 def test_convolutions_are_eigens_where_the_flag_is_known(monkeypatch):
-  monkeypatch.setattr(machine, '_gpus', lambda: ['0'])
+  monkeypatch.setattr(machine, 'gpus', lambda: ['0'])
   monkeypatch.delenv('JAX_PLATFORMS')
   monkeypatch.setenv('GLIBC_TUNABLES', 'glibc.malloc.hugetlb=1')  # has been started again already
   monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
