@@ -76,7 +76,9 @@ def test_a_run_can_start_from_another_run_of_the_sweep_by_name(tmp_path):
 def test_only_matches_whole_settings(tmp_path):
   runs = runs_of(tmp_path, returning("product(axis('model.stride', [8, 16]), axis('seed', [1, 11]))"))
   assert [run.name for run in points.choose(runs, only='seed=1,stride=8', shard=None)] == ['stride=8,seed=1']
-  with pytest.raises(UserError, match='--only=seed=2 matches no run; expected settings from run names such as stride=8,seed=1'):
+  with pytest.raises(
+    UserError, match='--only=seed=2 matches no run; expected settings from run names such as stride=8,seed=1'
+  ):
     points.choose(runs, only='seed=2', shard=None)
 
 
@@ -154,7 +156,7 @@ def of_sweep(name: str) -> list:
 
 
 def test_all_batch_sizes_and_momenta_see_as_many_images_and_move_the_weights_as_far():
-  """An image's gradient moves the weights by lr / batch size in its step, and by 1 / (1 - momentum) times that in total."""
+  """An image's gradient moves the weights by lr / batch size at first, by 1 / (1 - momentum) times that in total."""
   configs = [run.config for run in of_sweep('batch_momentum')]
   assert {c.train.steps * c.train.batch_size for c in configs} == {4000}
   for config in configs:
@@ -176,7 +178,9 @@ def test_frozen_and_unfrozen_runs_start_from_the_same_run():
   for run in later:
     source = runs[run.source].config
     assert not source.optim.freeze_trunk and source.seed == run.config.seed
-    assert source.model.stride > run.config.model.stride  # at equal strides, all score layers would be loaded already trained
+    assert (
+      source.model.stride > run.config.model.stride
+    )  # at equal strides, all score layers would be loaded already trained
 
 
 def test_the_augmentation_sweep_uses_flips_and_jitter_only():

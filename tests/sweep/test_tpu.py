@@ -46,7 +46,9 @@ def launch(project, *arguments, **env) -> subprocess.CompletedProcess:
   env_of_launch = {name: value for name, value in os.environ.items() if not name.startswith('FCN_')}
   env_of_launch |= {'PATH': f'{project}/bin:{os.environ["PATH"]}', 'CALLS': f'{project}/calls'} | SETTINGS | env
   command = [project / 'launch.sh', 'tpu', *arguments]
-  return subprocess.run(command, env={n: x for n, x in env_of_launch.items() if x}, capture_output=True, text=True, timeout=60)
+  return subprocess.run(
+    command, env={n: x for n, x in env_of_launch.items() if x}, capture_output=True, text=True, timeout=60
+  )
 
 
 def calls(project) -> list[list[str]]:
