@@ -1,4 +1,4 @@
-"""Run directories as training leaves them, made at once, for the tests of what reads them."""
+"""Makes run directories as training leaves them, without training, for tests of the code that reads them."""
 
 import io
 import json
@@ -14,53 +14,68 @@ from fcn_jax.run import directory, environment
 
 CLASSES = ('sky', 'tree', 'road')
 PALETTE = ((70, 130, 180), (0, 100, 0), (128, 64, 128))
+FINGERPRINT = 'made/1.0.0'
+STEPS = 20
 
 
-class Named(list):
-  """A split of which only the ids are asked."""
+class Split(list):
+  """A split that has only ids."""
 
-  def ids(self):
+  def ids(self) -> list[str]:
     return list(self)
 
 
-def run(folder, *, skill=0.7, state='done', pictures=10, classes=CLASSES, data='scenes', **settings) -> epath.Path:
-  """A run directory; a share `skill` of every class's pixels is right. Settings have __ for the dot."""
+def run(folder, *, skill=0.7, state='done', images=10, classes=CLASSES, data='scenes', **settings) -> epath.Path:
+  """Makes a run directory in `folder`, named after `settings`.
+
+  Args:
+    folder: the folder of the runs.
+    skill: the fraction of every class's pixels that are predicted correctly.
+    state: the state in `status.json`.
+    images: the number of scored images.
+    classes: the names of the three classes.
+    data: the name of the data set.
+    **settings: settings of the config, with __ for the dot.
+  """
   config = config_lib.default(data)
   config.update_from_flattened_dict({name.replace('__', '.'): x for name, x in settings.items()})
-  name = ','.join(f'{n.rpartition("__")[2]}={x}' for n, x in settings.items())
-  path = epath.Path(folder) / name
-  directory.write_config(path, config)
-  right = round(1000 * skill)
-  matrix = np.eye(3, dtype=np.int64) * right + np.roll(np.eye(3, dtype=np.int64), 1, axis=1) * (1000 - right)
-  near = np.tile(matrix, (len(bands.WIDTHS), 1, 1)) + np.arange(len(bands.WIDTHS))[::-1, None, None]
-  scored = evaluation.Scored(np.tile(matrix, (pictures, 1, 1)), near, _examples(config.seed, pictures))
+  path = epath.Path(folder) / ','.join(f'{n.rpartition("__")[2]}={x}' for n, x in settings.items())
   split = 'validation' if data == 'scenes' else 'test'
-  names = Named(f'picture {number}' for number in range(pictures))
-  evaluation.write(path, split, scored, dataset.Data(classes, PALETTE, {split: names}, 'made/1.0.0'), step=20)
-  _write_network(path, config, split)
+  directory.write_config(path, config)
+  _write_evaluation(path, split, skill, images, classes, config.seed)
+  _write_network(path, split, config)
   rows = [{'step': step, 'train/loss': 2 / step} for step in (5, 10, 15, 20)]
-  rows += [{'step': step, 'eval/mean_iou': skill * step / 20} for step in (10, 20)]
+  rows += [{'step': step, 'eval/mean_iou': skill * step / STEPS} for step in (10, 20)]
   files.write(path / 'metrics.jsonl', ''.join(json.dumps(row) + '\n' for row in rows))
-  timing = {'step': 20, 'images_per_second': 40.0, 'peak_memory_gib': 1.5}
+  timing = {'step': STEPS, 'images_per_second': 40.0, 'peak_memory_gib': 1.5}
   files.write(path / 'timing.jsonl', json.dumps(timing) + '\n')
-  environment.add_environment(path, ['cpu'], 'made/1.0.0 0123')
-  files.write_json(path / 'status.json', {'state': state, 'step': 20, 'wall_seconds': 90.0})
+  environment.add_environment(path, ['cpu'], f'{FINGERPRINT} 0123')
+  files.write_json(path / 'status.json', {'state': state, 'step': STEPS, 'wall_seconds': 90.0})
   return path
 
 
-def _examples(seed: int, pictures: int) -> list[dict]:
+def _write_evaluation(path, split: str, skill: float, images: int, classes, seed: int) -> None:
+  right = round(1000 * skill)
+  matrix = np.eye(3, dtype=np.int64) * right + np.roll(np.eye(3, dtype=np.int64), 1, axis=1) * (1000 - right)
+  near = np.tile(matrix, (len(bands.WIDTHS), 1, 1)) + np.arange(len(bands.WIDTHS))[::-1, None, None]
+  scored = evaluation.Scored(np.tile(matrix, (images, 1, 1)), near, _examples(seed, images))
+  ids = Split(f'image {number}' for number in range(images))
+  evaluation.write(path, split, scored, dataset.Data(classes, PALETTE, {split: ids}, FINGERPRINT), step=STEPS)
+
+
+def _examples(seed: int, images: int) -> list[dict]:
   rng = np.random.default_rng(seed)
   image, label = rng.integers(0, 256, (12, 16, 3), np.uint8), np.zeros((12, 16), np.uint8)
   label[4:], label[8:] = 1, 2
   prediction = np.roll(label, seed, axis=0)
-  return [{'index': index, 'image': image, 'label': label, 'prediction': prediction} for index in (0, pictures - 1)]
+  return [{'index': index, 'image': image, 'label': label, 'prediction': prediction} for index in (0, images - 1)]
 
 
-def _write_network(path, config, split: str) -> None:
-  distances = {}
+def _write_network(path, split: str, config) -> None:
+  distances, factor = {}, config.model.stride * config.model.shrink
   if config.model.upsample != 'bilinear_fixed':
-    noise = np.random.default_rng(config.seed).normal(size=(2 * config.model.stride,) * 2 + (3,))
-    kernel = grid.bilinear_kernel(config.model.stride)[..., None] + 0.1 * noise
+    noise = np.random.default_rng(config.seed).normal(size=(2 * factor, 2 * factor, 3))
+    kernel = grid.bilinear_kernel(factor)[..., None] + 0.1 * noise
     buffer = io.BytesIO()
     np.savez_compressed(buffer, upsample_to_1=kernel)
     files.write(path / 'eval' / 'kernels.npz', buffer.getvalue())
@@ -71,7 +86,7 @@ def _write_network(path, config, split: str) -> None:
       'parameters': 1_234_567,
       'gflop': 2.5,
       'size': [128, 160],
-      'upper_bound': {split: dict.fromkeys(metrics.METRICS, 1 - config.model.stride / 100)},
+      'upper_bound': {split: dict.fromkeys(metrics.METRICS, 1 - factor / 100)},
       'kernel_distance': distances,
     },
   )

@@ -1,9 +1,9 @@
-"""A Ray cluster on this machine: a head without cores, and nodes of one core and two pretended TPU chips.
+"""A Ray cluster on this machine: a head node without cores, and worker nodes with one core and two fake TPU chips.
 
   python tests/ray_nodes.py NODES
 
-Prints its address, and goes on until its input ends. For each line of input, the first node is killed and a new one is
-added; `lost` is printed once that is done.
+Prints the address of the cluster and runs until the end of its input. For each line of input it kills the oldest
+worker node, adds a new one, and then prints `lost`.
 """
 
 import sys

@@ -1,14 +1,23 @@
-"""Turns run directories into tables and a page, with the spread over seeds, and differences with intervals.
+"""Turns the run directories of a sweep into tables, plots and a web page.
 
   python -m fcn_jax.report runs/ablation
   python -m fcn_jax.report runs/ablation --rows=model.stride --cols=model.upsample --metric=pixel_accuracy
 
-Prints, and writes to FOLDER/report/: table.md; table.tex, the first table; table.csv, a row a run; curves.png,
-intervals.png and, where upsampling is trained, kernels.png; and index.html, all of it and pictures on one page. Only
-runs that are done count; the others are named in their cells.
+For each combination of settings, the tables give the mean and the standard deviation over seeds; differences come with
+95 % confidence intervals. Unfinished runs are marked in the tables and excluded.
+
+Prints all tables and writes to FOLDER/report/:
+  table.md       all tables
+  table.tex      the first table, in LaTeX
+  table.csv      one row per run
+  curves.png     learning curves
+  intervals.png  differences between networks
+  kernels.png    trained upsampling kernels, if any
+  index.html     everything above and sample predictions of every network: one self-contained page that works offline
 """
 
 import collections
+import dataclasses
 
 import pandas as pd
 from absl import flags
@@ -17,68 +26,58 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from fcn_jax import cli, files, metrics
-from fcn_jax.errors import UserError, closest
+from fcn_jax.errors import UserError
 from fcn_jax.report import results, tables
 from fcn_jax.report.results import Result
 
-_ROWS = flags.DEFINE_list('rows', None, 'Settings that make the rows; by default what varies, but for the last.')
-_COLS = flags.DEFINE_list('cols', None, 'Settings that make the columns; by default the last that varies.')
-_METRIC = flags.DEFINE_enum('metric', 'mean_iou', metrics.METRICS, 'What stands in the cells of the first table.')
+_WIDTH = 200  # columns of text outside a terminal
 
-_WIDTH = 200  # columns of text that goes to no terminal
+
+def define_flags() -> None:
+  flags.DEFINE_list('rows', None, 'Settings for the rows. Default: all settings that vary, except the last.')
+  flags.DEFINE_list('cols', None, 'Settings for the columns. Default: the last setting that varies.')
+  flags.DEFINE_enum('metric', 'mean_iou', metrics.METRICS, 'Metric of the first table.')
 
 
 def main(arguments: list[str]) -> None:
   if len(arguments) != 1:
-    raise UserError(f'expected one folder of runs, as runs/ablation; got {len(arguments)}')
-  folder = epath.Path(arguments[0])
+    raise UserError(f'expected one folder of runs, for example runs/ablation; got {len(arguments)}')
+  folder, given = epath.Path(arguments[0]), flags.FLAGS
   runs = results.read(folder)
-  rows, cols = layout(runs, _ROWS.value, _COLS.value)
-  cells = grouped(runs, rows + cols)
-  first = tables.main(cells, rows, cols, _METRIC.value)
-  markdown = write(folder, runs, cells, rows + cols, first)
+  rows, cols = results.layout(runs, given.rows, given.cols)
+  markdown = write(folder, runs, rows, cols, given.metric)
   console = Console()
-  # In a file or a pipe nothing is cut to the width of a terminal.
+  # A file or a pipe gets whole lines, whatever the width of the terminal.
   console.print(Markdown(markdown), width=None if console.is_terminal else _WIDTH)
   print(f'written to {folder / "report"}')
 
 
-def write(folder: epath.Path, runs: list[Result], cells: tables.Cells, fields: list[str], first: tables.Table) -> str:
-  """Writes all files of the report; returns the text."""
+def write(folder: epath.Path, runs: list[Result], rows: list[str], cols: list[str], metric: str) -> str:
+  """Writes all files of the report; returns the text of `table.md`.
+
+  Args:
+    folder: the folder of the runs.
+    runs: the runs, as `results.read` returns them.
+    rows: the settings that form the rows of the first table.
+    cols: the settings that form its columns.
+    metric: the metric in its cells.
+  """
   from fcn_jax.report import figures, page
 
-  out, text, sections = folder / 'report', [], []
-
-  def add(table: tables.Table | None, plot: bytes | None = None, *, heat: bool = False) -> None:
-    if table and table.lines:
-      text.append(f'## {table.title}\n\n{table.note}\n\n{table.markdown()}\n')
-      sections.append(page.section(table, heat=heat, plot=plot))
-
-  def drawn(name: str, figure) -> bytes | None:
-    """The figure for the page; it is written for other uses too."""
-    if not figure:
-      return None
-    files.write(out / f'{name}.png', figures.encoded(figure, 'png'))
-    return figures.encoded(figure, 'svg')
-
-  add(first)
-  scored = [run for run in runs if run.done]
-  if scored:
-    found = tables.differences(cells, fields)
-    plot = drawn('intervals', figures.intervals(found)) if found else None
-    add(tables.difference_table(found, len(scored[0].ids)), plot)
-    add(tables.scores(cells, fields))
-    add(tables.published_table(runs[0].settings['data.name']))
-    add(tables.bands(cells, fields))
-    add(tables.classes(cells, fields), heat=True)
-    add(tables.kernels(cells, fields), drawn('kernels', figures.kernels(cells, fields)))
-    add(tables.costs(cells, fields))
-    note = 'Mean over seeds; the shade goes from the lowest to the highest.'
-    plot = drawn('curves', figures.curves(cells, fields))
-    sections.append(page.plot_section('Learning curves', note, plot))
-    sections.append(page.gallery(cells, fields))
+  out, cells, fields = folder / 'report', results.grouped(runs, rows + cols), rows + cols
+  first = tables.main(cells, rows, cols, metric)
   introduction = about(runs)
-  markdown = '\n'.join([f'# {folder.name}\n', *(f'{sentence}\n' for sentence in introduction), *text])
+  text, sections = [f'# {folder.name}\n', *(f'{sentence}\n' for sentence in introduction)], []
+  for part in [Part(first), *(parts(cells, fields) if results.done(cells) else [])]:
+    table, plot = part.table, None
+    if part.figure:
+      files.write(out / f'{part.name}.png', figures.encoded(part.figure, 'png'))
+      plot = figures.encoded(part.figure, 'svg')
+    if table.lines:
+      text.append(f'## {table.title}\n\n{table.note}\n\n{table.markdown()}\n')
+    sections.append(page.section(table, heat=part.heat, plot=plot))
+  sections.append(page.gallery(cells, fields))
+  markdown = '\n'.join(text)
   files.write(out / 'table.md', markdown)
   files.write(out / 'table.tex', first.latex())
   files.write(out / 'table.csv', frame(runs).to_csv(index=False))
@@ -86,71 +85,78 @@ def write(folder: epath.Path, runs: list[Result], cells: tables.Cells, fields: l
   return markdown
 
 
-def layout(runs: list[Result], rows: list[str] | None, cols: list[str] | None) -> tuple[list[str], list[str]]:
-  """The settings of the rows and of the columns: those asked for, or else all that vary.
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """A section of the report.
 
-  Raises:
-    UserError: where a setting that varies, other than the seed, is in neither: its values would be averaged.
+  Attributes:
+    table: the table; one without lines is only a heading for its figure.
+    name: the file name of the figure.
+    figure: a matplotlib figure, or None.
+    heat: whether the page colors the table's numbers.
   """
-  vary = results.varying(runs)
-  known = {field for run in runs for field in run.settings}
-  for field in (rows or []) + (cols or []):
-    if field not in known:
-      raise UserError(f'there is no setting {field}{closest(field, known)}; what varies: {", ".join(vary)}')
-  if rows is None and cols is None:
-    return (vary[:-1], vary[-1:]) if len(vary) > 1 else (vary, [])
-  named = (rows or []) + (cols or [])
-  if rows is None:
-    rows = [field for field in vary if field not in named]
-  elif cols is None:
-    cols = [field for field in vary if field not in named]
-  if unnamed := [field for field in vary if field not in rows + (cols or [])]:
-    raise UserError(
-      f'{", ".join(unnamed)} varies between these runs, and a mean over it would mix different networks; '
-      f'add it to --rows or --cols, as --rows={",".join([*rows, *unnamed])}'
-    )
-  return rows, cols or []
+
+  table: tables.Table
+  name: str = ''
+  figure: object = None
+  heat: bool = False
 
 
-def grouped(runs: list[Result], fields: list[str]) -> tables.Cells:
-  """The runs by their values of the settings; those of a cell differ in the seed alone."""
-  cells = collections.defaultdict(list)
-  for run in runs:
-    cells[tuple(run.settings[field] for field in fields)].append(run)
-  for values, members in cells.items():
-    seeds = [run.seed for run in members]
-    if len(set(seeds)) < len(seeds):
-      names = ', '.join(run.name for run in members)
-      raise UserError(f'{names} have the same settings {values} and share a seed; one run a seed counts')
-  return dict(cells)
+def parts(cells: results.Cells, fields: list[str]) -> list[Part]:
+  """The sections after the first table, in order; at least one run must be done."""
+  from fcn_jax.report import figures
+
+  example = next(iter(results.done(cells).values()))[0]
+  found = tables.differences(cells, fields)
+  curves = tables.Table('Learning curves', 'Mean over seeds; the shading runs from the lowest to the highest.', [], [])
+  listed = [
+    Part(tables.difference_table(found, len(example.ids)), 'intervals', figures.intervals(found) if found else None),
+    Part(tables.scores(cells, fields)),
+    Part(tables.published_table(example.settings['data.name'])),
+    Part(tables.bands(cells, fields)),
+    Part(tables.classes(cells, fields), heat=True),
+    Part(tables.kernels(cells, fields), 'kernels', figures.kernels(cells, fields)),
+    Part(tables.costs(cells, fields)),
+    Part(curves, 'curves', figures.curves(cells, fields)),
+  ]
+  return [part for part in listed if part.table and (part.table.lines or part.figure)]
 
 
 def about(runs: list[Result]) -> list[str]:
-  """Sentences on what is done, and on what the runs were made of and with."""
+  """The introduction of the report: how many runs are done, and their data, commits, hardware and dates."""
   counts = collections.Counter(run.state for run in runs)
-  listed = ', '.join(f'{count} {state}' for state, count in counts.items() if state != 'done')
-  sentences = [f'Of {len(runs)} runs {counts["done"]} are done{": " if listed else ""}{listed}.']
-  made = [run.environment for run in runs if run.done and run.environment]
-  if made:
+  unfinished = ', '.join(f'{count} {state}' for state, count in counts.items() if state != 'done')
+  if unfinished:
+    sentences = [f'{counts["done"]} of {len(runs)} runs are done ({unfinished}).']
+  else:
+    sentences = [f'All {len(runs)} runs are done.' if len(runs) > 1 else 'The run is done.']
+  starts = [run.environment for run in runs if run.done and run.environment]
+  if starts:
     commits = dict.fromkeys(
-      f'{(start["commit"] or "unknown")[:7]}{", with changes" if start["dirty"] else ""}' for start in made
+      f'{(start["commit"] or "unknown")[:7]}{" with local changes" if start["dirty"] else ""}' for start in starts
     )
-    devices = dict.fromkeys(f'{len(start["devices"])} x {start["devices"][0]}' for start in made)
-    days = sorted({start['time'][:10] for start in made})
+    days = sorted({start['time'][:10] for start in starts})
     sentences.append(
-      f'Data: {", ".join(dict.fromkeys(start["data"] for start in made))}, '
-      f'{len(next(run for run in runs if run.done).ids)} pictures scored. Commit: {"; ".join(commits)}. '
-      f'A run had {", ".join(devices)}. {" to ".join(dict.fromkeys((days[0], days[-1])))}.'
+      f'Data: {", ".join(dict.fromkeys(start["data"] for start in starts))}, '
+      f'{len(next(run for run in runs if run.done).ids)} images scored. Commit: {"; ".join(commits)}. '
+      f'Hardware: {" or ".join(dict.fromkeys(_hardware(start["devices"]) for start in starts))} per run. '
+      f'{" to ".join(dict.fromkeys((days[0], days[-1])))}.'
     )
   return sentences
 
 
+def _hardware(devices: list[str]) -> str:
+  kind = 'CPU' if devices[0] == 'cpu' else devices[0]
+  return f'{len(devices)} {kind} device{"s" if len(devices) > 1 else ""}'
+
+
 def frame(runs: list[Result]) -> pd.DataFrame:
-  """A row a run: name, state, the settings that vary and the seed, all metrics, bands and costs."""
+  """One row per run: name, state, varying settings, seed, stride in pixels, all metrics, bands and costs."""
   fields = [*results.varying(runs), 'seed']
   return pd.DataFrame([
     {'run': run.name, 'state': run.state}
     | {field: run.settings.get(field) for field in fields}
+    | {'stride_px': run.stride_px}
     | run.scores
     | {f'mean_iou_within_{width}_px': x for width, x in run.bands.items()}
     | run.costs
@@ -159,4 +165,4 @@ def frame(runs: list[Result]) -> pd.DataFrame:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  cli.run(main, define_flags)

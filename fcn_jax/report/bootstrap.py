@@ -1,8 +1,7 @@
-"""Intervals of differences between networks, by a paired bootstrap over pictures and seeds.
+"""Confidence intervals of differences between networks, by a paired bootstrap over images and seeds.
 
-Two networks are scored on the same pictures, so what a picture does to both cancels in their difference: each resample
-draws pictures once, for both. It also draws seeds, of which a few say little: an interval over three seeds is too
-narrow rather than too wide.
+Two networks are scored on the same images, so the difficulty of an image cancels in their difference: each resample
+draws images once, for both networks. It also draws seeds. With few seeds the intervals are too narrow.
 """
 
 import dataclasses
@@ -13,70 +12,71 @@ RESAMPLES = 10_000
 
 
 def resampled_iou(confusions: np.ndarray, weights: np.ndarray) -> np.ndarray:
-  """Mean IoU of every seed in every resample, [R, S].
+  """Mean IoU of every seed in every resample, [R, S], as fractions of 1.
 
   Args:
-    confusions: integers [S, N, C, C]: of each seed, one matrix a picture.
-    weights: how often each picture was drawn in each resample, [R, N].
+    confusions: integers [S, N, C, C]: one confusion matrix per seed and image.
+    weights: how often each image was drawn in each resample, [R, N].
   """
   correct = np.einsum('sncc->snc', confusions)
-  labelled, predicted = confusions.sum(3), confusions.sum(2)
+  labeled, predicted = confusions.sum(3), confusions.sum(2)
   out = []
-  for own in zip(correct, labelled, predicted, strict=True):
-    # In float64: the sums of pixels are exact.
-    c, t, p = (weights @ x.astype(np.float64) for x in own)
+  for of_seed in zip(correct, labeled, predicted, strict=True):
+    # In float64 the sums of pixels are exact.
+    c, t, p = (weights @ x.astype(np.float64) for x in of_seed)
     union = t + p - c
-    # A class that is in neither is left out of the mean, as `metrics.summarize` has it.
+    # A class that appears in neither labels nor predictions is left out of the mean, as in `metrics.summarize`.
     out.append((c / np.maximum(union, 1)).sum(1) / np.maximum((union > 0).sum(1), 1))
   return np.stack(out, axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Resampled:
-  """The mean IoU of a network that was trained with S seeds and scored on N pictures.
+  """The mean IoU of a network that was trained with S seeds and scored on N images.
 
   Attributes:
-    iou: of each seed, [S].
-    drawn: the same in R resamples of the pictures, [R, S].
-    pictures: N.
+    iou: mean IoU of each seed, [S].
+    drawn: mean IoU of each seed in R resamples of the images, [R, S].
+    images: N.
   """
 
   iou: np.ndarray
   drawn: np.ndarray
-  pictures: int
+  images: int
 
 
 def resample(confusions: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Resampled:
-  """Draws pictures, the same ones for every network with as many.
+  """Resamples the images; networks scored on the same number of images get the same draws.
 
   Args:
-    confusions: integers [S, N, C, C]: of each seed, one matrix a picture.
-    resamples: how many.
-    seed: of the draws.
+    confusions: integers [S, N, C, C]: one confusion matrix per seed and image.
+    resamples: the number of resamples, R.
+    seed: the seed of the draws.
   """
-  pictures = confusions.shape[1]
-  weights = np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), resamples)
-  once = resampled_iou(confusions, np.ones((1, pictures)))[0]
-  return Resampled(once, resampled_iou(confusions, weights.astype(np.float64)), pictures)
+  images = confusions.shape[1]
+  weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples)
+  iou = resampled_iou(confusions, np.ones((1, images)))[0]
+  return Resampled(iou, resampled_iou(confusions, weights.astype(np.float64)), images)
 
 
-def difference(a: Resampled, b: Resampled, *, paired_seeds: bool, seed: int = 0) -> dict:
-  """The mean IoU of one network minus that of another.
+def difference(a: Resampled, b: Resampled, *, paired_seeds: bool, seed: int = 0) -> dict[str, float]:
+  """The mean IoU of network `a` minus that of network `b`.
 
   Args:
-    a, b: scored on the same pictures and resampled alike; the numbers of seeds may differ.
-    paired_seeds: the i-th of both have the same seed, so that seeds are drawn for both at once.
-    seed: of the draws of seeds.
+    a: the first network.
+    b: the second network, scored on the same images and resampled with the same seed; it may have other seeds.
+    paired_seeds: whether the i-th runs of both networks have the same seed; then seeds are drawn once for both.
+    seed: the seed of the draws of seeds.
 
   Returns:
-    difference, of the means over seeds; low and high, the 95 % interval (2.5th and 97.5th percentile).
+    difference: of the means over seeds; low and high: the 95 % interval (2.5th and 97.5th percentile).
 
   Raises:
-    ValueError: where the numbers of pictures differ.
+    ValueError: the numbers of images differ.
   """
-  if a.pictures != b.pictures:
-    raise ValueError(f'{a.pictures} pictures against {b.pictures}; a paired bootstrap wants the same ones')
-  rng = np.random.default_rng([seed, 1])  # not the stream that drew the pictures
+  if a.images != b.images:
+    raise ValueError(f'{a.images} images against {b.images}; a paired bootstrap requires the same images')
+  rng = np.random.default_rng([seed, 1])  # a stream other than the one that draws images
   drawn_a = rng.integers(len(a.iou), size=a.drawn.shape)
   drawn_b = drawn_a if paired_seeds else rng.integers(len(b.iou), size=b.drawn.shape)
   means = [np.take_along_axis(x.drawn, drawn, axis=1).mean(1) for x, drawn in ((a, drawn_a), (b, drawn_b))]

@@ -1,4 +1,4 @@
-"""The plots of a report: learning curves, intervals, upsampling kernels."""
+"""The plots of a report: learning curves, confidence intervals, upsampling kernels."""
 
 import io
 
@@ -7,19 +7,19 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fcn_jax.models import grid
-from fcn_jax.report import tables
+from fcn_jax.report import results, tables
 
 _STYLE = {
   'font.size': 9,
   'axes.spines.top': False,
   'axes.spines.right': False,
-  'text.parse_math': False,  # names are text, whatever they hold
-  'svg.hashsalt': 'fcn_jax',  # the same file from the same runs
+  'text.parse_math': False,  # names may contain $
+  'svg.hashsalt': 'fcn_jax',  # makes the file reproducible
 }
 
 
 def encoded(figure: Figure, form: str) -> bytes:
-  """The figure as a file, 'png' or 'svg'."""
+  """The figure as a file of the format `form`: 'png' or 'svg'."""
   buffer = io.BytesIO()
   with matplotlib.rc_context(_STYLE):
     figure.savefig(buffer, format=form, dpi=150, bbox_inches='tight', metadata={'Date': None} if form == 'svg' else {})
@@ -27,20 +27,21 @@ def encoded(figure: Figure, form: str) -> bytes:
 
 
 @matplotlib.rc_context(_STYLE)
-def curves(cells: tables.Cells, fields: list[str]) -> Figure:
-  """Mean IoU and training loss over the steps: the mean over seeds, and between the lowest and the highest."""
+def curves(cells: results.Cells, fields: list[str]) -> Figure:
+  """Mean IoU and training loss by step: lines are means over seeds, shading runs from the lowest to the highest."""
   figure = Figure(figsize=(10, 3.6))
   axes = figure.subplots(1, 2)
-  scored = tables.done(cells)
+  scored = results.done(cells)
   for number, (key, members) in enumerate(scored.items()):
     style = {'color': matplotlib.colormaps['tab10'](number % 10), 'linestyle': ('-', '--', ':', '-.')[number // 10 % 4]}
-    for axis, name, scale in ((axes[0], 'eval/mean_iou', 100), (axes[1], 'train/loss', 1)):
-      by_seed = [{row['step']: scale * row[name] for row in run.log if name in row} for run in members]
+    for axis, metric, scale in ((axes[0], 'eval/mean_iou', 100), (axes[1], 'train/loss', 1)):
+      by_seed = [{row['step']: scale * row[metric] for row in run.log if metric in row} for run in members]
       steps = sorted(set.intersection(*map(set, by_seed)))
       values = np.array([[curve[step] for step in steps] for curve in by_seed])
-      axis.plot(steps, values.mean(0), label=tables.label(fields, key), marker='.' if len(steps) < 20 else '', **style)
+      name, marker = tables.label(fields, key, members), '.' if len(steps) < 20 else ''
+      axis.plot(steps, values.mean(0), label=name, marker=marker, **style)
       axis.fill_between(steps, values.min(0), values.max(0), color=style['color'], alpha=0.15, linewidth=0)
-  axes[0].set(xlabel='step', ylabel='mean IoU, per cent')
+  axes[0].set(xlabel='step', ylabel='mean IoU, percent')
   axes[1].set(xlabel='step', ylabel='training loss')
   figure.legend(*axes[0].get_legend_handles_labels(), loc='upper center', bbox_to_anchor=(0.5, 0), ncols=3)
   return figure
@@ -48,7 +49,7 @@ def curves(cells: tables.Cells, fields: list[str]) -> Figure:
 
 @matplotlib.rc_context(_STYLE)
 def intervals(found: list[tables.Difference]) -> Figure:
-  """Differences with their intervals; those that hold 0 are grey."""
+  """Differences with their confidence intervals; intervals that include 0 are gray."""
   figure = Figure(figsize=(7, 0.8 + 0.24 * len(found)))
   axis = figure.subplots()
   for number, d in enumerate(found):
@@ -56,17 +57,17 @@ def intervals(found: list[tables.Difference]) -> Figure:
     axis.plot([d.low, d.high], [number, number], color=color, linewidth=2)
     axis.plot(d.value, number, 'o', color=color, markersize=4)
   axis.axvline(0, color='black', linewidth=0.8)
-  axis.set(xlabel='difference in mean IoU, points', ylim=(len(found) - 0.5, -0.5))
+  axis.set(xlabel='difference in mean IoU, percentage points', ylim=(len(found) - 0.5, -0.5))
   axis.set_yticks(range(len(found)), [f'{d.first}  →  {d.second}' for d in found])
   return figure
 
 
 @matplotlib.rc_context(_STYLE)
-def kernels(cells: tables.Cells, fields: list[str]) -> Figure | None:
-  """Bilinear and trained kernels, of the first seed, mean over classes; None where none is trained."""
+def kernels(cells: results.Cells, fields: list[str]) -> Figure | None:
+  """Bilinear and trained kernels of the first seed, averaged over classes; None if no network trains upsampling."""
   rows = [
-    (tables.label(fields, key), layer, kernel.mean(-1))
-    for key, members in tables.done(cells).items()
+    (tables.label(fields, key, members), layer, kernel.mean(-1))
+    for key, members in results.done(cells).items()
     for layer, kernel in members[0].kernels.items()
   ]
   if not rows:
@@ -77,10 +78,10 @@ def kernels(cells: tables.Cells, fields: list[str]) -> Figure | None:
     bilinear = grid.bilinear_kernel(len(kernel) // 2)
     largest = max(np.abs(kernel).max(), 1)
     for axis, shown in zip(line, (bilinear, kernel, kernel - bilinear), strict=True):
-      picture = axis.imshow(shown, cmap='RdBu_r', vmin=-largest, vmax=largest)
+      image = axis.imshow(shown, cmap='RdBu_r', vmin=-largest, vmax=largest)
       axis.set(xticks=[], yticks=[])
     line[0].set_ylabel(f'{name}\n{layer}', rotation=0, ha='right', va='center')
-    figure.colorbar(picture, ax=list(line), fraction=0.02)
+    figure.colorbar(image, ax=list(line), fraction=0.02)
   for axis, title in zip(axes[0], ('bilinear', 'trained', 'difference'), strict=True):
     axis.set_title(title)
   return figure

@@ -1,4 +1,4 @@
-"""The report as one self-contained page: it opens from disk, fits a phone, and prints."""
+"""The report as one self-contained web page; it works offline, fits a phone, and can be printed."""
 
 import base64
 import html
@@ -6,8 +6,8 @@ import io
 
 from PIL import Image
 
-from fcn_jax.report import tables
-from fcn_jax.report.results import Result
+from fcn_jax.report import results, tables
+from fcn_jax.report.results import Cells, Result
 from fcn_jax.report.tables import Table
 
 _STYLE = """
@@ -49,7 +49,7 @@ img { max-width: 100%; height: auto; }
 }
 """
 
-# Sorts the rows of a table by the number or text in the column whose head is pressed.
+# Sorts the rows of a table by the numbers or texts of the column whose heading is clicked.
 _SCRIPT = """
 for (const button of document.querySelectorAll('th button')) {
   button.addEventListener('click', () => {
@@ -70,7 +70,7 @@ for (const button of document.querySelectorAll('th button')) {
 
 
 def page(title: str, introduction: list[str], sections: list[str]) -> str:
-  """The whole page; `sections` are HTML, made by the functions below, all else is text."""
+  """The whole page: `sections` are HTML from the functions below; the title and the introduction are plain text."""
   paragraphs = ''.join(f'<p>{html.escape(text)}</p>' for text in introduction)
   return f"""<!doctype html>
 <html lang="en">
@@ -92,9 +92,12 @@ def page(title: str, introduction: list[str], sections: list[str]) -> str:
 
 
 def section(shown: Table, *, heat: bool = False, plot: bytes | None = None) -> str:
-  """A table that sorts when a head is pressed, below its plot (SVG).
+  """A table that can be sorted by clicking a column heading, below its plot.
 
-  With `heat`, numbers have a colour, dark where they are large.
+  Args:
+    shown: the table; without lines, the section has the plot only.
+    heat: colors the numbers: the larger, the darker.
+    plot: an SVG file.
   """
   heads, lines = [], []
   for texts in zip(shown.head, *shown.lines, strict=True):
@@ -108,19 +111,16 @@ def section(shown: Table, *, heat: bool = False, plot: bytes | None = None) -> s
       style = _heat(number) if heat and number is not None else ''
       cells.append(f'<td{_attribute("class", kind)}{_attribute("style", style)}>{html.escape(text)}</td>')
     lines.append(f'<tr>{"".join(cells)}</tr>')
-  body = f'<table><thead><tr>{"".join(heads)}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-  return _section(shown.title, shown.note, f'{_plot(plot, shown.title)}<div class="wide">{body}</div>')
+  body = (
+    f'<div class="wide"><table><thead><tr>{"".join(heads)}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+  )
+  return _section(shown.title, shown.note, _plot(plot, shown.title) + (body if lines else ''))
 
 
-def plot_section(title: str, note: str, plot: bytes) -> str:
-  """A plot (SVG) alone."""
-  return _section(title, note, _plot(plot, title))
-
-
-def gallery(cells: tables.Cells, fields: list[str]) -> str:
-  """The same pictures across all networks: image, label, and what the first seed of each predicts."""
-  scored = tables.done(cells)
-  runs = {tables.label(fields, key): members[0] for key, members in scored.items()}
+def gallery(cells: Cells, fields: list[str]) -> str:
+  """The same images for all networks: image, label, and the prediction of each network's first seed."""
+  scored = results.done(cells)
+  runs = {tables.label(fields, key, members): members[0] for key, members in scored.items()}
   common = set.intersection(*(set(run.examples) for run in runs.values())) if runs else set()
   if not common:
     return ''
@@ -128,16 +128,16 @@ def gallery(cells: tables.Cells, fields: list[str]) -> str:
   titles = ['image', 'label', *runs]
   items = [f'<span>{html.escape(text)}</span>' for text in titles]
   for name in sorted(common):
-    items.append(_picture(first, f'{name}.image.jpg', 'image/jpeg', f'image {name}'))
-    items.append(_picture(first, f'{name}.label.png', 'image/png', f'label of {name}'))
-    items += [_picture(run, f'{name}.prediction.png', 'image/png', f'{name} by {text}') for text, run in runs.items()]
+    items.append(_image(first, f'{name}.image.jpg', 'image/jpeg', f'image {name}'))
+    items.append(_image(first, f'{name}.label.png', 'image/png', f'label of {name}'))
+    items += [_image(run, f'{name}.prediction.png', 'image/png', f'{name} by {text}') for text, run in runs.items()]
   grid = f'<div class="gallery" style="grid-template-columns: repeat({len(titles)}, auto)">{"".join(items)}</div>'
-  note = f'The same pictures across all networks; of each the run with seed {first.seed}.'
-  return _section('Pictures', note, f'{_legend(first, min(common))}<div class="wide">{grid}</div>')
+  note = 'The same images for all networks, each with the predictions of its first seed.'
+  return _section('Sample predictions', note, f'{_legend(first, min(common))}<div class="wide">{grid}</div>')
 
 
 def _legend(run: Result, name: str) -> str:
-  """The classes beside the colours that the files of the run have for them."""
+  """The classes and their colors in the label images of the run."""
   palette = Image.open(io.BytesIO((_examples(run) / f'{name}.label.png').read_bytes())).getpalette()
   names = [key.removeprefix('iou/') for key in run.scores if key.startswith('iou/')]
   items = [
@@ -151,15 +151,15 @@ def _examples(run: Result):
   return run.path / 'eval' / run.split
 
 
-def _picture(run: Result, name: str, kind: str, text: str) -> str:
+def _image(run: Result, name: str, kind: str, text: str) -> str:
   content = (_examples(run) / name).read_bytes()
-  return f'<img loading="lazy" alt="{html.escape(text)}" src="{_data(content, kind)}">'
+  return f'<img loading="lazy" alt="{html.escape(text)}" src="{_data_url(content, kind)}">'
 
 
 def _plot(svg: bytes | None, title: str) -> str:
   if not svg:
     return ''
-  return f'<div class="wide plot"><img alt="{html.escape(title)}" src="{_data(svg, "image/svg+xml")}"></div>'
+  return f'<div class="wide plot"><img alt="{html.escape(title)}" src="{_data_url(svg, "image/svg+xml")}"></div>'
 
 
 def _section(title: str, note: str, content: str) -> str:
@@ -170,12 +170,12 @@ def _attribute(name: str, value: str) -> str:
   return f' {name}="{value}"' if value else ''
 
 
-def _data(content: bytes, kind: str) -> str:
+def _data_url(content: bytes, kind: str) -> str:
   return f'data:{kind};base64,{base64.b64encode(content).decode()}'
 
 
 def _number(text: str) -> float | None:
-  """The number that a cell starts with."""
+  """The number at the start of a cell, or None."""
   try:
     return float(text.split(' ')[0])
   except ValueError:
@@ -183,7 +183,7 @@ def _number(text: str) -> float | None:
 
 
 def _heat(percent: float) -> str:
-  """White at 0 to blue at 100, with readable text on it."""
+  """A background from white at 0 to blue at 100, and a text color that is readable on it."""
   share = min(max(percent / 100, 0), 1)
   red, green, blue = (round(255 + (end - 255) * share) for end in (8, 70, 140))
   return f'background: rgb({red}, {green}, {blue}); color: {"#fff" if share > 0.55 else "#000"}'

@@ -1,4 +1,4 @@
-"""Numbers that others published, to stand beside ours: per cent, by data set."""
+"""Published results, in percent, by data set; a report shows them next to its own."""
 
 import dataclasses
 
@@ -10,9 +10,9 @@ class Published:
   """One row of a published table.
 
   Attributes:
-    network: as its authors call it.
+    network: the name of the network.
     source: the paper.
-    scores: in per cent, by `METRICS`; what its authors do not give is missing.
+    scores: in percent, by `METRICS`; metrics that the paper does not report are missing.
   """
 
   network: str
@@ -21,18 +21,18 @@ class Published:
 
 
 def _rows(source: str, networks: dict[str, tuple]) -> list[Published]:
-  """`networks` are scores in the order of `METRICS`; the last may be missing."""
+  """`networks` gives the scores of each network in the order of `METRICS`; trailing scores may be missing."""
   return [Published(network, source, dict(zip(METRICS, scores, strict=False))) for network, scores in networks.items()]
 
 
-# Mean IoU of VOC's labels through a grid of the factor and back (CVPR'15, appendix A).
+# Mean IoU of VOC's labels after downsampling by a factor and upsampling again (CVPR'15, appendix A).
 UPPER_BOUNDS = {128: 50.9, 64: 73.3, 32: 86.1, 16: 92.8, 8: 96.4, 4: 98.5}
 
-# By the name of the data set: how the protocol is, and the rows.
+# Data set -> (protocol, rows).
 TABLES = {
   'stanford_background': (
-    'Five folds of 572 and 143 pictures, their mean; other networks than FCNs, some with superpixels or a CRF. Class '
-    'accuracy is our mean accuracy. A run of ours is one fold.',
+    'Means over five folds of 572 training and 143 test images. The networks are not FCNs; some use superpixels or a '
+    'CRF. Their class accuracy is our mean accuracy. Each of our runs is one fold.',
     [
       *_rows('Tighe and Lazebnik 2010', {'superparsing': (77.5,)}),
       *_rows(
@@ -48,13 +48,13 @@ TABLES = {
     ],
   ),
   'voc2011_sbd': (
-    'The 736 pictures of VOC 2011 val that are not in SBD train; trunk pretrained on ImageNet, one picture a step, '
-    'momentum 0.99, summed loss. Compare only runs with that trunk and split.',
+    'The 736 images of VOC 2011 val that are not in SBD train. Backbone pretrained on ImageNet, one image per step, '
+    'momentum 0.99, summed loss. Compare only with runs that use this backbone and this split.',
     [
       *_rows(
         "CVPR'15, table 2",
         {
-          'FCN-32s, trunk frozen': (83.0, 59.7, 45.4, 72.0),
+          'FCN-32s, backbone frozen': (83.0, 59.7, 45.4, 72.0),
           'FCN-32s': (89.1, 73.3, 59.4, 81.4),
           'FCN-16s': (90.0, 75.7, 62.4, 83.0),
           'FCN-8s': (90.3, 75.9, 62.7, 83.2),

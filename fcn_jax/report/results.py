@@ -1,5 +1,9 @@
-"""Run directories as data: the settings that vary between runs, and what each scored and cost."""
+"""Run directories as data: the settings that vary between runs, and the scores and costs of each run.
 
+The files that are read hold the results of a model's first head.
+"""
+
+import collections
 import dataclasses
 import functools
 import json
@@ -14,24 +18,24 @@ from fcn_jax import files, metrics
 from fcn_jax.errors import UserError
 from fcn_jax.run import directory
 
-# They say where and how a run is computed and kept, not what it is.
-_NO_SETTINGS = ('data.dir', 'data.archive', 'data.sbd_archive', 'data.cache', 'data.threads')
+# Where and how a run is computed; runs that differ in these only are equal.
+_IGNORED_SETTINGS = ('data.dir', 'data.archive', 'data.sbd_archive', 'data.cache_gib', 'data.threads')
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What a run directory says. Scores and costs are empty unless the run is done.
+  """The contents of a run directory. Only runs that are done have scores and costs.
 
   Attributes:
-    name: of the run.
+    name: the name of the run.
     path: its directory.
-    state: done, or why there is nothing to trust: running, preempted, diverged, failed, missing (not begun).
-    settings: by dotted name; of a run that is not begun, those that its sweep has for it.
-    split: that results are reported on: the test split where it was scored, else validation.
-    scores: of the last evaluation on it, by `runlog.METRICS` and iou/CLASS; fractions of 1.
-    bands: mean IoU by pixels around label boundaries.
-    network: what `eval/network.json` says.
-    costs: parameters, gflop, images_per_second, peak_memory_gib, minutes.
+    state: done, running, preempted, diverged, failed, or missing (the sweep lists the run, but it has not started).
+    settings: the config by dotted names; for a missing run, the config in `sweep.json`.
+    split: the split that was scored: test, or validation if the data set has no test split.
+    scores: the metrics of the last evaluation, by `metrics.METRICS` and iou/CLASS; fractions of 1.
+    bands: mean IoU near class boundaries, by width in pixels; fractions of 1.
+    network: the contents of `eval/network.json`.
+    costs: parameters, gflop, images_per_second, peak_memory_gib and minutes.
   """
 
   name: str
@@ -52,18 +56,23 @@ class Result:
   def done(self) -> bool:
     return self.state == 'done'
 
+  @property
+  def stride_px(self) -> int:
+    """The stride of the finest scores in pixels of the image; `model.stride` counts cells of `model.shrink` pixels."""
+    return self.settings['model.stride'] * self.settings['model.shrink']
+
   @functools.cached_property
   def _matrices(self) -> dict[str, np.ndarray]:
     return _arrays(self.path / 'eval' / f'{self.split}.npz')
 
   @functools.cached_property
   def ids(self) -> list[str]:
-    """Of the pictures that were scored."""
+    """The ids of the scored images."""
     return list(self._matrices['id'])
 
   @property
   def confusion(self) -> np.ndarray:
-    """int64 [N, C, C], one matrix a picture."""
+    """int64 [N, C, C], one confusion matrix per image."""
     return self._matrices['confusion']
 
   @functools.cached_property
@@ -73,46 +82,113 @@ class Result:
 
   @functools.cached_property
   def kernels(self) -> dict[str, np.ndarray]:
-    """The trained upsampling kernels [2s, 2s, C] by layer, coarse to fine; empty where upsampling is fixed."""
+    """The trained upsampling kernels [2s, 2s, C] by layer, coarse to fine; empty if upsampling is fixed."""
     path = self.path / 'eval' / 'kernels.npz'
     found = _arrays(path) if path.exists() else {}
-    return {name: found[name] for name in sorted(found, key=lambda n: -int(n.rpartition('_')[2]))}
+    return {name: found[name] for name in sorted(found, key=lambda n: -int(re.search(r'\d+', n).group()))}
 
   @functools.cached_property
   def environment(self) -> dict:
-    """What its last start ran on."""
+    """The entry of the run's last start in `env.json`."""
     return files.read_json(self.path / 'env.json', [{}])[-1]
 
   @functools.cached_property
   def examples(self) -> list[str]:
-    """Of which pictures there are files ID.image.jpg, ID.label.png and ID.prediction.png in `eval/SPLIT`."""
+    """The ids of the images that have files ID.image.jpg, ID.label.png and ID.prediction.png in `eval/SPLIT`."""
     found = (self.path / 'eval' / self.split).glob('*.prediction.png')
     return sorted(path.name.removesuffix('.prediction.png') for path in found)
+
+
+# The runs of each network, by its values of the settings that vary; the runs of a network differ in the seed only.
+Cells = dict[tuple, list[Result]]
+
+
+def read(folder: epath.Path) -> list[Result]:
+  """All runs in a folder, in the order of its sweep, or by name if the folder has no `sweep.json`.
+
+  Raises:
+    UserError: the folder holds no run, or a file of a run is damaged.
+  """
+  if not folder.is_dir():
+    raise UserError(f'there is no folder {folder}')
+  found = [path.name for path in folder.iterdir() if (path / 'config.json').exists()]
+  found.sort(key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)])
+  if not found:
+    raise UserError(f'{folder} holds no run; expected folders with a config.json, as fcn_jax.sweep writes them')
+  try:
+    sweep = files.read_json(folder / 'sweep.json', {'runs': {}})
+    names = [*sweep['runs'], *(name for name in found if name not in sweep['runs'])]
+    return [_read_run(folder / name) if name in found else _missing(folder / name, sweep) for name in names]
+  except (json.JSONDecodeError, KeyError, TypeError) as error:
+    raise UserError(f'a run in {folder} is damaged: {type(error).__name__}: {error}') from error
+
+
+def varying(runs: list[Result]) -> list[str]:
+  """The settings that differ between runs, without the seed."""
+  fields = dict.fromkeys(field for run in runs for field in run.settings)
+  return [f for f in fields if f != 'seed' and len({repr(run.settings.get(f)) for run in runs}) > 1]
+
+
+def layout(runs: list[Result], rows: list[str] | None, cols: list[str] | None) -> tuple[list[str], list[str]]:
+  """The settings that form the rows and the columns of the first table.
+
+  Args:
+    runs: all runs of the report.
+    rows: the settings of the rows; None selects the varying settings that are not in `cols`.
+    cols: the settings of the columns; None selects the varying settings that are not in `rows`. If both are None, the
+      last setting that varies forms the columns.
+
+  Raises:
+    UserError: a setting is unknown, or a setting that varies is in neither, so that a table would average over it.
+  """
+  vary = varying(runs)
+  fields = {field for run in runs for field in run.settings}
+  for field in (rows or []) + (cols or []):
+    if field not in fields:
+      raise UserError(
+        f'there is no setting {field}{config_lib.closest(field, fields)}; these settings vary: {", ".join(vary)}'
+      )
+  if rows is None and cols is None:
+    return (vary[:-1], vary[-1:]) if len(vary) > 1 else (vary, [])
+  named = (rows or []) + (cols or [])
+  if rows is None:
+    rows = [field for field in vary if field not in named]
+  elif cols is None:
+    cols = [field for field in vary if field not in named]
+  if unnamed := [field for field in vary if field not in rows + (cols or [])]:
+    raise UserError(
+      f'{", ".join(unnamed)} varies between these runs, and the table would average different networks; '
+      f'add it to --rows or --cols, for example --rows={",".join([*rows, *unnamed])}'
+    )
+  return rows, cols or []
+
+
+def grouped(runs: list[Result], fields: list[str]) -> Cells:
+  """The runs by their values of the settings `fields`.
+
+  Raises:
+    UserError: two runs with equal settings have the same seed.
+  """
+  cells = collections.defaultdict(list)
+  for run in runs:
+    cells[tuple(run.settings[field] for field in fields)].append(run)
+  for values, members in cells.items():
+    seeds = [run.seed for run in members]
+    if len(set(seeds)) < len(seeds):
+      names = ', '.join(run.name for run in members)
+      raise UserError(f'{names} have the same settings {values} and share a seed; keep one run per seed')
+  return dict(cells)
+
+
+def done(cells: Cells) -> Cells:
+  """The runs that are done; networks without any are left out."""
+  finished = {key: [run for run in members if run.done] for key, members in cells.items()}
+  return {key: members for key, members in finished.items() if members}
 
 
 def _arrays(path: epath.Path) -> dict[str, np.ndarray]:
   with path.open('rb') as file, np.load(file) as stored:
     return dict(stored)
-
-
-def read(folder: epath.Path) -> list[Result]:
-  """All runs below a folder, in the order of its sweep, or by name.
-
-  Raises:
-    UserError: there is no run in it, or one of its files is damaged.
-  """
-  if not folder.is_dir():
-    raise UserError(f'there is no folder {folder}')
-  there = [path.name for path in folder.iterdir() if (path / 'config.json').exists()]
-  there.sort(key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)])
-  if not there:
-    raise UserError(f'{folder} holds no run; expected folders with a config.json, as fcn_jax.sweep makes them')
-  try:
-    sweep = files.read_json(folder / 'sweep.json', {'runs': {}})
-    names = [*sweep['runs'], *(name for name in there if name not in sweep['runs'])]
-    return [_read_run(folder / name) if name in there else _missing(folder / name, sweep) for name in names]
-  except (json.JSONDecodeError, KeyError, TypeError) as error:
-    raise UserError(f'a run in {folder} is damaged: {type(error).__name__}: {error}') from error
 
 
 def _missing(path: epath.Path, sweep: dict) -> Result:
@@ -128,18 +204,21 @@ def _read_run(path: epath.Path) -> Result:
   split = 'test' if (path / 'eval' / 'test.json').exists() else 'validation'
   scores, network = (files.read_json(path / 'eval' / f'{name}.json', None) for name in (split, 'network'))
   if scores is None or network is None or split not in network['upper_bound']:
-    raise UserError(f'{path} is done, but its scores in eval/ are not whole; fcn_jax.evaluate makes them anew')
+    raise UserError(
+      f'{path} is done, but its scores in eval/ are incomplete; recompute them with '
+      f'python -m fcn_jax.evaluate --workdir={path}'
+    )
   timing = directory.Rows(path / 'timing.jsonl', status['step']).with_field('images_per_second')
   return Result(
-    path.name,
-    path,
-    'done',
-    settings,
-    split,
-    {name: scores[name] for name in metrics.METRICS} | {f'iou/{name}': x for name, x in scores['iou'].items()},
-    scores['boundary_iou'],
-    network,
-    {
+    name=path.name,
+    path=path,
+    state='done',
+    settings=settings,
+    split=split,
+    scores={name: scores[name] for name in metrics.METRICS} | {f'iou/{name}': x for name, x in scores['iou'].items()},
+    bands=scores['boundary_iou'],
+    network=network,
+    costs={
       'parameters': network['parameters'],
       'gflop': network['gflop'],
       'images_per_second': float(np.median([row['images_per_second'] for row in timing])),
@@ -150,13 +229,7 @@ def _read_run(path: epath.Path) -> Result:
 
 
 def _comparable(settings: dict) -> dict:
-  """Without what does not matter; a run that another starts from goes by its name without the seed."""
-  kept = {field: value for field, value in settings.items() if field not in _NO_SETTINGS}
+  """The settings that define a network; a run that it starts from is named without its folder and its seed."""
+  kept = {field: value for field, value in settings.items() if field not in _IGNORED_SETTINGS}
   kept['init.run'] = re.sub(r'[,+]?\bseed=\d+', '', posixpath.basename(settings['init.run']))
   return kept
-
-
-def varying(runs: list[Result]) -> list[str]:
-  """The settings that are not the same in all runs, the seed left out."""
-  fields = dict.fromkeys(field for run in runs for field in run.settings)
-  return [f for f in fields if f != 'seed' and len({repr(run.settings.get(f)) for run in runs}) > 1]

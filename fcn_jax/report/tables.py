@@ -1,4 +1,4 @@
-"""The tables of a report: what stands in them, and how they become text."""
+"""The tables of a report, and their formats: Markdown and LaTeX."""
 
 import collections
 import dataclasses
@@ -10,17 +10,15 @@ import pandas as pd
 from fcn_jax.errors import UserError
 from fcn_jax.metrics import METRICS
 from fcn_jax.report import bootstrap, published
-from fcn_jax.report.results import Result
+from fcn_jax.report.results import Cells, Result, done
 
 TITLES = {
   'pixel_accuracy': 'pixel accuracy',
   'mean_accuracy': 'mean accuracy',
   'mean_iou': 'mean IoU',
-  'fw_iou': 'f.w. IoU',
+  'fw_iou': 'fw IoU',
 }
-
-# The runs of each network, by its values of the settings that vary; they differ in the seed alone.
-Cells = dict[tuple, list[Result]]
+_SPREAD = 'Percent: mean ± standard deviation over seeds (number of seeds).'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +26,11 @@ class Table:
   """A table as text.
 
   Attributes:
-    title: what it shows.
-    note: how to read it, or ''.
-    head: of the columns.
-    lines: of cells, as many as the head has.
-    best: (line, column) of the cell to stand out, or None.
+    title: the heading.
+    note: how to read the table, or ''.
+    head: the column headings.
+    lines: the rows; each has as many cells as the head.
+    best: (row, column) of the cell to highlight, or None.
   """
 
   title: str
@@ -42,147 +40,173 @@ class Table:
   best: tuple[int, int] | None = None
 
   def markdown(self) -> str:
-    text = [[self._marked(i, j, '**{}**').replace('|', '\\|') for j in range(len(self.head))] for i in self._numbers()]
-    rows = [self.head, ['---'] * len(self.head), *text]
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+    lines = [[cell.replace('|', '\\|') for cell in line] for line in self._highlighted('**{}**')]
+    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in [self.head, ['---'] * len(self.head), *lines])
 
   def latex(self) -> str:
-    """A tabular, to be put into a table environment."""
+    """A tabular, for use in a table environment."""
     special = {'_': '\\_', '%': '\\%', '&': '\\&', '#': '\\#', '±': '$\\pm$'}
 
-    def escaped(text: str) -> str:
-      return ''.join(special.get(character, character) for character in text)
+    def escaped(row: list[str]) -> str:
+      return ' & '.join(''.join(special.get(character, character) for character in cell) for cell in row) + ' \\\\'
 
-    lines = [[escaped(self._marked(i, j, '{}')) for j in range(len(self.head))] for i in self._numbers()]
+    lines = [escaped(line) for line in self._highlighted('\\textbf{{{}}}')]
+    begin = f'\\begin{{tabular}}{{{"l" * len(self.head)}}}'
+    return '\n'.join([begin, '\\hline', escaped(self.head), '\\hline', *lines, '\\hline', '\\end{tabular}', ''])
+
+  def _highlighted(self, mark: str) -> list[list[str]]:
+    lines = [list(line) for line in self.lines]
     if self.best:
-      i, j = self.best
-      lines[i][j] = f'\\textbf{{{lines[i][j]}}}'
-    out = [f'\\begin{{tabular}}{{{"l" * len(self.head)}}}', '\\hline', ' & '.join(map(escaped, self.head)) + ' \\\\']
-    out += ['\\hline', *(' & '.join(line) + ' \\\\' for line in lines), '\\hline', '\\end{tabular}', '']
-    return '\n'.join(out)
-
-  def _numbers(self) -> range:
-    return range(len(self.lines))
-
-  def _marked(self, line: int, column: int, mark: str) -> str:
-    text = self.lines[line][column]
-    return mark.format(text) if (line, column) == self.best else text
+      row, column = self.best
+      lines[row][column] = mark.format(lines[row][column])
+    return lines
 
 
 def short(field: str) -> str:
+  """The last part of a setting's dotted name."""
   return field.rpartition('.')[2]
 
 
-def label(fields: list[str], values: tuple) -> str:
-  """'stride 8, upsample bilinear_fixed'; where nothing varies, 'all runs'."""
-  parts = [f'{short(field)} {"none" if value == "" else value}' for field, value in zip(fields, values, strict=True)]
+def texts(fields: list[str], values: tuple, runs: list[Result]) -> list[str]:
+  """The values of settings as tables show them: '8 (16 px)' for a stride where `model.shrink` is not 1.
+
+  Args:
+    fields: the settings.
+    values: their values.
+    runs: the runs with these values; they give the strides in pixels.
+  """
+  out = ['none' if value == '' else str(value) for value in values]
+  pixels = sorted({run.stride_px for run in runs})
+  for index, field in enumerate(fields):
+    if field == 'model.stride' and pixels != [values[index]]:
+      out[index] += f' ({" or ".join(map(str, pixels))} px)'
+  return out
+
+
+def label(fields: list[str], values: tuple, runs: list[Result]) -> str:
+  """'stride 8, upsample bilinear_fixed', or 'all runs' if nothing varies; the arguments are those of `texts`."""
+  parts = [f'{short(field)} {text}' for field, text in zip(fields, texts(fields, values, runs), strict=True)]
   return ', '.join(parts) or 'all runs'
 
 
 def statistics(members: list[Result], metric: str) -> tuple[float, float, int] | None:
-  """Mean, standard deviation (of the sample; nan for one) and number of the runs that are done, in per cent."""
+  """Mean, sample standard deviation (nan for one run) and number of the runs that are done, in percent."""
   values = pd.Series([100 * run.scores[metric] for run in members if run.done and run.scores[metric] is not None])
   return (values.mean(), values.std(ddof=1), len(values)) if len(values) else None
 
 
 def cell(members: list[Result], metric: str) -> str:
-  """'73.2 ± 0.4 (3)', and what is not done."""
-  known, text = statistics(members, metric), []
-  if known:
-    mean, deviation, count = known
+  """'73.2 ± 0.4 (3)', followed by the number of unfinished runs in each state: '; 1 failed'."""
+  found, text = statistics(members, metric), []
+  if found:
+    mean, deviation, count = found
     text.append(f'{mean:.2f} ± {deviation:.2f} ({count})' if count > 1 else f'{mean:.2f} (1)')
   counts = collections.Counter(run.state for run in members if not run.done)
   return '; '.join([*text, *(f'{count} {state}' for state, count in counts.items())])
 
 
 def main(cells: Cells, rows: list[str], cols: list[str], metric: str) -> Table:
-  """The metric by the settings of rows and columns."""
-  columns = list(dict.fromkeys(key[len(rows) :] for key in cells))
-  lines, scored = [], {}
-  for row in dict.fromkeys(key[: len(rows)] for key in cells):
-    for column in columns:
-      if known := statistics(cells.get(row + column, []), metric):
-        scored[len(lines), len(rows) + columns.index(column)] = known[0]
-    lines.append([*map(str, row), *(cell(cells.get(row + column, []), metric) for column in columns)])
-  head = [*map(short, rows), *(label(cols, values) if cols else TITLES[metric] for values in columns)]
-  best = max(scored, key=scored.get) if len(scored) > 1 else None
-  note = 'Per cent: mean ± standard deviation (number of seeds).'
-  return Table(TITLES[metric][0].upper() + TITLES[metric][1:], note, head, lines, best)
+  """One metric, by the settings of the rows and of the columns."""
+  split = len(rows)
+  by_row, by_column = collections.defaultdict(list), collections.defaultdict(list)
+  for key, members in cells.items():
+    by_row[key[:split]] += members
+    by_column[key[split:]] += members
+  lines, means = [], {}
+  for row, row_runs in by_row.items():
+    for number, column in enumerate(by_column):
+      if found := statistics(cells.get(row + column, []), metric):
+        means[len(lines), split + number] = found[0]
+    lines.append([*texts(rows, row, row_runs), *(cell(cells.get(row + column, []), metric) for column in by_column)])
+  columns = [label(cols, values, runs) if cols else TITLES[metric] for values, runs in by_column.items()]
+  best = max(means, key=means.get) if len(means) > 1 else None
+  note = _SPREAD
+  if not all(run.done for members in cells.values() for run in members):
+    note += ' Unfinished runs are marked and excluded.'
+  title = TITLES[metric][0].upper() + TITLES[metric][1:]
+  return Table(title, note, [*map(short, rows), *columns], lines, best)
 
 
 def scores(cells: Cells, fields: list[str]) -> Table:
-  """All metrics of each network, and of the labels themselves at the stride of each."""
-  lines = [[label(fields, key), *(cell(members, m) for m in METRICS)] for key, members in done(cells).items()]
-  bounds = {}
-  for run in itertools.chain(*done(cells).values()):
-    stride = run.settings['model.stride'] * run.settings['model.shrink']
-    bounds[stride] = run.network['upper_bound'][run.split]
+  """All metrics of each network, and the upper bounds of their strides."""
+  lines, bounds = [], {}
+  for key, members in done(cells).items():
+    lines.append([label(fields, key, members), *(cell(members, metric) for metric in METRICS)])
+    bounds |= {run.stride_px: run.network['upper_bound'][run.split] for run in members}
   for stride in sorted(bounds, reverse=True):
-    lines.append([f'upper bound, stride {stride}', *(f'{100 * bounds[stride][m]:.2f}' for m in METRICS)])
-  note = 'Upper bounds: the labels, sent through the grid of the finest scores and back by bilinear interpolation.'
-  return Table('All metrics', note, ['network', *TITLES.values()], lines)
+    lines.append([f'upper bound, stride {stride} px', *(f'{100 * bounds[stride][m]:.2f}' for m in METRICS)])
+  note = (
+    'Upper bounds: the labels are downsampled to the stride, upsampled again by bilinear interpolation, and scored.'
+  )
+  return Table('All metrics', f'{_SPREAD} {note}', ['network', *TITLES.values()], lines)
 
 
 def bands(cells: Cells, fields: list[str]) -> Table:
-  """Mean IoU near label boundaries."""
+  """Mean IoU near class boundaries."""
   widths = list(dict.fromkeys(w for members in done(cells).values() for run in members for w in run.bands))
   lines = []
   for key, members in done(cells).items():
     means = [_mean([run.bands[width] for run in members]) for width in widths]
-    lines.append([label(fields, key), *means, _mean([run.scores['mean_iou'] for run in members])])
-  note = 'Mean IoU of the pixels within so many pixels of a boundary between two classes, mean over seeds, per cent.'
-  return Table('Near boundaries', note, ['network', *(f'{width} px' for width in widths), 'everywhere'], lines)
+    lines.append([label(fields, key, members), *means, _mean([run.scores['mean_iou'] for run in members])])
+  note = 'Mean IoU of pixels within N pixels of a boundary between two classes. Percent, mean over seeds.'
+  head = ['network', *(f'{width} px' for width in widths), 'everywhere']
+  return Table('Mean IoU near class boundaries', note, head, lines)
 
 
 def classes(cells: Cells, fields: list[str]) -> Table:
-  """IoU of each class."""
+  """IoU per class."""
   names = next(([n for n in run.scores if n.startswith('iou/')] for run in itertools.chain(*done(cells).values())), [])
   lines = [
-    [label(fields, key), *(_mean([run.scores[name] for run in members]) for name in names)]
+    [label(fields, key, members), *(_mean([run.scores[name] for run in members]) for name in names)]
     for key, members in done(cells).items()
   ]
-  note = 'Mean over seeds, per cent; a class that is in no label and no prediction has none.'
-  return Table('IoU of each class', note, ['network', *(name.removeprefix('iou/') for name in names)], lines)
+  note = 'Percent, mean over seeds. Empty if a class appears in neither labels nor predictions.'
+  return Table('IoU per class', note, ['network', *(name.removeprefix('iou/') for name in names)], lines)
 
 
 def kernels(cells: Cells, fields: list[str]) -> Table | None:
-  """How far trained upsampling is from bilinear; None where none is trained."""
+  """How far trained upsampling kernels are from bilinear interpolation; None if no network trains upsampling."""
   lines = []
   for key, members in done(cells).items():
     for layer, kernel in members[0].kernels.items():
       values = pd.Series([x for run in members for x in run.network['kernel_distance'][layer]])
-      stride = kernel.shape[0] // 2
       spread = values.mean(), values.min(), values.max()
-      lines.append([label(fields, key), f'{stride}x, {layer}', *(f'{x:.3f}' for x in spread)])
+      factor = kernel.shape[0] // 2
+      lines.append([label(fields, key, members), f'{factor}x, {layer}', *(f'{x:.3f}' for x in spread)])
   note = (
-    'The norm of a trained kernel minus the bilinear one, over the norm of that (Frobenius): 0 is bilinear, 1 as far '
-    'from it as a kernel of zeros. Over classes and seeds; the plot has the first seed, mean over classes.'
+    'Relative distance ||K - B|| / ||B|| (Frobenius norm) of a trained kernel K from the bilinear kernel B. '
+    '0 = bilinear; 1 = as far as an all-zero kernel. Mean, minimum and maximum are over classes and seeds. The plot '
+    'shows the first seed, averaged over classes.'
   )
-  head = ['network', 'layer', 'mean', 'smallest', 'largest']
-  return Table('Upsampling kernels, distance from bilinear', note, head, lines) if lines else None
+  head = ['network', 'layer', 'mean', 'minimum', 'maximum']
+  return Table('Upsampling kernels: distance from bilinear', note, head, lines) if lines else None
 
 
 def costs(cells: Cells, fields: list[str]) -> Table:
+  """Size, speed and memory of each network."""
   lines, sizes = [], set()
   for key, members in done(cells).items():
     means = pd.DataFrame([run.costs for run in members]).mean()
     sizes |= {'{}x{}'.format(*run.network['size']) for run in members}
     lines.append([
-      label(fields, key),
+      label(fields, key, members),
       f'{means.parameters / 1e6:.2f}',
       f'{means.gflop:.2f}',
       f'{means.images_per_second:.1f}',
       f'{means.peak_memory_gib:.2f}',
       f'{means.minutes:.1f}',
     ])  # fmt: skip
-  note = f'GFLOP of a forward pass of a picture ({", ".join(sorted(sizes))}); speed, memory and time of training; '
+  note = (
+    f'GFLOP: one forward pass of one image ({", ".join(sorted(sizes))} pixels). Speed, memory and time: training, mean '
+    'over seeds.'
+  )
   head = ['network', 'M parameters', 'GFLOP', 'images/s', 'peak memory, GiB', 'minutes']
-  return Table('Cost', note + 'means over seeds.', head, lines)
+  return Table('Cost', note, head, lines)
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """Mean IoU of the second network minus that of the first, in points, with its 95 % interval."""
+  """Mean IoU of the second network minus that of the first, in percentage points, with its 95 % interval."""
 
   first: str
   second: str
@@ -192,10 +216,10 @@ class Difference:
 
 
 def differences(cells: Cells, fields: list[str]) -> list[Difference]:
-  """Of all pairs of networks that differ in one setting; where there is none, of all against the first.
+  """Differences of all pairs of networks that differ in one setting; without such a pair, of all from the first.
 
   Raises:
-    UserError: two networks were not scored on the same pictures.
+    UserError: two runs were scored on different images.
   """
   scored = done(cells)
   pairs = [
@@ -208,43 +232,42 @@ def differences(cells: Cells, fields: list[str]) -> list[Difference]:
   runs = [run for members in scored.values() for run in members]
   for run in runs:
     if run.ids != runs[0].ids:
-      raise UserError(f'{run.name} and {runs[0].name} were not scored on the same pictures, so they do not compare')
+      raise UserError(
+        f'{run.name} and {runs[0].name} were scored on different images and cannot be compared; '
+        'report on them separately'
+      )
   drawn = {key: bootstrap.resample(np.stack([run.confusion for run in members])) for key, members in scored.items()}
   out = []
   for a, b in pairs:
     paired = [run.seed for run in scored[a]] == [run.seed for run in scored[b]]
     found = bootstrap.difference(drawn[b], drawn[a], paired_seeds=paired)
     value, low, high = (100 * found[name] for name in ('difference', 'low', 'high'))
-    out.append(Difference(label(fields, a), label(fields, b), value, low, high))
+    out.append(Difference(label(fields, a, scored[a]), label(fields, b, scored[b]), value, low, high))
   return out
 
 
-def difference_table(found: list[Difference], pictures: int) -> Table:
+def difference_table(found: list[Difference], images: int) -> Table:
+  """The differences as a table; `images` is the number of scored images."""
   lines = [[d.first, d.second, f'{d.value:+.2f}', f'{d.low:+.2f} to {d.high:+.2f}'] for d in found]
   note = (
-    f'Mean IoU of the second minus that of the first, in points; paired bootstrap over {pictures} pictures and the '
-    f'seeds, {bootstrap.RESAMPLES:,} resamples. Of twenty such intervals one misses; over few seeds they are rather '
-    'too narrow. In the plot those that hold 0 are grey.'
+    'Mean IoU of the second network minus that of the first, in percentage points. The 95 % confidence intervals come '
+    f'from a paired bootstrap over {images} images and the seeds ({bootstrap.RESAMPLES:,} resamples). About 1 in 20 '
+    'intervals misses the true difference; with few seeds, the intervals are too narrow. Gray intervals in the plot '
+    'include 0 (no clear difference).'
   )
-  return Table('Differences', note, ['first', 'second', 'difference', '95 % interval'], lines)
+  return Table('Differences in mean IoU', note, ['first', 'second', 'difference', '95 % interval'], lines)
 
 
 def published_table(data_name: str) -> Table | None:
-  """What others reached on the data set, or None where nothing is known."""
+  """Published results on the data set, or None if there are none."""
   if data_name not in published.TABLES:
     return None
   note, rows = published.TABLES[data_name]
-  lines = [[row.network, row.source, *(str(row.scores.get(m, '')) for m in METRICS)] for row in rows]
-  return Table('Published', note, ['network', 'source', *TITLES.values()], lines)
-
-
-def done(cells: Cells) -> Cells:
-  """The runs that count."""
-  counted = {key: [run for run in members if run.done] for key, members in cells.items()}
-  return {key: members for key, members in counted.items() if members}
+  lines = [[row.network, row.source, *(str(row.scores.get(metric, '')) for metric in METRICS)] for row in rows]
+  return Table('Published results', note, ['network', 'source', *TITLES.values()], lines)
 
 
 def _mean(values: list[float | None]) -> str:
-  """In per cent; a class that is nowhere is None in all runs."""
-  known = [100 * x for x in values if x is not None]
-  return f'{sum(known) / len(known):.2f}' if known else ''
+  """The mean in percent; '' if a class is absent, which makes its value None in all runs."""
+  present = [100 * x for x in values if x is not None]
+  return f'{sum(present) / len(present):.2f}' if present else ''

@@ -1,145 +1,146 @@
-"""Drives a sweep: starts its runs and handles how they end."""
+"""Drives a sweep: starts its runs, restarts those that fail or lose their node, and stops them on a signal."""
 
 import collections
+import logging
 import time
-
-from rich.table import Table
 
 from fcn_jax import files
 from fcn_jax.run.signals import EXIT_CODES, Stop
-from fcn_jax.sweep import local, points, ray
-from fcn_jax.sweep.status import (
-  BLOCKED,
-  DIVERGED,
-  DONE,
-  ENDED,
-  FAILED,
-  QUEUED,
-  WAITING,
-  Display,
-  _console,
-  last_lines,
-  say,
-  state,
-  table,
-)
+from fcn_jax.sweep import local, points, ray, status
+from fcn_jax.sweep.status import DIVERGED, DONE, ENDED, FAILED, PREEMPTED, QUEUED, RUNNING, SKIPPED, WAITING
 
-_POLL = 0.1  # seconds
+logger = logging.getLogger(__name__)
 
 
 class Driver:
-  """Starts runs as the engine and the runs that they start from allow, and sees to their ends."""
+  """Starts each run as soon as the engine has room and the run that it starts from is done.
+
+  Attributes:
+    states: the state of each run, by name; the states are listed in `status.py`.
+  """
 
   def __init__(
-    self, chosen: list[points.Run], engine: local.Local | ray.Ray, *, retries: int = 0, node_retries: int = 5
+    self,
+    runs: list[points.Run],
+    engine: local.Local | ray.Ray,
+    *,
+    retries: int = 0,
+    node_retries: int = 5,
+    poll: float = 0.1,
   ):
-    self._runs, self._engine = {run.name: run for run in chosen}, engine
-    self.states = {run.name: state(run) for run in chosen}
-    for name, known in self.states.items():
-      if known != DONE:
-        self.states[name] = WAITING  # what failed before is tried again: that is what the command is given for
-    self._began = {}  # seconds since the epoch, of those that the engine has
-    self._attempts = {}  # of those, the attempt before
+    """Reads the state of every run; runs that are not done, also failed ones, will be started.
+
+    Args:
+      runs: the runs of the sweep, in the order in which they start.
+      engine: where the runs are computed.
+      retries: how often a failed run is restarted.
+      node_retries: how often a run that lost its node is restarted.
+      poll: seconds between rounds of the driver's loop.
+
+    Raises:
+      UserError: the directory of a run holds a run with another config.
+    """
+    self._runs, self._engine, self._poll = {run.name: run for run in runs}, engine, poll
+    self.states = {run.name: DONE if status.state(run) == DONE else WAITING for run in runs}
+    self._began = {}  # run name -> seconds since the epoch; the runs that the engine has
+    self._attempts = {}  # run name -> id of the attempt before the current one
     self._looked = 0.0  # seconds since the epoch
     self._failures, self._losses = collections.Counter(), collections.Counter()
-    self._seconds = []  # of each run that was done here
-    self._prepared = False
+    self._seconds = []  # duration of each run that this process completed
+    self._slots = 1  # how many runs fit at a time; on Ray this changes
+    self._prepared = False  # whether the data are prepared
     self._retries, self._node_retries = retries, node_retries
 
   def drive(self) -> int:
-    """Until all has ended or a signal comes; the exit code."""
-    with Stop(say) as stop, Display() as display:
-      while not stop.signal and not self._ended():
-        self._start_what_can()
+    """Runs the sweep until every run has ended or a signal arrives; returns the exit code."""
+    with Stop(logger.info) as stop, status.Display(list(self._runs.values())) as display:
+      while not stop.signal and not all(state in ENDED for state in self.states.values()):
+        self._start_runs()
         for ending in self._engine.ended():
-          self._conclude_one(ending, display)
+          self._end_run(ending, display)
         self._look()
-        display.show(self)
-        time.sleep(_POLL)
+        display.show(self.states, self._began, self._seconds_left())
+        time.sleep(self._poll)
       if stop.signal:
         self._engine.stop(stop.signal)
-        self.states |= dict.fromkeys(self._began, 'preempted')
-        display.show(self)
+        self.states |= dict.fromkeys(self._began, PREEMPTED)
+        display.show(self.states, self._began, None)
     if stop.signal:
-      say('the runs are stopped and saved; the same command goes on from there')
+      logger.info('all runs have saved and stopped; the same command resumes them')
       return EXIT_CODES[stop.signal]
-    return self._conclude()
+    return self._summarize()
 
-  def _ended(self) -> bool:
-    return all(known in ENDED for known in self.states.values())
-
-  def _start_what_can(self) -> None:
+  def _start_runs(self) -> None:
     for name, run in self._runs.items():
       if self.states[name] != WAITING:
         continue
       source = self.states[run.source] if run.source else DONE
-      if source in (FAILED, DIVERGED, BLOCKED):
-        self.states[name] = BLOCKED
-      elif source == DONE and self._engine.room(prepared=self._prepared):
+      if source in (FAILED, DIVERGED, SKIPPED):
+        self.states[name] = SKIPPED
+      elif source == DONE and self._engine.has_room(prepared=self._prepared):
         self._began[name], self.states[name] = time.time(), QUEUED
         self._attempts[name] = _attempt(run)
         self._engine.start(run)
 
   def _look(self) -> None:
-    """Which of the started runs are running by now; a Ray cluster may still be without a node for one."""
+    """Marks queued runs as running once their process has started; on Ray, a run may wait for a node."""
     if time.time() - self._looked < self._engine.poll:
       return
-    self._looked = time.time()
+    self._looked, self._slots = time.time(), self._engine.slots
     for name in self._began:
       if self.states[name] == QUEUED and _attempt(self._runs[name]) != self._attempts[name]:
-        self.states[name], self._began[name] = 'running', time.time()
-      # A run tells of the data in env.json once they are prepared.
+        self.states[name], self._began[name] = RUNNING, time.time()
+      # A run writes env.json after it has prepared the data.
       self._prepared = self._prepared or (self._runs[name].workdir / 'env.json').exists()
 
-  def _conclude_one(self, ending: local.Ending, display: 'Display') -> None:
+  def _end_run(self, ending: local.Ending, display: status.Display) -> None:
     name, run = ending.name, self._runs[ending.name]
-    took = time.time() - self._began.pop(name)
+    seconds = time.time() - self._began.pop(name)
     self._prepared = True
-    known = state(run)
-    if ending.code == 0 and known == DONE:
+    saved = status.state(run)
+    if ending.code == 0 and saved == DONE:
       self.states[name] = DONE
-      self._seconds.append(took)
+      self._seconds.append(seconds)
       return
-    if known == DIVERGED:
-      self.states[name] = DIVERGED  # the same again would diverge again
+    if saved == DIVERGED:
+      self.states[name] = DIVERGED  # no retry: a repeated run would diverge again
       return
     counts, budget = (self._losses, self._node_retries) if ending.code is None else (self._failures, self._retries)
     counts[name] += 1
     self.states[name] = WAITING if counts[name] <= budget else FAILED
     if self.states[name] == FAILED or not display.live:
-      say(f'{name}: {ending.text} ({run.workdir / "log.txt"}):\n{last_lines(run)}')
+      logger.info('%s: %s (%s):\n%s', name, ending.text, run.workdir / 'log.txt', status.last_lines(run))
 
-  def _conclude(self) -> int:
-    _console.print(table(list(self._runs.values()), self.states, {}))
-    for name, known in self.states.items():
-      if known == BLOCKED:
-        say(f'{name}: blocked, since {self._runs[name].source}, which it starts from, did not get done')
-      elif known == DIVERGED:
-        say(f'{name}: diverged:\n{last_lines(self._runs[name])}')
-    for counts, flag, budget in (
-      (self._failures, 'retries', self._retries),
-      (self._losses, 'node_retries', self._node_retries),
-    ):
-      for name, count in counts.items():
-        what = 'failed' if counts is self._failures else 'lost its node'
-        say(f'{name}: {what} {count} times, of which --{flag}={budget} are made up for')
+  def _summarize(self) -> int:
+    """Displays how every run ended; the exit code is 0 if all are done."""
+    status.console.print(status.table(list(self._runs.values()), self.states, {}))
+    for name, state in self.states.items():
+      if state == SKIPPED:
+        source = self._runs[name].source
+        logger.info('%s: skipped: it depends on %s (%s)', name, source, self.states[source])
+      elif state == DIVERGED:
+        logger.info('%s: diverged:\n%s', name, status.last_lines(self._runs[name]))
+    for name, count in self._failures.items():
+      logger.info('%s: failed %s; --retries=%d', name, _times(count), self._retries)
+    for name, count in self._losses.items():
+      logger.info('%s: lost its node %s; --node_retries=%d', name, _times(count), self._node_retries)
     return 0 if set(self.states.values()) == {DONE} else 1
 
-  def table(self) -> Table:
-    """Of what is going on, or went wrong: a sweep has more runs than a terminal has lines."""
-    return table(list(self._runs.values()), self.states, self._began, self.forecast(), hidden=(WAITING, DONE))
-
-  def forecast(self) -> float | None:
-    """Seconds until all is done, if runs take as long as those before; None while none is done."""
+  def _seconds_left(self) -> float | None:
+    """Estimated seconds until the sweep is done, from the runs that are; None while there are none."""
     if not self._seconds:
       return None
     each = sum(self._seconds) / len(self._seconds)
-    running = [begun for name, begun in self._began.items() if self.states[name] == 'running']
-    spent = sum(min(each, time.time() - begun) for begun in running)
-    left = sum(known not in ENDED for known in self.states.values())
-    return (left * each - spent) / min(self._engine.slots, max(left, 1))
+    running = [began for name, began in self._began.items() if self.states[name] == RUNNING]
+    spent = sum(min(each, time.time() - began) for began in running)
+    left = sum(state not in ENDED for state in self.states.values())
+    return (left * each - spent) / min(self._slots, max(left, 1))
 
 
 def _attempt(run: points.Run) -> str | None:
-  """The id of the newest start of the run."""
+  """The id of the newest attempt of the run."""
   return files.read_json(run.workdir / 'attempt.json', {}).get('id')
+
+
+def _times(count: int) -> str:
+  return 'once' if count == 1 else f'{count} times'

@@ -1,7 +1,7 @@
-"""What runs the runs of a sweep: processes on this machine, or tasks on a Ray cluster.
+"""Runs a sweep as processes on this machine, each with its own cores and accelerators.
 
-Both have `start(run)`, `ended()`, `stop(signal)`, `room(...)` and `describe()`, and give a run its own cores and
-chips. A run is the plain command in a process of its own in either.
+`Local` here and `Ray` (`ray.py`) are the two engines of a sweep. Both have the attributes `slots` and `poll` and the
+methods `describe`, `has_room`, `start`, `ended` and `stop`. Both start a run as a separate process.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from etils import epath
 from fcn_jax import files
 from fcn_jax.sweep import points, slots
 
-_COPY = 10.0  # seconds between copies of a log to a bucket
+_COPY_EVERY = 10.0  # seconds between copies of a log to a bucket
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Ending:
   """How the process of a run ended.
 
   Attributes:
-    name: of the run.
-    code: its exit code, or minus the signal that killed it; None where its machine was lost.
-    text: the same for people.
+    name: the name of the run.
+    code: the exit code, or minus the signal that killed the process; None if its machine was lost.
+    text: the same in words.
   """
 
   name: str
@@ -36,7 +36,10 @@ class Ending:
 
 
 class Log:
-  """`log.txt` of a run: what its processes say, one after the other; copied now and then where it is in a bucket."""
+  """`log.txt` of a run: the output of all its processes, appended.
+
+  For a run directory in a bucket, the log is a temporary file that is copied to the bucket at intervals.
+  """
 
   def __init__(self, path: epath.Path):
     self._path, self._copied = path, time.time()
@@ -49,7 +52,8 @@ class Log:
       self.file = path.open('ab')
 
   def copy(self, *, now: bool = False) -> None:
-    if files.is_remote(self._path) and (now or time.time() - self._copied > _COPY):
+    """Copies a log to its bucket if the last copy is old enough, or `now`; does nothing for a log on a disk."""
+    if files.is_remote(self._path) and (now or time.time() - self._copied > _COPY_EVERY):
       self._copied = time.time()
       descriptor = self.file.fileno()
       files.write(self._path, os.pread(descriptor, os.fstat(descriptor).st_size, 0))
@@ -60,34 +64,45 @@ class Log:
 
 
 def begin(command: list[str], log: Log, slot: slots.Slot, **options) -> subprocess.Popen:
-  """Starts the command of a run, which ends with this process."""
+  """Starts a run's command in a slot; the process gets SIGTERM when this process ends."""
   return subprocess.Popen(
     command,
     env=slots.environment(slot),
     stdin=subprocess.DEVNULL,
     stdout=log.file,
     stderr=subprocess.STDOUT,
-    process_group=0,  # Ctrl-C is for this process, which passes it on once
-    preexec_fn=functools.partial(slots.settle, slot),
+    process_group=0,  # Ctrl-C reaches only this process, which forwards it once
+    preexec_fn=functools.partial(slots.enter, slot),
     **options,
   )
 
 
-class Local:
-  """Processes on this machine, each in a slot of it."""
+def describe_exit(code: int) -> str:
+  """An exit code in words: 'exit code 1', or 'killed by SIGKILL' for -9."""
+  return f'killed by {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
 
-  poll = 0.1  # seconds between looks at the directories of the runs
+
+class Local:
+  """Processes on this machine, one per slot.
+
+  Attributes:
+    slots: how many runs fit at a time.
+    poll: seconds between looks at the run directories.
+  """
+
+  poll = 0.1
 
   def __init__(self, count: int | None):
+    """Divides the machine into `count` slots, by default one per GPU, TPU chip or core."""
     self._free = slots.slots(count)
     self.slots = len(self._free)
-    self._processes = {}  # by name: (process, slot, log)
+    self._processes = {}  # run name -> (process, slot, log)
 
   def describe(self) -> str:
     return f'{self.slots} at a time on this machine'
 
-  def room(self, *, prepared: bool) -> bool:
-    """Whether another run can start: the first one alone, since it prepares the data for all."""
+  def has_room(self, *, prepared: bool) -> bool:
+    """Whether another run can start; until the data are prepared, the first run has the machine to itself."""
     return bool(self._free) and (prepared or not self._processes)
 
   def start(self, run: points.Run) -> None:
@@ -95,7 +110,7 @@ class Local:
     self._processes[run.name] = begin(run.command(), log, slot), slot, log
 
   def ended(self) -> list[Ending]:
-    """What ended since the last call."""
+    """The runs that ended since the last call."""
     endings = []
     for name, (process, slot, log) in list(self._processes.items()):
       log.copy()
@@ -104,17 +119,13 @@ class Local:
         log.close()
         self._free.append(slot)
         self._free.sort(key=lambda s: s.cores)
-        endings.append(Ending(name, process.returncode, _said(process.returncode)))
+        endings.append(Ending(name, process.returncode, describe_exit(process.returncode)))
     return endings
 
   def stop(self, number: signal.Signals) -> None:
-    """Returns when all have saved and ended."""
+    """Sends the signal to all runs and returns when all have saved and ended."""
     for process, _, _ in self._processes.values():
       process.send_signal(number)
     for process, _, log in self._processes.values():
       process.wait()
       log.close()
-
-
-def _said(code: int) -> str:
-  return f'killed by {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'

@@ -1,4 +1,4 @@
-"""The runs of a sweep: read from `sweep()` of an experiment file, laid over its config, and checked, all of them."""
+"""The runs of a sweep: reads an experiment file, overlays each point on its config, and checks every config."""
 
 import dataclasses
 import importlib.util
@@ -9,7 +9,7 @@ from etils import epath
 
 from fcn_jax import config as config_lib
 from fcn_jax import files
-from fcn_jax.errors import UserError, closest
+from fcn_jax.errors import UserError
 from fcn_jax.run import directory
 from fcn_jax.sweep import space
 
@@ -19,12 +19,12 @@ class Run:
   """One point of a sweep.
 
   Attributes:
-    name: what it changes, and the name of its folder.
-    workdir: that folder.
-    config: whole and valid.
-    flags: the command line's part that makes this config.
-    point: the settings that it changes.
-    source: the name of the run of this sweep that it starts from, or None.
+    name: the settings that the point changes; also the name of the run's folder.
+    workdir: the run directory.
+    config: the complete, validated config.
+    flags: the command-line flags that produce this config.
+    point: the settings that the point changes.
+    source: the name of the run in this sweep that this run starts from, or None.
   """
 
   name: str
@@ -35,123 +35,147 @@ class Run:
   source: str | None
 
   def command(self) -> list[str]:
-    """The plain command of the run."""
+    """The command that trains this run alone."""
     return [sys.executable, '-m', 'fcn_jax.main', *self.flags, f'--workdir={self.workdir}']
 
 
 def load(path: str, argument: str) -> tuple[list[dict], ml_collections.ConfigDict]:
-  """What `sweep()` and `get_config(argument)` of an experiment file return, the second without any override."""
+  """The points and the config of an experiment file.
+
+  Args:
+    path: the file.
+    argument: passed to its `get_config`, or '' to call `get_config` without an argument.
+
+  Returns:
+    What `sweep()` returns, and what `get_config` returns: the config without command-line overrides.
+
+  Raises:
+    UserError: the file has no `sweep()`, or `sweep()` fails or does not return a list of points.
+  """
   spec = importlib.util.spec_from_file_location('experiment', path)
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)  # a file that does not load was told of already, when its config was read
+  spec.loader.exec_module(module)  # raises nothing: the command has already read a config from this file
   if not hasattr(module, 'sweep'):
-    raise UserError(f'{path} defines no sweep(); expected one beside get_config(), as in experiments/ablation.py')
+    raise UserError(f'{path} defines no sweep(); expected one next to get_config(), as in experiments/ablation.py')
   try:
     points = module.sweep()
-  except Exception as error:  # whatever the file may raise
-    raise UserError(f'{path}: sweep() does not run: {type(error).__name__}: {error}') from error
+  except Exception as error:  # an experiment file may raise anything
+    raise UserError(f'{path}: sweep() failed: {type(error).__name__}: {error}') from error
   if not isinstance(points, list) or not points or not all(isinstance(point, dict) for point in points):
-    raise UserError(f'{path}: sweep() returned {points!r:.200}; expected a list of dicts, made by fcn_jax.sweep.space')
+    raise UserError(
+      f'{path}: sweep() returned {points!r:.200}; expected a list of dicts, built with axis, product, chain and zipped '
+      'of fcn_jax.sweep'
+    )
   return points, module.get_config(argument) if argument else module.get_config()
 
 
 def runs(experiment: str, base: ml_collections.ConfigDict, workdir: epath.Path) -> list[Run]:
-  """Every point of the sweep of an experiment.
+  """One run per point of an experiment's sweep.
 
   Args:
-    experiment: path of its file, with its argument: FILE or FILE:DATASET.
-    base: its config, overridden: what the points are laid over.
-    workdir: of the sweep.
+    experiment: path of the experiment file and its argument: FILE or FILE:DATASET.
+    base: the experiment's config with the command-line overrides; points are overlaid on it.
+    workdir: directory of the sweep; each run gets a folder in it.
 
   Raises:
-    UserError: at the first point with an unknown setting, a wrong value or a contradiction, or that stands there twice.
+    UserError: a point has an unknown setting, an invalid value or a contradiction, or occurs twice.
   """
   path, _, argument = experiment.partition(':')
   points, unchanged = load(path, argument)
   before = config_lib.flatten(unchanged)
   overridden = {field: value for field, value in config_lib.flatten(base).items() if value != before.get(field)}
-  made = {}
+  named = {}
   names = {space.name(point) for point in points}
   for point in points:
     name = space.name(point)
-    if name in made:
-      raise UserError(f'the sweep has the point {name} twice')
+    if name in named:
+      raise UserError(f'the sweep has the point {name} twice; remove one')
     source = point.get('init.run') if point.get('init.run') in names else None
     if source:
       point = point | {'init.run': str(workdir / source)}
-    made[name] = Run(
+    settings = (overridden | point).items()
+    named[name] = Run(
       name=name,
       workdir=workdir / name,
-      config=_laid_over(base, point, name),
-      flags=(f'--config={experiment}', *(f'--config.{f}={_as_flag(x)}' for f, x in (overridden | point).items())),
+      config=_overlaid(base, point, name),
+      flags=(f'--config={experiment}', *(f'--config.{field}={_as_flag(value)}' for field, value in settings)),
       point=point,
       source=source,
     )
-  return list(made.values())
+  return list(named.values())
 
 
-def lineage(run: Run, made: dict[str, Run]) -> list[Run]:
-  """The run, the one that it starts from, and so on to the first.
+def lineage(run: Run, named: dict[str, Run]) -> list[Run]:
+  """The run, the run that it starts from, and so on to the first; `named` are the runs of the sweep by name.
 
-  It ends: a run's name holds that of the one before, so it is longer.
+  This terminates: a run's name contains the name of the run that it starts from, so it is longer.
   """
   found = [run]
   while found[-1].source:
-    found.append(made[found[-1].source])
+    found.append(named[found[-1].source])
   return found
 
 
 def choose(all_runs: list[Run], *, only: str | None, shard: str | None) -> list[Run]:
-  """The runs that --only names, and of these the share --shard=i/n, i from 0; with them those that they start from.
+  """The runs that --only and --shard select, and the runs that those start from.
 
-  Runs that start from each other go to the same shard.
+  Args:
+    all_runs: the runs of the sweep.
+    only: settings joined by commas, for example 'stride=8,seed=0'; selects the runs whose names contain all of them.
+    shard: 'i/n' selects the i-th of n parts of the sweep, i from 0. Runs that start from each other share a part.
+
+  Raises:
+    UserError: `only` selects no run, or `shard` is malformed.
   """
-  chosen, made = all_runs, {run.name: run for run in all_runs}
+  chosen, named = all_runs, {run.name: run for run in all_runs}
   if only:
     wanted = set(only.split(','))
     chosen = [run for run in all_runs if wanted <= set(run.name.split(','))]
     if not chosen:
-      raise UserError(f'--only={only} leaves no run; expected parts of names, as {all_runs[0].name}')
+      raise UserError(f'--only={only} matches no run; expected settings from run names such as {all_runs[0].name}')
   if shard:
     try:
       index, count = map(int, shard.split('/'))
     except ValueError:
       index, count = -1, 0
     if not 0 <= index < count:
-      raise UserError(f'--shard is {shard}; expected i/n with i from 0 to n-1, as 0/4')
-    firsts = list(dict.fromkeys(lineage(run, made)[-1].name for run in chosen))
-    chosen = [run for run in chosen if firsts.index(lineage(run, made)[-1].name) % count == index]
-  needed = {before.name for run in chosen for before in lineage(run, made)}
-  return [run for run in all_runs if run.name in needed]
+      raise UserError(f'--shard is {shard}; expected i/n with i from 0 to n-1, for example 0/4')
+    firsts = list(dict.fromkeys(lineage(run, named)[-1].name for run in chosen))
+    chosen = [run for run in chosen if firsts.index(lineage(run, named)[-1].name) % count == index]
+  required = {ancestor.name for run in chosen for ancestor in lineage(run, named)}
+  return [run for run in all_runs if run.name in required]
 
 
-def claim(workdir: epath.Path, experiment: str, base: ml_collections.ConfigDict, all_runs: list[Run]) -> None:
-  """Writes `sweep.json`, or sees that the sweep there has the same experiment file and config.
+def write_sweep(workdir: epath.Path, experiment: str, base: ml_collections.ConfigDict, all_runs: list[Run]) -> None:
+  """Writes `sweep.json`: the experiment file, its config, and every run that the sweep ever had.
 
-  Its runs may be others: a sweep can grow. The file lists all that it ever had, so that a report can tell which are
-  missing.
+  A sweep can grow: runs may be added under the same experiment file and config. The list lets a report name the runs
+  that are missing.
+
+  Raises:
+    UserError: `workdir` holds a run, or a sweep of another experiment file or config.
   """
   mine = {'experiment': experiment, 'config': directory.plain(base), 'runs': {run.name: run.point for run in all_runs}}
   theirs = files.read_json(workdir / 'sweep.json', mine | {'runs': {}})
   if (workdir / 'config.json').exists():
-    raise UserError(f'{workdir} holds a run, not a sweep; take another --workdir')
+    raise UserError(f'{workdir} holds a single run, not a sweep; choose another --workdir')
   if theirs['experiment'] != experiment:
-    raise UserError(f'{workdir} holds the sweep {theirs["experiment"]}, not {experiment}; take another --workdir')
+    raise UserError(f'{workdir} holds the sweep {theirs["experiment"]}, not {experiment}; choose another --workdir')
   if different := directory.difference(mine['config'], theirs['config']):
-    raise UserError(f'{workdir} holds a sweep of another config: {different}. Take another --workdir')
+    raise UserError(f'{workdir} holds a sweep with another config: {different}. Choose another --workdir')
   mine['runs'] = theirs['runs'] | mine['runs']
   files.write_json(workdir / 'sweep.json', mine)
 
 
-def _laid_over(base: ml_collections.ConfigDict, point: dict, name: str) -> ml_collections.ConfigDict:
-  config, known = base.copy_and_resolve_references(), config_lib.flatten(base)
+def _overlaid(base: ml_collections.ConfigDict, point: dict, name: str) -> ml_collections.ConfigDict:
+  config, fields = base.copy_and_resolve_references(), config_lib.flatten(base)
   try:
     for field, value in point.items():
-      if field not in known:
-        raise UserError(f'there is no setting {field}{closest(field, known)}')
+      if field not in fields:
+        raise UserError(config_lib.unknown_setting(field, fields))
       config.update_from_flattened_dict({field: value})
     config_lib.validate(config)
-  except (TypeError, UserError) as error:  # ml_collections refuses another type
+  except (TypeError, UserError) as error:  # TypeError: ml_collections rejects a value of another type
     raise UserError(f'point {name} of the sweep: {error}') from error
   return config.lock()
 

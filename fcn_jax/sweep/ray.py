@@ -1,4 +1,4 @@
-"""Runs of a sweep as tasks on a Ray cluster."""
+"""Runs a sweep as tasks on a Ray cluster."""
 
 import os
 import signal
@@ -12,24 +12,31 @@ from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.run.signals import EXIT_CODES
 from fcn_jax.sweep import points, slots
-from fcn_jax.sweep.local import Ending, Log, _said, begin
+from fcn_jax.sweep.local import Ending, Log, begin, describe_exit
 
-_POLL = 0.5  # seconds between looks at a process in a Ray task
-
-
-_STOP = 'STOP'  # the file in the folder of a sweep that has all its Ray tasks stop
+_POLL = 0.5  # seconds between looks at the process of a task
+_STOP = 'STOP'  # a file of this name in the sweep's directory stops all tasks
 
 
 class Ray:
-  """Tasks of a Ray cluster, which finds each a node with the cores and chips that it wants.
+  """Tasks on a Ray cluster; Ray finds each task a node with the cores and accelerators that it needs.
 
-  Ray itself retries nothing: what is lost with a node is told apart from what fails, by `Ending.code`.
+  Ray itself retries nothing, so that the driver can distinguish a lost node from a failed run (`Ending.code`).
+
+  Attributes:
+    poll: seconds between looks at the run directories, which may be in a bucket.
   """
 
-  poll = 2.0  # seconds; they may be in a bucket
+  poll = 2.0
 
   def __init__(self, workdir: epath.Path, *, cpus: float, gpus: float, tpus: int):
-    """Connects to the cluster that RAY_ADDRESS names, or to the one that runs on this machine.
+    """Connects to the cluster at RAY_ADDRESS, or to the cluster that runs on this machine.
+
+    Args:
+      workdir: directory of the sweep.
+      cpus: cores per run.
+      gpus: GPUs per run.
+      tpus: TPU chips per run.
 
     Raises:
       UserError: Ray is not installed, or there is no cluster.
@@ -37,20 +44,20 @@ class Ray:
     try:
       import ray
     except ImportError as error:
-      raise UserError("--backend=ray wants Ray, which is not installed; pip install 'fcn_jax[sweep]'") from error
+      raise UserError("--backend=ray requires Ray, which is not installed; pip install 'fcn_jax[sweep]'") from error
     address = os.environ.get('RAY_ADDRESS', 'auto')
     try:
       if address != 'auto' and '://' not in address:
         host, _, port = address.rpartition(':')
-        socket.create_connection((host, int(port)), timeout=10).close()  # Ray itself would try for minutes
+        socket.create_connection((host, int(port)), timeout=10).close()  # Ray would try for minutes
       ray.init(address, log_to_driver=False, logging_level='CRITICAL')
     except (OSError, RuntimeError, ValueError) as error:
       raise UserError(
-        f'there is no Ray cluster at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); start one, as '
-        'with ray start --head, or ./launch.sh tpu up'
+        f'there is no Ray cluster at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); start one with '
+        'ray start --head or ./launch.sh tpu up'
       ) from error
     self._ray, self._workdir, self._tasks = ray, workdir, {}
-    self._wants = {'CPU': cpus, 'GPU': gpus, 'TPU': tpus}
+    self._needs = {'CPU': cpus, 'GPU': gpus, 'TPU': tpus}
     resources = {'TPU': tpus} if tpus else {}
     self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, resources=resources, max_retries=0, max_calls=1)(attempt)
     if (stop := workdir / _STOP).exists():
@@ -58,26 +65,27 @@ class Ray:
 
   @property
   def slots(self) -> int:
-    """How many runs fit the cluster as it is now; at least 1, for one that is still to grow."""
-    there = self._ray.cluster_resources()
-    return max(1, min(int(there.get(name, 0) // n) for name, n in self._wants.items() if n))
+    """How many runs fit on the cluster now; at least 1, because the cluster may still grow."""
+    available = self._ray.cluster_resources()
+    return max(1, min(int(available.get(name, 0) // n) for name, n in self._needs.items() if n))
 
   def describe(self) -> str:
     alive = sum(node['Alive'] for node in self._ray.nodes())
-    there = self._ray.cluster_resources()
-    listed = ', '.join(f'{there[name]:g} {name}' for name in ('CPU', 'GPU', 'TPU') if name in there)
-    wanted = ', '.join(f'{n:g} {name}' for name, n in self._wants.items() if n)
-    return f'on a Ray cluster of {alive} nodes with {listed}; a run wants {wanted}'
+    available = self._ray.cluster_resources()
+    listed = ', '.join(f'{available[name]:g} {name}' for name in ('CPU', 'GPU', 'TPU') if name in available)
+    needs = ', '.join(f'{n:g} {name}' for name, n in self._needs.items() if n)
+    return f'on a Ray cluster of {alive} nodes with {listed}; each run uses {needs}'
 
-  def room(self, *, prepared: bool) -> bool:
-    return True  # Ray has a queue of its own
+  def has_room(self, *, prepared: bool) -> bool:
+    """True: Ray queues the tasks that do not fit."""
+    return True
 
   def start(self, run: points.Run) -> None:
-    arguments = run.command()[1:], os.fspath(run.workdir), os.getcwd(), self._wants['CPU']
+    arguments = run.command()[1:], os.fspath(run.workdir), os.getcwd(), self._needs['CPU']
     self._tasks[self._task.options(name=run.name).remote(*arguments)] = run.name
 
   def ended(self) -> list[Ending]:
-    """What ended since the last call."""
+    """The runs that ended since the last call."""
     endings, ready = [], list(self._tasks)
     if ready:
       ready, _ = self._ray.wait(ready, num_returns=len(ready), timeout=0)
@@ -85,29 +93,35 @@ class Ray:
       name = self._tasks.pop(task)
       try:
         code = self._ray.get(task)
-        endings.append(Ending(name, code, _said(code)))
-      except self._ray.exceptions.RayTaskError as error:  # of `attempt` itself, as a folder that is not there
+        endings.append(Ending(name, code, describe_exit(code)))
+      except self._ray.exceptions.RayTaskError as error:  # raised by `attempt` itself, for example a missing folder
         endings.append(Ending(name, 1, str(error.cause)))
       except self._ray.exceptions.RayError as error:
         endings.append(Ending(name, None, f'its node was lost ({type(error).__name__})'))
     return endings
 
   def stop(self, number: signal.Signals) -> None:
-    """Returns when all have saved and ended; those that wait for a node still end with this process."""
-    # No `ray.cancel`: the task counts as ended then, while its process is still saving.
+    """Stops all tasks and returns when all have saved and ended; tasks that wait for a node end with this process."""
+    # No `ray.cancel`: Ray would count a task as ended while its process is still saving.
     files.write(self._workdir / _STOP, f'{number.name}\n')
     if self._tasks:
       self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=120)
 
 
 def attempt(arguments: list[str], workdir: str, folder: str, cpus: float) -> int:
-  """The task: runs `python ARGUMENTS...` on the node that Ray has chosen, to its end; its exit code.
+  """The Ray task: runs `python ARGUMENTS...` on the node that Ray chose, and returns its exit code.
 
-  It goes on where an earlier attempt was stopped or lost, and ends that one if it is still alive somewhere.
+  The run resumes where an earlier attempt was stopped or lost; an earlier attempt that is still alive is ended.
+
+  Args:
+    arguments: the command of the run, without the Python executable.
+    workdir: the run directory.
+    folder: the working directory of the sweep's driver.
+    cpus: cores of the run.
   """
   import ray
 
-  # A job that was submitted has its files in another folder on each node.
+  # On each node, a submitted job has its files in another folder.
   folder = folder if os.path.isdir(folder) else os.getcwd()
   path = epath.Path(workdir) if files.is_remote(workdir) else epath.Path(folder) / workdir
   if (path.parent / _STOP).exists():
@@ -124,7 +138,7 @@ def attempt(arguments: list[str], workdir: str, folder: str, cpus: float) -> int
       time.sleep(_POLL)
       log.copy()
       if (path.parent / _STOP).exists():
-        process.terminate()  # not SIGINT, which Ray's workers ignore, and what they start ignores until it trains
+        process.terminate()  # not SIGINT: Ray's workers ignore it, and their children do too until they train
         process.wait()
   finally:
     if process.poll() is None:

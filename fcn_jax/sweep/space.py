@@ -1,38 +1,43 @@
-"""Sweeps as data: lists of points, each a flat dict of the settings that it changes.
+"""A sweep as data: a list of points, each a flat dict of the settings that it changes.
 
   product(axis('model.stride', [32, 16, 8]), axis('seed', [0, 1, 2]))   # nine points
 
-Fields are checked when a sweep is run (`points.py`).
+The settings are checked when the sweep is read (`points.py`).
 """
 
 import itertools
+from collections.abc import Iterable
 
 
-def axis(field: str, values) -> list[dict]:
-  """One point a value of one setting, as `model.stride`."""
+def axis(field: str, values: Iterable) -> list[dict]:
+  """One point per value of one setting, for example `model.stride`."""
   return [{field: value} for value in values]
 
 
 def product(*sweeps: list[dict]) -> list[dict]:
-  """Every point of the first with every point of the second, and so on; the last varies fastest."""
+  """Every combination of one point from each sweep; the last sweep varies fastest."""
   return [_merged(points) for points in itertools.product(*sweeps)]
 
 
 def chain(*sweeps: list[dict]) -> list[dict]:
-  """The points of one after those of the other."""
+  """The points of all sweeps, in order."""
   return list(itertools.chain(*sweeps))
 
 
 def zipped(*sweeps: list[dict]) -> list[dict]:
-  """The first points together, the second points together, ...; `ValueError` where one has more than another."""
+  """Merges the first points of all sweeps, then the second points, and so on.
+
+  Raises:
+    ValueError: the sweeps differ in length.
+  """
   return [_merged(points) for points in zip(*sweeps, strict=True)]
 
 
 def name(point: dict) -> str:
-  """The name of a point's run, what it changes: `stride=16,upsample=bilinear_fixed,seed=0`.
+  """The name of a point's run: the settings that it changes, `stride=16,upsample=bilinear_fixed,seed=0`.
 
-  A setting goes by the last part of its name, unless two of them share it. In values + stands for what would not
-  do in the name of a folder.
+  A setting is shortened to the last part of its name unless two settings share that part. In values, + replaces
+  characters that a folder name cannot contain.
   """
   last = [field.rpartition('.')[2] for field in point]
   short = {field: part if last.count(part) == 1 else field for field, part in zip(point, last, strict=True)}
@@ -44,7 +49,7 @@ def _text(value) -> str:
   return text.replace('/', '+').replace(',', '+')
 
 
-def _merged(points) -> dict:
+def _merged(points: Iterable[dict]) -> dict:
   merged = {}
   for point in points:
     if twice := merged.keys() & point.keys():

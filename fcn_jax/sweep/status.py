@@ -1,7 +1,9 @@
-"""The state of each run of a sweep, and the table that shows them."""
+"""The states of the runs of a sweep, and how they are displayed."""
 
 import collections
+import logging
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -11,34 +13,38 @@ from fcn_jax import files
 from fcn_jax.run import directory
 from fcn_jax.sweep import points
 
-WAITING, QUEUED, DONE, FAILED, DIVERGED, BLOCKED = 'waiting', 'queued', 'done', 'failed', 'diverged', 'blocked'
+# The first four are the driver's, the others are read from the `status.json` of a run.
+WAITING, QUEUED, SKIPPED, FAILED = 'waiting', 'queued', 'skipped', 'failed'
+RUNNING, PREEMPTED, DIVERGED, DONE = 'running', 'preempted', 'diverged', 'done'
+ENDED = (DONE, FAILED, DIVERGED, SKIPPED)
 
+_REFRESH = 1.0  # seconds between updates of the table on a terminal
+_LAST_LINES = 8  # of the log of a failed run
 
-ENDED = (DONE, FAILED, DIVERGED, BLOCKED)
-
-
-_LAST_LINES = 8  # of the log of a run that failed
-
-
-_console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True)
+logger = logging.getLogger(__name__)
 
 
 def state(run: points.Run) -> str:
-  """What its folder says: waiting, running, preempted, diverged, failed or done.
+  """The state in the run's directory: running, preempted, diverged, failed or done; waiting if it has not started.
 
   Raises:
-    UserError: where the folder holds a run of another config.
+    UserError: the directory holds a run with another config.
   """
   directory.check(run.workdir, run.config)
   return files.read_json(run.workdir / 'status.json', {}).get('state', WAITING)
 
 
 class Display:
-  """A table that is kept up to date on a terminal; elsewhere a line a change."""
+  """Shows the progress of a sweep: a live table on a terminal, otherwise one line per change of a state.
 
-  def __init__(self):
-    self.live = Live(console=_console, auto_refresh=False) if _console.is_terminal else None
-    self._shown, self._time = {}, 0.0
+  Attributes:
+    live: the live table, or None without a terminal.
+  """
+
+  def __init__(self, runs: Sequence[points.Run]):
+    self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+    self._runs, self._shown, self._time = runs, {}, 0.0
 
   def __enter__(self) -> 'Display':
     if self.live:
@@ -49,54 +55,70 @@ class Display:
     if self.live:
       self.live.stop()
 
-  def show(self, driver) -> None:
+  def show(self, states: dict[str, str], began: dict[str, float], seconds_left: float | None) -> None:
+    """Displays the states; the arguments are those of `table`."""
     if self.live:
-      if time.time() - self._time > 1 or driver.states != self._shown:
-        self.live.update(driver.table(), refresh=True)
+      if time.time() - self._time > _REFRESH or states != self._shown:
+        # A sweep can have more runs than a terminal has lines.
+        shown = table(self._runs, states, began, seconds_left, hidden=(WAITING, DONE))
+        self.live.update(shown, refresh=True)
         self._time = time.time()
     else:
-      for name, known in driver.states.items():
-        if self._shown.get(name, WAITING) != known:
-          left = driver.forecast()
-          say(f'{known:9} {name}' + (f'  ({_minutes(left)} left)' if known == DONE and left else ''))
-    self._shown = dict(driver.states)
+      for name, now in states.items():
+        if self._shown.get(name, WAITING) != now:
+          left = f'  ({_minutes(seconds_left)} left)' if now == DONE and seconds_left else ''
+          logger.info('%-9s %s%s', now, name, left)
+    self._shown = dict(states)
 
 
 def table(
-  runs: list[points.Run], states: dict[str, str], began: dict, left: float | None = None, hidden: tuple[str, ...] = ()
+  runs: Sequence[points.Run],
+  states: dict[str, str],
+  began: dict[str, float],
+  seconds_left: float | None = None,
+  *,
+  hidden: Sequence[str] = (),
 ) -> Table:
-  """A row a run that is not in a hidden state: how long it took or takes, what it scored or said last."""
+  """One row per run: its name, its state, how long it took or has been running, and its score or last message.
+
+  Args:
+    runs: the rows, in order.
+    states: the state of each run, by name.
+    began: when each unfinished run started, in seconds since the epoch, by name.
+    seconds_left: estimated time until the sweep is done, for the title.
+    hidden: states whose runs get no row; the title counts them all the same.
+  """
   counts = collections.Counter(states[run.name] for run in runs)
-  title = ', '.join(f'{count} {known}' for known, count in counts.items())
-  out = Table(title=title + (f'; {_minutes(left)} left' if left else ''))
-  out.add_column('run', overflow='fold')  # names are what is looked for: never cut
+  title = ', '.join(f'{count} {state}' for state, count in counts.items())
+  out = Table(title=title + (f'; {_minutes(seconds_left)} left' if seconds_left else ''))
+  out.add_column('run', overflow='fold')  # a reader looks for names: never truncate them
   for column in ('state', 'time', ''):
     out.add_column(column, no_wrap=True)
   for run in runs:
-    if states[run.name] in hidden:
-      continue
-    status, text = files.read_json(run.workdir / 'status.json', {}), ''
-    seconds = time.time() - began[run.name] if run.name in began else status.get('wall_seconds')
-    if states[run.name] == 'running':
-      text = last_lines(run, 1).strip()
-    elif states[run.name] == DONE:
-      scored = directory.Rows(run.workdir / 'metrics.jsonl', status['step']).with_field('eval/mean_iou')[-1]
-      text = f'mean IoU {100 * scored["eval/mean_iou"]:.2f} %'
-    elif states[run.name] != WAITING:
-      text = status.get('error', '')
-    out.add_row(run.name, states[run.name], _minutes(seconds) if seconds else '', text[:80])
+    if states[run.name] not in hidden:
+      out.add_row(*_row(run, states[run.name], began.get(run.name)))
   return out
 
 
+def _row(run: points.Run, now: str, began: float | None) -> tuple[str, str, str, str]:
+  saved, text = files.read_json(run.workdir / 'status.json', {}), ''
+  seconds = time.time() - began if began else saved.get('wall_seconds')
+  if now == RUNNING:
+    text = last_lines(run, 1).strip()
+  elif now == DONE:
+    scored = directory.Rows(run.workdir / 'metrics.jsonl', saved['step']).with_field('eval/mean_iou')[-1]
+    text = f'mean IoU {100 * scored["eval/mean_iou"]:.2f} %'
+  elif now != WAITING:
+    text = saved.get('error', '')
+  return run.name, now, _minutes(seconds) if seconds else '', text[:80]
+
+
 def last_lines(run: points.Run, count: int = _LAST_LINES) -> str:
+  """The last lines of the run's log, indented; '' if it has no log."""
   path = run.workdir / 'log.txt'
   if not path.exists():
     return ''
   return '\n'.join(f'  {line}' for line in path.read_bytes().decode(errors='replace').splitlines()[-count:])
-
-
-def say(text: str) -> None:
-  _console.print(text, markup=False)
 
 
 def _minutes(seconds: float) -> str:

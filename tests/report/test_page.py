@@ -1,4 +1,4 @@
-"""The report's page, in a browser: it stands alone, sorts, fits a phone, and text stays text."""
+"""The report's page in a browser: it is self-contained, sorts tables, fits a phone, and escapes text."""
 
 import html
 import itertools
@@ -16,13 +16,13 @@ from fcn_jax.report import __main__ as report
 from fcn_jax.report import page, results, tables
 
 CHROMIUM = shutil.which('chromium')
-browser = pytest.mark.skipif(not CHROMIUM, reason='there is no chromium on the PATH (a package of Debian)')
+browser = pytest.mark.skipif(not CHROMIUM, reason='requires chromium on the PATH (a Debian package)')
 HOSTILE = '<img src=x onerror=hacked()>&"\'$x_1$'
 
 
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
-  """The page of a report on three strides, with a class and a setting whose names are hostile."""
+  """The page of a report on four strides, with HTML in the names of a class, a setting and the folder."""
   folder = tmp_path_factory.mktemp('page') / 'runs <b>bold'
   for stride, upsample, seed in itertools.product((32, 16, 8), ('bilinear_fixed', 'learned_random'), (0, 1)):
     settings = {'model__stride': stride, 'model__upsample': upsample, 'seed': seed}
@@ -32,14 +32,12 @@ def built(tmp_path_factory):
   config['init']['run'] = HOSTILE
   (path / 'config.json').write_text(json.dumps(config))
   runs = results.read(epath.Path(folder))
-  rows, cols = report.layout(runs, None, None)
-  cells = report.grouped(runs, rows + cols)
-  report.write(epath.Path(folder), runs, cells, rows + cols, tables.main(cells, rows, cols, 'mean_iou'))
+  report.write(epath.Path(folder), runs, *results.layout(runs, None, None), 'mean_iou')
   return (folder / 'report' / 'index.html').read_text()
 
 
 def dump(tmp_path, content: str) -> tuple[str, str]:
-  """The document after its scripts have run, and what the browser said."""
+  """The document after its scripts have run, and the messages of the browser."""
   path = tmp_path / 'page.html'
   path.write_text(content)
   command = [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--enable-logging=stderr']
@@ -50,7 +48,7 @@ def dump(tmp_path, content: str) -> tuple[str, str]:
 
 
 def probe(tmp_path, content: str, script: str):
-  """What the function body `script` returns when it runs in the page; fails on any error of a script before."""
+  """Runs the function body `script` in the page and returns its result; fails if another script has an error."""
   head = (
     '<script>var errors = []; addEventListener("error", (e) => errors.push(e.message || "not loaded"), true)</script>'
   )
@@ -60,13 +58,13 @@ def probe(tmp_path, content: str, script: str):
   }})</script>"""
   content = content.replace('<head>', '<head>' + head, 1)
   end = content.rindex('</body>')
-  document, said = dump(tmp_path, content[:end] + tail + content[end:])
+  document, messages = dump(tmp_path, content[:end] + tail + content[end:])
   answer = json.loads(html.unescape(re.search(r'data-found="([^"]*)"', document).group(1)))
-  assert answer['errors'] == [] and 'CONSOLE' not in said, said
+  assert answer['errors'] == [] and 'CONSOLE' not in messages, messages
   return answer['found']
 
 
-def test_it_needs_no_other_file_and_no_network(built):
+def test_the_page_is_self_contained(built):
   references = re.findall(r'(?:src|href)="([^"]*)"', built)
   assert len(references) > 20
   assert all(reference.startswith('data:') for reference in references)
@@ -74,7 +72,7 @@ def test_it_needs_no_other_file_and_no_network(built):
 
 
 @browser
-def test_text_stays_text_and_nothing_fails_to_load(built, tmp_path):
+def test_text_is_escaped_and_everything_loads(built, tmp_path):
   found = probe(
     tmp_path,
     built,
@@ -88,21 +86,21 @@ def test_text_stays_text_and_nothing_fails_to_load(built, tmp_path):
   assert found['title'] == found['heading'] == 'runs <b>bold'
   assert {HOSTILE, f'run {HOSTILE}, stride 4, upsample bilinear_fixed'} <= set(found['cells'])
   assert (found['broken'], found['bold']) == (0, 0)
-  assert found['images'] >= 2 * 9 + 3  # pictures of the gallery and plots
+  assert found['images'] >= 2 * 9 + 3  # sample predictions and plots
 
 
 @browser
-def test_tables_sort_by_number_and_by_text_both_ways(built, tmp_path):
+def test_tables_sort_by_number_and_text_in_both_directions(built, tmp_path):
   found = probe(
     tmp_path,
     built,
     """const table = [...document.querySelectorAll('table')].find((t) => t.textContent.includes('upper bound'));
-    const press = (column) => {
+    const click = (column) => {
       table.querySelectorAll('button')[column].click();
       return [[...table.tBodies[0].rows].map((row) => row.cells[column].textContent),
               table.querySelectorAll('th')[column].getAttribute('aria-sort')];
     };
-    return [press(1), press(1), press(0), table.querySelectorAll('[aria-sort]').length]""",
+    return [click(1), click(1), click(0), table.querySelectorAll('[aria-sort]').length]""",
   )
   (up, ascending), (down, descending), (names, _), marked = found
   numbers = [float(text.split(' ')[0]) for text in up]
@@ -112,7 +110,7 @@ def test_tables_sort_by_number_and_by_text_both_ways(built, tmp_path):
 
 
 @browser
-def test_it_fits_a_phone(built, tmp_path):
+def test_the_page_fits_a_phone(built, tmp_path):
   frame = f'<iframe srcdoc="{html.escape(built)}" style="width: 390px; height: 800px; border: 0"></iframe>'
   found = probe(
     tmp_path,
@@ -125,8 +123,7 @@ def test_it_fits_a_phone(built, tmp_path):
 
 
 @browser
-def test_it_prints_all_of_itself(built, tmp_path):
-  """Nothing is cut off at the right: what scrolls on a screen has no bar on paper."""
+def test_the_page_can_be_printed(built, tmp_path):
   path = tmp_path / 'page.html'
   path.write_text(built)
   command = [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path}/profile']
@@ -135,12 +132,12 @@ def test_it_prints_all_of_itself(built, tmp_path):
   assert (tmp_path / 'page.pdf').read_bytes().startswith(b'%PDF') and (tmp_path / 'page.pdf').stat().st_size > 20_000
 
 
-def test_heat_grows_with_the_number():
+def test_larger_numbers_are_darker():
   shown = tables.Table('t', '', ['network', 'sky'], [['a', '10.00'], ['b', '90.00'], ['c', '']])
   low, high = re.findall(r'background: rgb\((\d+),', page.section(shown, heat=True))
   assert int(low) > int(high)
 
 
-def test_the_best_cell_alone_stands_out():
+def test_only_the_best_cell_is_highlighted():
   shown = tables.Table('t', '', ['stride', 'mean IoU'], [['32', '50.00 (1)'], ['8', '70.00 (1)']], best=(1, 1))
   assert re.findall(r'<td class="number best">([^<]*)<', page.section(shown)) == ['70.00 (1)']

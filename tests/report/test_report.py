@@ -1,4 +1,4 @@
-"""Tables from run directories: what counts, what is refused, what is said."""
+"""Tables from run directories: which runs count, the numbers, the texts and the errors."""
 
 import io
 import subprocess
@@ -13,14 +13,13 @@ from etils import epath
 from fcn_jax import config as config_lib
 from fcn_jax import files
 from fcn_jax.errors import UserError
-from fcn_jax.report import __main__ as report
 from fcn_jax.report import results, tables
 from fcn_jax.run import directory
 
 
 @pytest.fixture
 def ablation(tmp_path):
-  """Two strides by two ways of upsampling, two seeds; a run that failed, one that goes on, one that has not begun."""
+  """Two strides, two kinds of upsampling, two seeds; one run failed, one is running, one has not started."""
   not_done = {(32, 'learned_random', 1): 'failed', (16, 'learned_random', 0): 'running'}
   for stride, better in ((32, 0), (16, 0.1)):
     for upsample, worse in (('bilinear_fixed', 0), ('learned_random', 0.02)):
@@ -50,11 +49,12 @@ def iou(skill):
   return 100 * skill / (2 - skill)
 
 
-def test_a_table_has_means_spread_and_counts_and_says_what_is_missing(ablation):
+def test_a_table_has_means_deviations_and_counts_and_marks_unfinished_runs(ablation):
   done = run(ablation)
   assert (done.returncode, done.stderr) == (0, '')
   text = (ablation / 'report' / 'table.md').read_text()
-  assert 'Of 9 runs 6 are done: 1 running, 1 failed, 1 missing.' in text
+  assert '6 of 9 runs are done (1 running, 1 failed, 1 missing).' in text
+  assert 'Unfinished runs are marked and excluded.' in text
   fixed_32 = f'{(iou(0.7) + iou(0.71)) / 2:.2f} ± {abs(iou(0.7) - iou(0.71)) / 2**0.5:.2f} (2)'
   fixed_16 = f'{(iou(0.8) + iou(0.81)) / 2:.2f} ± {abs(iou(0.8) - iou(0.81)) / 2**0.5:.2f} (2)'
   lines = text.splitlines()
@@ -66,7 +66,7 @@ def test_a_table_has_means_spread_and_counts_and_says_what_is_missing(ablation):
   assert '| stride 16, upsample bilinear_fixed | 1.23 | 2.50 | 40.0 | 1.50 | 1.5 |' in lines
 
 
-def test_the_csv_has_a_row_a_run_with_all_that_varies(ablation):
+def test_the_csv_has_one_row_per_run_with_every_varying_setting(ablation):
   run(ablation)
   table = pd.read_csv(ablation / 'report' / 'table.csv')
   assert len(table) == 9
@@ -77,7 +77,7 @@ def test_the_csv_has_a_row_a_run_with_all_that_varies(ablation):
   assert table[table.state != 'done'].mean_iou.isna().all()
 
 
-def test_rows_columns_and_metric_are_as_asked(ablation):
+def test_rows_columns_and_metric_follow_the_flags(ablation):
   done = run(ablation, '--rows=model.upsample', '--cols=model.stride', '--metric=pixel_accuracy')
   assert done.returncode == 0
   text = (ablation / 'report' / 'table.md').read_text()
@@ -87,10 +87,10 @@ def test_rows_columns_and_metric_are_as_asked(ablation):
   assert 'bilinear\\_fixed & ' in latex and '\\textbf{80.50 $\\pm$ 0.71 (2); 1 missing}' in latex
 
 
-def test_differences_are_of_networks_that_differ_in_one_setting(ablation):
+def test_differences_compare_networks_that_differ_in_one_setting(ablation):
   run(ablation)
   text = (ablation / 'report' / 'table.md').read_text()
-  assert 'paired bootstrap over 10 pictures and the seeds, 10,000 resamples' in text
+  assert 'paired bootstrap over 10 images and the seeds (10,000 resamples)' in text
   lines = [line.split(' | ') for line in text.splitlines() if ' to ' in line and line.startswith('| stride')]
   pairs = {(first.removeprefix('| '), second): float(value) for first, second, value, _ in lines}
   fixed, random = ('upsample bilinear_fixed', 'upsample learned_random')
@@ -107,35 +107,59 @@ def test_differences_are_of_networks_that_differ_in_one_setting(ablation):
   assert pairs[f'stride 16, {fixed}', f'stride 32, {fixed}'] == pytest.approx(shown, abs=0.006)
 
 
-def test_the_text_has_bounds_bands_kernels_and_where_it_was_measured(ablation):
+def test_the_text_has_upper_bounds_bands_kernels_and_the_hardware(ablation):
   run(ablation)
   text = (ablation / 'report' / 'table.md').read_text()
-  assert '| upper bound, stride 32 | 68.00 | 68.00 | 68.00 | 68.00 |' in text
-  assert '| upper bound, stride 16 | 84.00 |' in text
+  assert '| upper bound, stride 32 px | 68.00 | 68.00 | 68.00 | 68.00 |' in text
+  assert '| upper bound, stride 16 px | 84.00 |' in text
   assert '| network | 1 px | 2 px | 4 px | 8 px | 16 px | everywhere |' in text
   assert '| stride 16, upsample learned_random | 16x, upsample_to_1 | ' in text
-  assert 'Data: made/1.0.0 0123, 10 pictures scored. Commit: ' in text and 'A run had 1 x cpu.' in text
-  assert '## Published' not in text  # on data that only this project has
+  assert 'Data: made/1.0.0 0123, 10 images scored. Commit: ' in text
+  assert (
+    'Hardware: 1 CPU device per run.' in text
+    and '| network | pixel accuracy | mean accuracy | mean IoU | fw IoU |' in text
+  )
+  assert '## Published' not in text  # nobody else has results on this data set
 
 
-def test_published_numbers_stand_beside_ours(tmp_path):
+def test_strides_are_given_in_pixels_where_the_images_are_shrunk(tmp_path):
+  for stride in (16, 8):
+    made.run(tmp_path, model__stride=stride, model__shrink=2, model__upsample='bilinear_learned')
+  assert run(tmp_path).returncode == 0
+  text = (tmp_path / 'report' / 'table.md').read_text()
+  assert '| 8 (16 px) | ' in text and '| stride 8 (16 px) | 1.23 ' in text
+  assert '| upper bound, stride 32 px | 68.00 |' in text and '| upper bound, stride 16 px | 84.00 |' in text
+  assert '| stride 16 (32 px) | 32x, upsample_to_1 | ' in text
+  assert 'stride 16 (32 px)' in (tmp_path / 'report' / 'index.html').read_text()
+  assert list(pd.read_csv(tmp_path / 'report' / 'table.csv').stride_px) == [16, 32]  # sorted by name
+
+
+def test_a_row_of_several_strides_in_pixels_lists_them_all(tmp_path):
+  for shrink in (1, 2):
+    made.run(tmp_path, model__stride=8, model__shrink=shrink)
+  runs = results.read(epath.Path(tmp_path))
+  assert tables.texts(['model.stride'], (8,), runs) == ['8 (8 or 16 px)']
+  assert tables.texts(['model.stride'], (8,), runs[:1]) == ['8']
+
+
+def test_published_results_are_listed(tmp_path):
   made.run(tmp_path, data='stanford_background', seed=0)
   assert run(tmp_path).returncode == 0
   text = (tmp_path / 'report' / 'table.md').read_text()
-  assert 'Five folds of 572 and 143' in text
+  assert 'five folds of 572 training and 143 test images' in text
   assert '| ConvNet, three scales | Farabet et al. 2013 | 78.8 | 72.4 |  |  |' in text
 
 
-def test_where_nothing_is_done_the_table_says_so(tmp_path):
+def test_without_finished_runs_there_is_a_table_of_their_states(tmp_path):
   made.run(tmp_path, state='failed', seed=0)
   done = run(tmp_path)
   assert done.returncode == 0, done.stderr
   text = (tmp_path / 'report' / 'table.md').read_text()
-  assert 'Of 1 runs 0 are done: 1 failed.' in text and '| 1 failed |' in text
+  assert '0 of 1 runs are done (1 failed).' in text and '| 1 failed |' in text
   assert not (tmp_path / 'report' / 'curves.png').exists() and (tmp_path / 'report' / 'index.html').exists()
 
 
-def test_a_setting_that_varies_and_is_not_named_is_refused(ablation):
+def test_averaging_over_a_varying_setting_is_an_error(ablation):
   done = run(ablation, '--rows=model.stride', '--cols=seed')
   assert done.returncode == 1 and done.stderr.count('\n') == 1
   assert (
@@ -144,7 +168,7 @@ def test_a_setting_that_varies_and_is_not_named_is_refused(ablation):
   assert not (ablation / 'report').exists()
 
 
-def test_two_runs_of_one_seed_are_refused(tmp_path):
+def test_two_runs_with_the_same_settings_and_seed_are_an_error(tmp_path):
   made.run(tmp_path, seed=0)
   first = made.run(tmp_path, seed=1)
   subprocess.run(['cp', '-r', str(first), f'{tmp_path}/copy'], check=True)
@@ -152,14 +176,14 @@ def test_two_runs_of_one_seed_are_refused(tmp_path):
   assert done.returncode == 1 and 'copy' in done.stderr and 'share a seed' in done.stderr
 
 
-def test_stages_are_told_apart_by_what_they_start_from_but_not_by_its_seed(tmp_path):
+def test_runs_are_distinguished_by_the_run_they_start_from_but_not_by_its_seed(tmp_path):
   for seed in (0, 1):
     made.run(tmp_path, seed=seed, model__stride=16)
     made.run(tmp_path, seed=seed, model__stride=16, init__run=f'runs+x+stride=32,seed={seed}')
   runs = results.read(epath.Path(tmp_path))
   assert results.varying(runs) == ['init.run']
   assert {run.settings['init.run'] for run in runs} == {'', 'runs+x+stride=32'}
-  assert sorted(map(len, report.grouped(runs, ['init.run']).values())) == [2, 2]
+  assert sorted(map(len, results.grouped(runs, ['init.run']).values())) == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -169,12 +193,12 @@ def test_stages_are_told_apart_by_what_they_start_from_but_not_by_its_seed(tmp_p
     (lambda folder: folder.rmdir(), 'there is no folder'),
     (lambda folder: (made.run(folder, seed=0) / 'status.json').write_text('{"state": "do'), 'is damaged'),
     (lambda folder: (made.run(folder, seed=0) / 'config.json').write_text('{'), 'config.json is damaged'),
-    (lambda folder: (made.run(folder, seed=0) / 'eval/validation.json').unlink(), 'its scores in eval/ are not whole'),
-    (lambda folder: (made.run(folder, seed=0) / 'eval/network.json').unlink(), 'its scores in eval/ are not whole'),
+    (lambda folder: (made.run(folder, seed=0) / 'eval/validation.json').unlink(), 'its scores in eval/ are incomplete'),
+    (lambda folder: (made.run(folder, seed=0) / 'eval/network.json').unlink(), 'its scores in eval/ are incomplete'),
   ],
   ids=['empty', 'none', 'half a status', 'half a config', 'no scores', 'no network'],
 )
-def test_a_folder_that_is_no_sweep_is_one_sentence(tmp_path, make, sentence):
+def test_a_folder_without_valid_runs_is_a_one_line_error(tmp_path, make, sentence):
   folder = tmp_path / 'runs'
   folder.mkdir()
   make(folder)
@@ -183,18 +207,18 @@ def test_a_folder_that_is_no_sweep_is_one_sentence(tmp_path, make, sentence):
   assert sentence in done.stderr and not (folder / 'report').exists()
 
 
-def test_runs_scored_on_other_pictures_are_not_compared(tmp_path):
+def test_comparing_runs_scored_on_different_images_is_an_error(tmp_path):
   made.run(tmp_path, model__stride=32)
-  made.run(tmp_path, model__stride=16, pictures=9)
+  made.run(tmp_path, model__stride=16, images=9)
   runs = results.read(epath.Path(tmp_path))
-  with pytest.raises(UserError, match='not scored on the same pictures'):
-    tables.differences(report.grouped(runs, ['model.stride']), ['model.stride'])
+  with pytest.raises(UserError, match='were scored on different images'):
+    tables.differences(results.grouped(runs, ['model.stride']), ['model.stride'])
 
 
-def test_one_run_is_a_table_too(tmp_path):
+def test_a_single_run_makes_a_report(tmp_path):
   made.run(tmp_path, seed=0)
   done = run(tmp_path)
   assert done.returncode == 0, done.stderr
   text = (tmp_path / 'report' / 'table.md').read_text()
-  assert f'| {iou(0.7):.2f} (1) |' in text and '## Differences' not in text
+  assert f'| {iou(0.7):.2f} (1) |' in text and 'The run is done.' in text and '## Differences' not in text
   assert len(pd.read_csv(io.StringIO((tmp_path / 'report' / 'table.csv').read_text()))) == 1

@@ -1,4 +1,4 @@
-"""The runs of a sweep, read and checked before anything starts."""
+"""The runs of a sweep: reading an experiment file, checking every point, choosing among the runs."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ from fcn_jax.errors import UserError
 from fcn_jax.sweep import points
 
 ROOT = pathlib.Path(__file__).parents[2]
-HEAD = 'from fcn_jax.config import default\nfrom fcn_jax.sweep.space import *\ndef get_config(dataset="scenes"):\n'
+HEAD = 'from fcn_jax.config import default\nfrom fcn_jax.sweep import *\ndef get_config(dataset="scenes"):\n'
 CONFIG = '  return default(dataset)\n'
 
 
@@ -26,7 +26,7 @@ def returning(value: str) -> str:
   return f'def sweep():\n  return {value}\n'
 
 
-def test_a_run_has_a_name_a_folder_a_config_and_a_command(tmp_path):
+def test_a_point_becomes_a_run_with_name_directory_config_and_command(tmp_path):
   sweep = returning("product(axis('model.stride', [32, 16]), axis('data.scale', [(0.5, 2.0)]))")
   runs = runs_of(tmp_path, sweep, lambda config: setattr(config.train, 'steps', 60))
   assert [run.name for run in runs] == ['stride=32,scale=0.5+2.0', 'stride=16,scale=0.5+2.0']
@@ -50,7 +50,7 @@ def test_a_run_has_a_name_a_folder_a_config_and_a_command(tmp_path):
     ('', 'defines no sweep()'),
     (returning('[]'), r'returned \[\]; expected a list of dicts'),
     (returning('{"seed": 0}'), 'expected a list of dicts'),
-    (returning('axis("seed", 3)'), 'does not run: TypeError'),
+    (returning('axis("seed", 3)'), r'sweep\(\) failed: TypeError'),
     (returning('axis("model.strid", [8])'), r'strid=8.*no setting model.strid \(did you mean model.stride\?\)'),
     (returning('axis("model.stride", [8, 12])'), r'stride=12.*model.stride is 12'),
     (returning('axis("model.stride", ["eight"])'), 'stride=eight.*int'),
@@ -58,13 +58,13 @@ def test_a_run_has_a_name_a_folder_a_config_and_a_command(tmp_path):
     (returning('axis("seed", [0, 1, 0])'), 'the point seed=0 twice'),
   ],
 )
-def test_a_wrong_sweep_is_one_sentence(tmp_path, sweep, sentence):
+def test_an_invalid_sweep_is_a_one_line_error(tmp_path, sweep, sentence):
   with pytest.raises(UserError, match=sentence) as error:
     runs_of(tmp_path, sweep)
   assert '\n' not in str(error.value)
 
 
-def test_a_run_that_starts_from_another_of_the_sweep_gets_its_folder(tmp_path):
+def test_a_run_can_start_from_another_run_of_the_sweep_by_name(tmp_path):
   first, second, elsewhere = runs_of(
     tmp_path, returning('[{"seed": 0}, {"init.run": "seed=0", "seed": 1}, {"init.run": "runs/other"}]')
   )
@@ -73,19 +73,21 @@ def test_a_run_that_starts_from_another_of_the_sweep_gets_its_folder(tmp_path):
   assert points.lineage(second, {run.name: run for run in (first, second)}) == [second, first]
 
 
-def test_only_takes_whole_parts_of_names(tmp_path):
+def test_only_matches_whole_settings(tmp_path):
   runs = runs_of(tmp_path, returning("product(axis('model.stride', [8, 16]), axis('seed', [1, 11]))"))
   assert [run.name for run in points.choose(runs, only='seed=1,stride=8', shard=None)] == ['stride=8,seed=1']
-  with pytest.raises(UserError, match='--only=seed=2 leaves no run; expected parts of names, as stride=8,seed=1'):
+  with pytest.raises(
+    UserError, match='--only=seed=2 matches no run; expected settings from run names such as stride=8,seed=1'
+  ):
     points.choose(runs, only='seed=2', shard=None)
 
 
-def test_what_a_chosen_run_starts_from_is_chosen_too(tmp_path):
+def test_choosing_a_run_also_chooses_the_run_that_it_starts_from(tmp_path):
   runs = runs_of(tmp_path, returning('[{"seed": 0}, {"seed": 2}, {"init.run": "seed=0", "model.stride": 16}]'))
   assert [run.name for run in points.choose(runs, only='stride=16', shard=None)] == ['seed=0', 'run=seed=0,stride=16']
 
 
-def test_shards_divide_a_sweep_and_keep_chains_together(tmp_path):
+def test_shards_divide_a_sweep_and_keep_dependent_runs_together(tmp_path):
   experiment = str(ROOT / 'experiments/stages.py')
   runs = points.runs(experiment, points.load(experiment, '')[1], epath.Path('x'))
   shards = [points.choose(runs, only=None, shard=f'{i}/4') for i in range(4)]
@@ -99,22 +101,22 @@ def test_shards_divide_a_sweep_and_keep_chains_together(tmp_path):
       points.choose(runs, only=None, shard=wrong)
 
 
-def test_a_folder_belongs_to_one_sweep_which_may_grow(tmp_path):
+def test_a_directory_belongs_to_one_sweep_which_may_grow(tmp_path):
   experiment = str(ROOT / 'experiments/ablation.py')
   base, folder = points.load(experiment, '')[1], epath.Path(tmp_path / 'sweep')
   runs = points.runs(experiment, base, folder)
-  points.claim(folder, 'ablation.py', base, runs[1:])
-  points.claim(folder, 'ablation.py', base, runs[:2])
+  points.write_sweep(folder, 'ablation.py', base, runs[1:])
+  points.write_sweep(folder, 'ablation.py', base, runs[:2])
   listed = json.loads((folder / 'sweep.json').read_text())['runs']
   assert sorted(listed) == sorted(run.name for run in runs)
   with pytest.raises(UserError, match=r'holds the sweep ablation.py, not skips.py'):
-    points.claim(folder, 'skips.py', base, runs)
+    points.write_sweep(folder, 'skips.py', base, runs)
   base.train.steps = 7
-  with pytest.raises(UserError, match=r'another config: train\.steps is 500 there, 7 here'):
-    points.claim(folder, 'ablation.py', base, runs)
+  with pytest.raises(UserError, match=r'a sweep with another config: train\.steps is 500 there, 7 here'):
+    points.write_sweep(folder, 'ablation.py', base, runs)
   (tmp_path / 'config.json').write_text('{}')
-  with pytest.raises(UserError, match='holds a run, not a sweep'):
-    points.claim(epath.Path(tmp_path), 'ablation.py', base, runs)
+  with pytest.raises(UserError, match='holds a single run, not a sweep'):
+    points.write_sweep(epath.Path(tmp_path), 'ablation.py', base, runs)
 
 
 SWEEPS = {
@@ -131,7 +133,7 @@ SWEEPS = {
 }
 
 
-def test_all_sweeps_that_ship_are_known_here():
+def test_the_list_of_sweeps_is_complete():
   folder = ROOT / 'experiments'
   sweeps = (path for path in folder.rglob('*.py') if 'def sweep' in path.read_text())
   found = {str(path.relative_to(folder).with_suffix('')) for path in sweeps}
@@ -140,7 +142,7 @@ def test_all_sweeps_that_ship_are_known_here():
 
 @pytest.mark.parametrize('name', SWEEPS)
 @pytest.mark.parametrize('dataset', ['scenes', 'stanford_background'])
-def test_the_sweeps_that_ship_are_valid_on_every_data_set(name, dataset):
+def test_every_sweep_is_valid_on_every_data_set(name, dataset):
   experiment = f'{ROOT}/experiments/{name}.py'
   base = points.load(experiment, dataset)[1]
   runs = points.runs(f'{experiment}:{dataset}', base, epath.Path('x'))
@@ -153,8 +155,8 @@ def of_sweep(name: str) -> list:
   return points.runs(experiment, points.load(experiment, '')[1], epath.Path('x'))
 
 
-def test_batches_and_momenta_see_the_same_pictures_and_move_as_far():
-  """A picture's gradient moves the weights by rate / batch at once, and by 1 / (1 - momentum) times that in the end."""
+def test_all_batch_sizes_and_momenta_see_as_many_images_and_move_the_weights_as_far():
+  """An image's gradient moves the weights by lr / batch size at first, by 1 / (1 - momentum) times that in total."""
   configs = [run.config for run in of_sweep('batch_momentum')]
   assert {c.train.steps * c.train.batch_size for c in configs} == {4000}
   for config in configs:
@@ -163,23 +165,25 @@ def test_batches_and_momenta_see_the_same_pictures_and_move_as_far():
     assert (config.optim.name, config.optim.schedule, config.loss.reduction) == ('sgd', 'constant', 'mean')
 
 
-def test_sampled_patches_are_as_many_in_a_batch_as_whole_pictures_hold():
+def test_sampling_keeps_the_number_of_patches_per_batch():
   configs = [run.config for run in of_sweep('patch_sampling')]
   assert {c.loss.sampling * c.train.batch_size for c in configs} == {8.0}
   assert len({c.train.steps for c in configs}) == 1
 
 
-def test_frozen_and_whole_start_from_the_same_run():
+def test_frozen_and_unfrozen_runs_start_from_the_same_run():
   runs = {run.name: run for run in of_sweep('frozen')}
   later = [run for run in runs.values() if run.source]
   assert len(later) == 6 and {run.config.optim.freeze_trunk for run in later} == {False, True}
   for run in later:
     source = runs[run.source].config
     assert not source.optim.freeze_trunk and source.seed == run.config.seed
-    assert source.model.stride > run.config.model.stride  # else all score layers would come over, trained already
+    assert (
+      source.model.stride > run.config.model.stride
+    )  # at equal strides, all score layers would be loaded already trained
 
 
-def test_augmentation_is_mirroring_and_jitter_alone():
+def test_the_augmentation_sweep_uses_flips_and_jitter_only():
   for run in of_sweep('augmentation'):
     data = run.config.data
     assert tuple(data.scale) == (1, 1) and data.brightness == data.contrast == data.color == 0

@@ -1,4 +1,4 @@
-"""launch.sh on Cloud TPU, against a `ray` and a `gcloud` that write down what they are asked."""
+"""launch.sh on Cloud TPU, with a fake `ray` and a fake `gcloud` that record their arguments."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ sys.exit('describe' in words and 'SLICE' not in os.environ)
 
 @pytest.fixture
 def project(tmp_path):
-  """What launch.sh needs of this project, so that it writes there, and the two tools."""
+  """A copy of the files that launch.sh needs, in which it may write, with the two fake tools."""
   for name in ('launch.sh', 'infra', 'pyproject.toml', 'constraints.txt'):
     source = tiny.ROOT / name
     (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
@@ -43,10 +43,12 @@ def project(tmp_path):
 
 
 def launch(project, *arguments, **env) -> subprocess.CompletedProcess:
-  own = {name: value for name, value in os.environ.items() if not name.startswith('FCN_')}
-  own |= {'PATH': f'{project}/bin:{os.environ["PATH"]}', 'CALLS': f'{project}/calls'} | SETTINGS | env
+  env_of_launch = {name: value for name, value in os.environ.items() if not name.startswith('FCN_')}
+  env_of_launch |= {'PATH': f'{project}/bin:{os.environ["PATH"]}', 'CALLS': f'{project}/calls'} | SETTINGS | env
   command = [project / 'launch.sh', 'tpu', *arguments]
-  return subprocess.run(command, env={n: x for n, x in own.items() if x}, capture_output=True, text=True, timeout=60)
+  return subprocess.run(
+    command, env={n: x for n, x in env_of_launch.items() if x}, capture_output=True, text=True, timeout=60
+  )
 
 
 def calls(project) -> list[list[str]]:
@@ -54,17 +56,17 @@ def calls(project) -> list[list[str]]:
   return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def asked(project, *arguments, **env) -> list[list[str]]:
-  """What the tools were asked, looks at what is there left out; a dry run prints the same."""
+def calls_of(project, *arguments, **env) -> list[list[str]]:
+  """The recorded calls that change something; checks that a dry run prints the same calls and makes none."""
   done = launch(project, *arguments, **env)
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
   found = [call for call in calls(project) if not {'describe', 'firewall-rules'} & set(call)]
   (project / 'calls').unlink()
   printed = launch(project, *arguments, '--dry_run', **env).stdout.splitlines()
   shell = 'import json, sys; print(json.dumps(sys.argv[1:]))'
-  said = [line for line in printed if line.startswith(('ray ', 'gcloud '))]
-  said = [subprocess.check_output(f"python3 -c '{shell}' {line}", shell=True, text=True) for line in said]
-  assert [json.loads(line) for line in said] == found
+  commands = [line for line in printed if line.startswith(('ray ', 'gcloud '))]
+  commands = [subprocess.check_output(f"python3 -c '{shell}' {line}", shell=True, text=True) for line in commands]
+  assert [json.loads(line) for line in commands] == found
   assert calls(project) == []
   return found
 
@@ -75,7 +77,7 @@ def on_head(project, command: str) -> list[str]:
 
 
 def test_up_writes_a_cluster_file_that_ray_accepts(project):
-  assert asked(project, 'up') == [['ray', 'up', '--yes', f'{project}/.launch/tpu.yaml']]
+  assert calls_of(project, 'up') == [['ray', 'up', '--yes', f'{project}/.launch/tpu.yaml']]
   from ray.autoscaler._private import util
 
   config = yaml.safe_load((project / '.launch' / 'tpu.yaml').read_text())
@@ -98,15 +100,15 @@ def test_up_writes_a_cluster_file_that_ray_accepts(project):
   assert types['tpu']['max_workers'] == config['max_workers'] == 4 and config['idle_timeout_minutes'] > 0
 
 
-def test_every_node_has_the_token_and_asks_for_it(project):
-  asked(project, 'up')
+def test_every_node_has_the_token_and_requires_it(project):
+  calls_of(project, 'up')
   config = yaml.safe_load((project / '.launch' / 'tpu.yaml').read_text())
   token = project / '.launch' / 'token'
   assert config['file_mounts']['~/.ray/auth_token'] == str(token)
   assert len(token.read_text().strip()) == 64 and token.stat().st_mode & 0o077 == 0
   before = token.read_text()
-  asked(project, 'status')
-  assert token.read_text() == before, 'nodes that run would not know the new one'
+  calls_of(project, 'status')
+  assert token.read_text() == before, 'running nodes would not have a new token'
   for kind in ('head', 'worker'):
     starts = [line for line in config[f'{kind}_start_ray_commands'] if 'ray start' in line]
     assert starts and all('RAY_AUTH_MODE=token ' in line for line in starts)
@@ -116,7 +118,7 @@ def test_every_node_has_the_token_and_asks_for_it(project):
   assert '--address=$RAY_HEAD_IP:6379' in worker
 
 
-def test_a_firewall_that_lets_anybody_in_is_refused(project):
+def test_an_open_firewall_is_an_error(project):
   fine = {'name': 'ssh', 'allowed': [{'IPProtocol': 'tcp', 'ports': ['22']}, {'IPProtocol': 'icmp'}]}
   assert launch(project, 'up', RULES=json.dumps([fine])).returncode == 0
   (project / 'calls').unlink()
@@ -126,8 +128,8 @@ def test_a_firewall_that_lets_anybody_in_is_refused(project):
     assert not any('up' in call for call in calls(project))
 
 
-def test_sweep_is_a_job_on_the_head(project):
-  sync, submit = asked(project, 'sweep', 'experiments/ablation.py:voc2012', "--config.data.archive=gs://a b/it's")
+def test_sweep_submits_a_job_to_the_head_node(project):
+  sync, submit = calls_of(project, 'sweep', 'experiments/ablation.py:voc2012', "--config.data.archive=gs://a b/it's")
   assert sync == ['ray', 'rsync-up', f'{project}/.launch/tpu.yaml', f'{project}/', '~/fcn_jax/']
   assert submit[:3] == ['ray', 'exec', f'{project}/.launch/tpu.yaml']
   before, _, command = submit[3].partition('--working-dir=. -- ')
@@ -146,8 +148,8 @@ def test_sweep_is_a_job_on_the_head(project):
   ]
 
 
-def test_run_is_one_command_on_all_workers_of_a_slice(project):
-  create, copied, ssh = asked(project, 'run', 'experiments/fcn8s.py', FCN_SLICE_TYPE='v4-32', FCN_NAME='mine')
+def test_run_starts_one_command_on_all_workers_of_a_slice(project):
+  create, copied, ssh = calls_of(project, 'run', 'experiments/fcn8s.py', FCN_SLICE_TYPE='v4-32', FCN_NAME='mine')
   assert create == [
     *['gcloud', 'compute', 'tpus', 'tpu-vm', 'create', 'mine-slice', *PLACE],
     *['--accelerator-type=v4-32', '--version=tpu-ubuntu2204-base', '--preemptible'],
@@ -158,23 +160,23 @@ def test_run_is_one_command_on_all_workers_of_a_slice(project):
   assert (project / '.launch' / 'code.tar').exists()
 
 
-def test_run_takes_the_slice_that_is_there(project):
+def test_run_uses_an_existing_slice(project):
   done = launch(project, 'run', 'experiments/fcn8s.py', SLICE='there')
   assert done.returncode == 0 and not any('create' in call for call in calls(project))
 
 
-def test_status_logs_and_report_ask_the_head(project):
-  (status,) = asked(project, 'status')
+def test_status_logs_and_report_run_on_the_head_node(project):
+  (status,) = calls_of(project, 'status')
   assert status == on_head(
     project, 'ray status && ray job list && ray list tasks --limit=1000 --filter=state!=FINISHED'
   )
-  assert asked(project, 'logs', 'ablation') == [on_head(project, 'ray job logs --follow ablation')]
+  assert calls_of(project, 'logs', 'ablation') == [on_head(project, 'ray job logs --follow ablation')]
   report = on_head(project, 'python -m fcn_jax.report gs://bucket/fcn/ablation')
-  assert asked(project, 'report', 'ablation') == [report]
+  assert calls_of(project, 'report', 'ablation') == [report]
 
 
-def test_down_deletes_all_and_says_what_is_left(project):
-  found = asked(project, 'down', SLICE='there')
+def test_down_deletes_everything_but_the_bucket_and_names_the_bucket(project):
+  found = calls_of(project, 'down', SLICE='there')
   assert found[0] == ['ray', 'down', '--yes', f'{project}/.launch/tpu.yaml']
   assert found[1] == ['gcloud', 'compute', 'tpus', 'tpu-vm', 'delete', 'fcn-slice', *PLACE, '--quiet']
   assert [call[1:4] for call in found[2:]] == [
@@ -184,7 +186,7 @@ def test_down_deletes_all_and_says_what_is_left(project):
   ]
   done = launch(project, 'down')
   assert 'gcloud storage rm --recursive gs://bucket/fcn' in done.stdout
-  assert not any('delete' in call for call in calls(project)[1:])  # no slice, nothing to delete
+  assert not any('delete' in call for call in calls(project)[1:])  # there is no slice
 
 
 @pytest.mark.parametrize(
@@ -203,20 +205,20 @@ def test_down_deletes_all_and_says_what_is_left(project):
   ],
   ids=str,
 )
-def test_what_is_wrong_is_said_before_anything_is_asked(project, arguments, env, words):
+def test_errors_come_before_any_call(project, arguments, env, words):
   done = launch(project, *arguments, **env)
   assert done.returncode == 1 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1, done.stderr
   assert all(word in done.stderr for word in words), done.stderr
   assert calls(project) == []
 
 
-def test_settings_come_from_launch_env_too_and_the_environment_goes_first(project):
+def test_launch_env_provides_settings_and_the_environment_overrides_it(project):
   (project / 'launch.env').write_text('FCN_ZONE=europe-west4-b\nFCN_PROJECT=theirs\n')
   done = launch(project, 'down', '--dry_run', FCN_ZONE='')
   assert '--zone=europe-west4-b --project=my-project' in done.stdout, done.stderr
 
 
-def test_without_gcloud_it_is_a_sentence(project):
+def test_without_gcloud_there_is_an_error_with_the_document_to_read(project):
   (project / 'bin' / 'gcloud').unlink()
   for tool in ('bash', 'env', 'cat', 'sed', 'dirname', 'readlink', 'basename', 'python3'):
     (project / 'bin' / tool).symlink_to(shutil.which(tool))
@@ -224,7 +226,7 @@ def test_without_gcloud_it_is_a_sentence(project):
   assert done.returncode == 1 and 'gcloud is not installed; docs/tpu.md' in done.stderr
 
 
-def test_help_lists_the_verbs(project):
+def test_help_lists_the_subcommands(project):
   done = launch(project, 'help')
   assert done.returncode == 0
   assert all(
