@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Sets up an environment of its own in .venv, once, and runs in it:
+# Creates a virtual environment in .venv on first use, and runs one of these commands in it:
 #   ./launch.sh run experiments/fcn16s.py [FLAG...]   python -m fcn_jax.main --config=experiments/fcn16s.py [FLAG...]
 #   ./launch.sh test [ARGUMENT...]                    python -m pytest [ARGUMENT...]
-#   ./launch.sh tpu VERB ...                          sweeps and runs on Cloud TPU; ./launch.sh tpu help
-# PYTHON names the interpreter, 3.11 or newer (python3 by default). EXTRAS names extras of pyproject.toml to
-# install, as EXTRAS=cuda on a machine with NVIDIA GPUs.
+#   ./launch.sh tpu VERB ...                          sweeps and runs on Cloud TPU; see ./launch.sh tpu help
+# PYTHON is the interpreter, version 3.11 or newer (default: python3). EXTRAS lists extras of pyproject.toml to
+# install, for example EXTRAS=cuda on a machine with NVIDIA GPUs.
 set -euo pipefail
 
 root=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -14,16 +14,16 @@ usage() {
   sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
-# install EXTRA...: makes the environment, or brings it up to date where what it is made from has changed.
+# install EXTRA...: creates the environment, or updates it after a change of pyproject.toml or constraints.txt.
 install() {
   local extras python=${PYTHON:-python3} stamp
   extras=$(IFS=,; echo "$*")
   if [ ! -x "$venv/bin/python" ]; then
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-      echo "error: $python is $("$python" --version 2>&1); Python 3.11 or newer is needed, set PYTHON=..." >&2
+      echo "error: $python is $("$python" --version 2>&1); expected Python 3.11 or newer: set PYTHON=..." >&2
       exit 1
     }
-    echo "making $venv"
+    echo "creating $venv"
     "$python" -m venv "$venv"
   fi
   stamp=$extras-$(cat "$root/pyproject.toml" "$root/constraints.txt" | cksum | cut -d' ' -f1)
@@ -31,7 +31,7 @@ install() {
     echo "installing fcn_jax${extras:+[$extras]} into $venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
       --constraint "$root/constraints.txt" --editable "$root${extras:+[$extras]}"
-    touch "$venv/installed-$stamp" # only now: an installation that was cut short is done again
+    touch "$venv/installed-$stamp" # last, so that an interrupted installation is repeated
   fi
 }
 
@@ -39,7 +39,7 @@ command=${1:-}
 [ $# -gt 0 ] && shift
 case $command in
 run)
-  [ $# -gt 0 ] || { echo "error: no config; try ./launch.sh run experiments/fcn16s.py" >&2; exit 1; }
+  [ $# -gt 0 ] || { echo "error: no config file; for example ./launch.sh run experiments/fcn16s.py" >&2; exit 1; }
   config=$1
   shift
   install ${EXTRAS:+"$EXTRAS"}
@@ -51,7 +51,7 @@ test)
   exec "$venv/bin/python" -m pytest "$@"
   ;;
 tpu)
-  # Ray and gcloud that are there already are taken.
+  # An installed Ray is used; otherwise Ray is installed into .venv.
   case " $* " in
   *' --dry_run '* | *' help '* | '  ') ;;
   *) command -v ray > /dev/null || { install cloud && PATH=$PATH:$venv/bin; } ;;

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Sweeps and runs on Cloud TPU, called by launch.sh. Needs gcloud, logged in, and Ray; docs/tpu.md tells the way from
-# nothing to a table. With --dry_run the commands are printed, and none is run.
-#   ./launch.sh tpu up                           a head, and TPU workers that come when runs wait and go when idle
-#   ./launch.sh tpu sweep EXPERIMENT [FLAG...]   python -m fcn_jax.sweep on the head; the terminal may go away
-#   ./launch.sh tpu run EXPERIMENT [FLAG...]     python -m fcn_jax.main, one run on all hosts of a slice of its own
-#   ./launch.sh tpu status                       nodes, chips, sweeps and runs
-#   ./launch.sh tpu logs SWEEP                   what the sweep says, as it goes on
+# Sweeps and runs on Cloud TPU; called by launch.sh. Requires gcloud (logged in) and Ray. docs/tpu.md explains every
+# step. With --dry_run, the commands are printed and not executed.
+#   ./launch.sh tpu up                           start the head node; TPU workers start and stop as needed
+#   ./launch.sh tpu sweep EXPERIMENT [FLAG...]   submit python -m fcn_jax.sweep to the head node
+#   ./launch.sh tpu run EXPERIMENT [FLAG...]     python -m fcn_jax.main: one run on all hosts of its own slice
+#   ./launch.sh tpu status                       show nodes, chips, sweeps and runs
+#   ./launch.sh tpu logs SWEEP                   follow the output of a sweep
 #   ./launch.sh tpu report SWEEP                 python -m fcn_jax.report
-#   ./launch.sh tpu down                         deletes all of it, and says what may still cost money
-# Settings, from the environment or from launch.env beside launch.sh, a line each, as FCN_ZONE=us-central1-a:
-#   FCN_PROJECT, FCN_ZONE       of Google Cloud, as my-project and us-central1-a
-#   FCN_BUCKET                  where the runs go, as gs://my-bucket/fcn
-#   FCN_TPU_TYPE                of a worker of a sweep, one host, as v5litepod-8 or v4-8
-#   FCN_SLICE_TYPE              of the slice of `run`; FCN_TPU_TYPE by default
-#   FCN_TPUS_PER_RUN            chips a run of a sweep gets; 1 by default
-#   FCN_MAX_WORKERS             4 by default
-#   FCN_PREEMPTIBLE             true by default
-#   FCN_NAME                    of all that is made; fcn by default
+#   ./launch.sh tpu down                         delete all machines, and list what may still cost money
+# Settings, from the environment or from launch.env next to launch.sh (one per line: FCN_ZONE=us-central1-a):
+#   FCN_PROJECT, FCN_ZONE       Google Cloud project and zone, for example my-project and us-central1-a
+#   FCN_BUCKET                  where the runs are written, for example gs://my-bucket/fcn
+#   FCN_TPU_TYPE                TPU type of a sweep's workers, one host each, for example v5litepod-8 or v4-8
+#   FCN_SLICE_TYPE              TPU type of the slice of `run`; default: FCN_TPU_TYPE
+#   FCN_TPUS_PER_RUN            chips per run of a sweep; default: 1
+#   FCN_MAX_WORKERS             maximum number of workers; default: 4
+#   FCN_PREEMPTIBLE             whether workers and slices are preemptible; default: true
+#   FCN_NAME                    prefix of the names of all resources; default: fcn
 set -euo pipefail
 
 root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
@@ -28,7 +28,7 @@ fail() {
   exit 1
 }
 
-# Runs a command, or prints it so that a shell would read it.
+# Runs a command, or prints it with shell quoting in a dry run.
 act() {
   if [ -n "$dry_run" ]; then
     printf '%q ' "$@"
@@ -41,7 +41,7 @@ act() {
 settings() {
   local missing=() name value
   if [ -e "$root/launch.env" ]; then
-    while IFS='=' read -r name value; do # read, not run; what the environment says goes first
+    while IFS='=' read -r name value; do # parsed, not executed; environment variables take precedence
       if [[ $name == FCN_* && -z ${!name:-} ]]; then export "$name=$value"; fi
     done < "$root/launch.env"
   fi
@@ -49,8 +49,8 @@ settings() {
     [ -n "${!name:-}" ] || missing+=("$name")
   done
   [ ${#missing[@]} = 0 ] ||
-    fail "${missing[*]} not set; set them in the environment or in $root/launch.env (infra/tpu.sh says what they are)"
-  [[ $FCN_ZONE =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || fail "FCN_ZONE is $FCN_ZONE; expected a zone, as us-central1-a"
+    fail "${missing[*]} not set; set them in the environment or in $root/launch.env (./launch.sh tpu help explains them)"
+  [[ $FCN_ZONE =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || fail "FCN_ZONE is $FCN_ZONE; expected a zone, for example us-central1-a"
   [[ $FCN_BUCKET =~ ^gs://[^/]+ ]] || fail "FCN_BUCKET is $FCN_BUCKET; expected gs://BUCKET or gs://BUCKET/FOLDER"
   FCN_BUCKET=${FCN_BUCKET%/}
   export FCN_REGION=${FCN_ZONE%-*} FCN_ROOT=$root
@@ -60,23 +60,23 @@ settings() {
   FCN_RUNTIME=$(runtime "$FCN_TPU_TYPE")
   export FCN_CHIPS FCN_RUNTIME FCN_NAME FCN_MAX_WORKERS FCN_PREEMPTIBLE FCN_PROJECT FCN_ZONE FCN_TPU_TYPE
   ((FCN_TPUS_PER_RUN <= FCN_CHIPS)) ||
-    fail "FCN_TPUS_PER_RUN is $FCN_TPUS_PER_RUN, but a $FCN_TPU_TYPE has $FCN_CHIPS chips; \`tpu run\` takes a whole slice"
+    fail "FCN_TPUS_PER_RUN is $FCN_TPUS_PER_RUN, but a $FCN_TPU_TYPE has $FCN_CHIPS chips; \`tpu run\` uses a whole slice"
 }
 
-# chips TYPE: how many a worker of this type has, which must be one host.
+# chips TYPE: the number of chips of a worker of this type, which must be one host.
 chips() {
   local size=${1##*-} count most
   case $1 in
-  v5litepod-* | v6e-*) count=$size most=8 ;;              # named by chips
-  v2-* | v3-* | v4-* | v5p-*) count=$((size / 2)) most=4 ;; # named by cores, two a chip
-  *) fail "FCN_TPU_TYPE is $1; expected one as v5litepod-8, v6e-4, v5p-8 or v4-8" ;;
+  v5litepod-* | v6e-*) count=$size most=8 ;;              # the number counts chips
+  v2-* | v3-* | v4-* | v5p-*) count=$((size / 2)) most=4 ;; # the number counts cores, two per chip
+  *) fail "FCN_TPU_TYPE is $1; expected a type like v5litepod-8, v6e-4, v5p-8 or v4-8" ;;
   esac
   ((count >= 1 && count <= most)) ||
-    fail "FCN_TPU_TYPE is $1, of $count chips; a sweep wants workers of one host, which has up to $most"
+    fail "FCN_TPU_TYPE is $1, of $count chips; each worker of a sweep must be one host, with up to $most chips"
   echo "$count"
 }
 
-# runtime TYPE: the image of a TPU VM.
+# runtime TYPE: the software version of a TPU VM of this type.
 runtime() {
   case $1 in
   v5litepod-*) echo v2-alpha-tpuv5-lite ;;
@@ -86,7 +86,7 @@ runtime() {
   esac
 }
 
-# Writes the cluster file, and the token that the nodes show each other.
+# Writes the cluster file, and the token with which the nodes authenticate each other.
 render() {
   mkdir -p "$root/.launch"
   if [ ! -e "$root/.launch/token" ]; then
@@ -100,7 +100,7 @@ render() {
 needs() {
   local tool
   for tool in "$@"; do
-    command -v "$tool" > /dev/null || fail "$tool is not installed; docs/tpu.md says how to get it"
+    command -v "$tool" > /dev/null || fail "$tool is not installed; docs/tpu.md explains the set-up"
   done
 }
 
@@ -108,12 +108,12 @@ on_head() {
   act ray exec "$cluster" "cd ~/fcn_jax && export RAY_AUTH_MODE=token PATH=\$HOME/env/bin:\$PATH && $*"
 }
 
-# Where anything but SSH may come in from everywhere, Ray's ports would lie open.
+# If the firewall admits more than SSH, RDP and ping from everywhere, Ray's ports are open to everyone.
 check_firewall() {
   local rules
   rules=$(gcloud compute firewall-rules list --project="$FCN_PROJECT" --format=json \
     --filter='direction=INGRESS AND disabled=false AND sourceRanges:0.0.0.0/0') ||
-    fail "cannot read the firewall rules of $FCN_PROJECT; is gcloud logged in (gcloud auth login), and Compute enabled?"
+    fail "cannot read the firewall rules of $FCN_PROJECT; log in (gcloud auth login) and enable the Compute Engine API"
   python3 -c '
 import json, sys
 wide = []
@@ -122,7 +122,7 @@ for rule in json.load(sys.stdin):
     if allowed["IPProtocol"] != "icmp" and set(allowed.get("ports", ["all"])) - {"22", "3389"}:
       wide.append(rule["name"])
 sys.exit(", ".join(sorted(set(wide))) or 0)' <<< "$rules" ||
-    fail "the firewall rules named above let anybody reach ports of $FCN_PROJECT; narrow them before a cluster starts"
+    fail "the firewall rules listed above open ports of $FCN_PROJECT to everyone; restrict them, then try again"
 }
 
 slice_exists() {
@@ -152,11 +152,11 @@ down() {
   if [ -n "$dry_run" ] || slice_exists; then
     act gcloud compute tpus tpu-vm delete "$slice" "${place[@]}" --quiet
   fi
-  echo 'what is left, and may cost money (nothing is listed where nothing is):'
+  echo 'what is left and may cost money (empty lists if nothing is left):'
   act gcloud compute tpus tpu-vm list "${place[@]}"
   act gcloud compute instances list --project="$FCN_PROJECT" --filter="labels.ray-cluster-name=$FCN_NAME"
   act gcloud compute disks list --project="$FCN_PROJECT" --filter="labels.ray-cluster-name=$FCN_NAME"
-  echo "the runs stay in $FCN_BUCKET, which costs money until you delete them: gcloud storage rm --recursive $FCN_BUCKET"
+  echo "the runs remain in $FCN_BUCKET and cost money until you delete them: gcloud storage rm --recursive $FCN_BUCKET"
 }
 
 arguments=()
@@ -168,8 +168,8 @@ verb=${1:-}
 [ $# -gt 0 ] && shift
 case $verb in
 up | status | down) [ $# = 0 ] || fail "tpu $verb takes no argument; got $*" ;;
-logs | report) [ $# = 1 ] || fail "expected the name of a sweep, as ./launch.sh tpu $verb ablation" ;;
-sweep | run) [ $# -gt 0 ] || fail "expected an experiment, as ./launch.sh tpu $verb experiments/ablation.py" ;;
+logs | report) [ $# = 1 ] || fail "expected the name of a sweep, for example ./launch.sh tpu $verb ablation" ;;
+sweep | run) [ $# -gt 0 ] || fail "expected an experiment, for example ./launch.sh tpu $verb experiments/ablation.py" ;;
 '' | help | --help) sed -n '2,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
 *) fail "there is no tpu $verb; expected up, sweep, run, status, logs, report or down" ;;
 esac
@@ -179,7 +179,8 @@ slice=$FCN_NAME-slice
 place=(--zone="$FCN_ZONE" --project="$FCN_PROJECT")
 [ -n "$dry_run" ] || needs gcloud ray
 render
-# A sweep or run is called after its experiment: experiments/skips.py:stanford_background is skips-stanford_background.
+# Sweeps and runs are named after their experiment: experiments/skips.py:stanford_background becomes
+# skips-stanford_background.
 name=$(basename "${1:-}" | sed 's/\.py//; s/:/-/')
 
 case $verb in
@@ -188,11 +189,11 @@ up)
   act ray up --yes "$cluster"
   ;;
 sweep)
-  # shellcheck disable=SC2088 # on the head
+  # shellcheck disable=SC2088 # ~ is expanded on the head node
   act ray rsync-up "$cluster" "$root/" '~/fcn_jax/'
   command=$(printf '%q ' -m fcn_jax.sweep --backend=ray "--tpus_per_run=$FCN_TPUS_PER_RUN" \
     "--config=$1" "--workdir=$FCN_BUCKET/$name" "${@:2}")
-  # One job a sweep: an old one of the name must have ended.
+  # One job per sweep: a finished job of the same name is deleted first.
   on_head "{ ray job delete $name > /dev/null 2>&1; ray job submit --no-wait --submission-id=$name --working-dir=. -- ~/env/bin/python $command; }"
   ;;
 run) run "$name" "$@" ;;
