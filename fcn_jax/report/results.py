@@ -15,7 +15,7 @@ from etils import epath
 
 from fcn_jax import config as config_lib
 from fcn_jax import files, metrics
-from fcn_jax.errors import UserError
+from fcn_jax.errors import UserError, closest
 from fcn_jax.run import directory
 
 # Where and how a run is computed; runs that differ in these only are equal.
@@ -145,9 +145,7 @@ def layout(runs: list[Result], rows: list[str] | None, cols: list[str] | None) -
   fields = {field for run in runs for field in run.settings}
   for field in (rows or []) + (cols or []):
     if field not in fields:
-      raise UserError(
-        f'there is no setting {field}{config_lib.closest(field, fields)}; these settings vary: {", ".join(vary)}'
-      )
+      raise UserError(f'there is no setting {field}{closest(field, fields)}; these settings vary: {", ".join(vary)}')
   if rows is None and cols is None:
     return (vary[:-1], vary[-1:]) if len(vary) > 1 else (vary, [])
   named = (rows or []) + (cols or [])
