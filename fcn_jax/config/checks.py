@@ -23,36 +23,22 @@ CHOICES = {
 }
 
 # Settings by the range that they must lie in: (smallest, largest), both allowed.
-RANGES = {
-  'seed': (0, 2**31 - 1),
-  'model.width': (1 / 64, 4),
-  'model.fc_channels': (1, 65536),
-  'model.group_size': (1, 512),
-  'model.dropout': (0, 0.99),
-  'data.cache_gib': (0, math.inf),
-  'data.flip': (0, 1),
-  'data.jitter': (0, math.inf),
-  'data.brightness': (0, 1),
-  'data.contrast': (0, 1),
-  'data.color': (0, 1),
-  'optim.lr': (0, math.inf),
-  'optim.momentum': (0, 0.9999),
-  'optim.weight_decay': (0, math.inf),
-  'optim.bias_lr': (0, math.inf),
-  'optim.power': (0, math.inf),
-  'optim.clip': (0, math.inf),
-  'optim.warmup': (0, math.inf),
-  'loss.sampling': (0.01, 1),
-  'train.steps': (1, math.inf),
-  'train.batch_size': (1, math.inf),
-  'train.accumulation': (1, math.inf),
-  'train.log_every': (1, math.inf),
-  'eval.every': (0, math.inf),
-  'eval.batch_size': (1, math.inf),
-  'eval.canvases': (1, 16),
-  'checkpoint.every': (0, math.inf),
-  'checkpoint.keep': (1, math.inf),
+_BY_RANGE = {
+  (0, 2**31 - 1): 'seed',
+  (1 / 64, 4): 'model.width',
+  (1, 65536): 'model.fc_channels',
+  (1, 512): 'model.group_size',
+  (0, 0.99): 'model.dropout',
+  (0, 1): 'data.flip data.brightness data.contrast data.color',
+  (0, 0.9999): 'optim.momentum',
+  (0.01, 1): 'loss.sampling',
+  (1, 16): 'eval.canvases',
+  (0, math.inf): 'data.cache_gib data.jitter optim.lr optim.weight_decay optim.bias_lr optim.power optim.clip '
+  'optim.warmup eval.every checkpoint.every',
+  (1, math.inf): 'data.threads train.steps train.batch_size train.accumulation train.log_every eval.batch_size '
+  'checkpoint.keep',
 }
+RANGES = {field: limits for limits, fields in _BY_RANGE.items() for field in fields.split()}
 
 # Choices and ranges of the settings that one data set adds.
 DATASET_CHOICES = {'stanford_background': {'data.label': ('regions', 'surfaces'), 'data.fold': (0, 1, 2, 3, 4)}}
@@ -182,8 +168,6 @@ def _check_data(data: ml_collections.ConfigDict) -> None:
     raise UserError(f'data.train_size is {data.train_size}; expected whole numbers of pixels')
   if data.scale[0] > data.scale[1]:
     raise UserError(f'data.scale is {data.scale}; expected the smaller number first')
-  if data.threads < 1:
-    raise UserError(f'data.threads is {data.threads}; expected 1 or more')
 
 
 def _check_training(config: ml_collections.ConfigDict) -> None:
