@@ -58,7 +58,7 @@ class Checkpoints:
     self._manager.close()
 
   def _not_saved(self, error: Exception) -> UserError:
-    # Orbax, TensorStore and the file system each have their own exceptions for a full disk.
+    # Orbax, TensorStore and the file system raise different exceptions for a full disk.
     last = self._manager.latest_step()
     last = 'No checkpoint was saved before' if last is None else f'The checkpoint of step {last} is intact'
     return UserError(
@@ -115,7 +115,7 @@ def load_params(workdir: os.PathLike | str, which: str = 'last') -> tuple[int, d
   """The step and the parameters of a run's checkpoint `which`, last or best: a nested dict of numpy arrays.
 
   Raises:
-    UserError: there is no such checkpoint, or it cannot be read.
+    UserError: the run does not have this checkpoint, or it cannot be read.
   """
   path = _folder(workdir, {'last': 'checkpoints', 'best': 'best'}[which])
   steps = ocp.utils.checkpoint_steps(path) if path.exists() else []

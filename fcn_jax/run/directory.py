@@ -20,7 +20,7 @@ from fcn_jax import files
 from fcn_jax.data import dataset, names
 from fcn_jax.errors import UserError
 
-FORMAT = 2  # of config.json and the files beside it
+FORMAT = 2  # of config.json and the other files of a run
 
 # Settings that say only where and how a run is computed. Two configs that differ in them alone are the same run.
 WHERE_AND_HOW = ('data.dir', 'data.archive', 'data.sbd_archive', 'data.cache_gib', 'data.threads')
@@ -215,17 +215,17 @@ def from_plain(saved: dict) -> ml_collections.ConfigDict:
   """The config that `plain` turned into `saved`, with defaults for settings that it lacks.
 
   Raises:
-    UserError: `saved` has an unknown setting, or a value of the wrong type. Settings of the section `data` are all
-      known if the data set is a module outside the package.
+    UserError: `saved` has an unknown setting, or a value of the wrong type. If the data set is a module outside the
+      package, every setting of the section `data` is accepted.
   """
   fields = with_tuples(config_lib.flatten(ml_collections.ConfigDict(saved)))
   fields.pop('format', None)
   name = fields.get('data.name', '')
   config = _defaults(name)
-  known = config_lib.flatten(config)
+  defaults = config_lib.flatten(config)
   for field in fields:
-    if field not in known and not (field.startswith('data.') and name not in names.DATASETS):
-      raise UserError(config_lib.unknown_setting(field, known))
+    if field not in defaults and not (field.startswith('data.') and name not in names.DATASETS):
+      raise UserError(config_lib.unknown_setting(field, defaults))
   try:
     config.update_from_flattened_dict(fields)
   except TypeError as error:

@@ -51,7 +51,7 @@ def join_hosts(coordinator: str | None, count: int | None, number: int | None) -
 def lost_host(error: Exception) -> str | None:
   """The message of jax in `error` if it may mean that another host is lost, else None.
 
-  A lost host shows as a collective that fails, which is not the only reason for such an error.
+  A lost host makes a collective fail, but a collective can also fail for other reasons.
   """
   cause = error
   while cause and not isinstance(cause, jax.errors.JaxRuntimeError):

@@ -32,7 +32,7 @@ def undisturbed(data, tmp_path_factory):
 
 @pytest.fixture
 def again(undisturbed, tmp_path):
-  """A copy of the undisturbed run, not done: as it would be if it had been killed just before it said so."""
+  """A copy of the undisturbed run as if it had been killed just before it wrote the state `done`."""
   workdir = tmp_path / 'run'
   shutil.copytree(undisturbed, workdir)
   rewrite_status(workdir, state='running')
@@ -113,7 +113,7 @@ def evaluating(step):
 
 
 def begun(workdir):
-  """The start that comes next has added itself to env.json. What lies beside it may be of the start before."""
+  """The next start has added its entry to env.json; the other files may be those of the previous start."""
   path = workdir / 'env.json'
   before = path.stat().st_mtime_ns if path.exists() else None
   return lambda: path.exists() and path.stat().st_mtime_ns != before
