@@ -178,7 +178,7 @@ def build_model(
   config_lib.check_model(config.model)
   file = match.read(weights) if weights else None
   if file:
-    config = match.with_preprocessing(config, file, weights)
+    config.model.mean, config.model.std = tuple(file.mean), tuple(file.std)
   model = models.build(
     config.model, inputs or {'rgb': 3}, classes if isinstance(classes, Mapping) else {'semantic': classes}
   )

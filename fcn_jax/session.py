@@ -94,6 +94,7 @@ class Session:
     self._config, self._directory, self._lock = config, run_directory, lock
     with hosts.first_host_first('data are prepared'):  # for all hosts, if they share a disk
       self.data = dataset.load(config.data)
+    environment.check_fingerprint(run_directory, self.data.fingerprint)
     self.model = models.build(
       config.model, self.data.inputs, self.data.heads, freeze_backbone=config.optim.freeze_backbone
     )

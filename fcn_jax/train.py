@@ -134,8 +134,7 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
 
   Returns:
     The exit code: 0 done, 1 diverged, 75 and 130 stopped by SIGTERM and Ctrl-C with everything saved; 75 also if
-      another
-    start has taken over.
+    another start has taken over.
 
   Raises:
     UserError: the devices, the directory, the data or the disk do not allow it.

@@ -9,17 +9,17 @@ import sys
 from fcn_jax.errors import UserError
 from fcn_jax.run.directory import RunDirectory
 
-_PACKAGES = (
-  'jax',
-  'jaxlib',
-  'flax',
-  'optax',
-  'orbax-checkpoint',
-  'tensorflow-datasets',
-  'grain',
-  'numpy',
-  'pillow',
-)
+_PACKAGES = 'jax jaxlib flax optax orbax-checkpoint tensorflow-datasets grain numpy pillow'.split()
+
+
+def check_fingerprint(directory: RunDirectory, fingerprint: str) -> None:
+  """Raises `UserError` if the last start of the run had other data."""
+  starts = directory.read_json('env.json', [])
+  if starts and starts[-1]['data'] != fingerprint:
+    raise UserError(
+      f'the data have changed since the last start of {directory}: their fingerprint is {fingerprint!r}; expected '
+      f'{starts[-1]["data"]!r}. Restore the data (data.dir), or train again in another --workdir'
+    )
 
 
 def add_environment(directory: RunDirectory, devices: list[str], fingerprint: str) -> None:
@@ -29,16 +29,8 @@ def add_environment(directory: RunDirectory, devices: list[str], fingerprint: st
     directory: of the run.
     devices: the kind of each device.
     fingerprint: of the data set.
-
-  Raises:
-    UserError: the last start had other data.
   """
   starts = directory.read_json('env.json', [])
-  if starts and starts[-1]['data'] != fingerprint:
-    raise UserError(
-      f'the data have changed since the last start of {directory}: their fingerprint is {fingerprint!r}; expected '
-      f'{starts[-1]["data"]!r}. Restore the data (data.dir), or train again in another --workdir'
-    )
   git = ['git', '-C', str(pathlib.Path(__file__).parent)]
   start = {
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
