@@ -39,24 +39,18 @@ def init_state(model, optimizer, seed: int) -> TrainState:
 def make_train_step(model, optimizer, config, class_weights: dict[str, np.ndarray | None] | None = None):
   """Makes `train_step(state, batch, signal)`, which runs on all devices.
 
-  The step returns the next state and a dict of numbers: loss, gradient_norm, parameter_norm, and signal, the largest of
-  all hosts' signals. So all hosts learn of a signal at the same step, with no communication but that of the step.
-
-  The loss of a head is a sum over pixels, divided by the weight of all pixels of all micro-batches and devices (with
-  `loss.reduction=mean`). A mean of means would weigh a pixel by the number of ignored pixels in its part of the batch.
+  It takes a state on all devices, a batch {inputs, labels, size} of [devices, B / devices, ...], and the signal of this
+  host, int32 [devices, 1], 0 for none (`run/signals.py`). It returns the next state and a dict of numbers: loss,
+  gradient_norm, parameter_norm, and signal, the largest of all hosts' signals. So all hosts learn of a signal at the
+  same step, with no communication but that of the step.
 
   Args:
     model: the network (`models.build`).
     optimizer: see `optim.make`.
     config: the config of the run; its sections `train` and `loss` are used.
     class_weights: of each head, the weight of the pixels of each class, [C]; None where all classes weigh 1.
-
-  Returns:
-    A function of a state on all devices, a batch {inputs, labels, size} of [devices, B / devices, ...], and the
-    signal of this host, int32 [devices, 1], 0 for none (`run/signals.py`).
   """
-  parts, sampling = config.train.accumulation, config.loss.sampling
-  is_mean, of_class = config.loss.reduction == 'mean', class_weights or dict.fromkeys(model.heads)
+  parts, of_class = config.train.accumulation, class_weights or dict.fromkeys(model.heads)
   cell = next(iter(model.taps.values())) * model.shrink  # pixels per cell of the coarsest scores
 
   def loss_sum(params, batch, key):
@@ -64,35 +58,13 @@ def make_train_step(model, optimizer, config, class_weights: dict[str, np.ndarra
     terms = [losses.softmax_cross_entropy(x, batch['labels'][h], batch['weights'][h]) for h, x in logits.items()]
     return terms[0] if len(terms) == 1 else sum(terms)
 
-  def sums(params, micro_batches, keys):
-    """Loss and gradients, each summed over the micro-batches [parts, b, ...]."""
-
-    def add(carry, inputs):
-      return jax.tree.map(jnp.add, carry, jax.value_and_grad(loss_sum)(params, *inputs)), None
-
-    carry = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
-    if parts > 1 and model.platform != 'cpu':
-      return jax.lax.scan(add, carry, (micro_batches, keys))[0]
-    # Not on CPUs, where convolutions inside a loop run tens of times slower (jax issue 12868), even in a single round.
-    for i in range(parts):
-      carry, _ = add(carry, jax.tree.map(operator.itemgetter(i), (micro_batches, keys)))
-    return carry
-
-  def with_weights(micro_batches, keys):
-    """The micro-batches with the labels that count and the weight of each pixel."""
-    labels = micro_batches['labels']
-    if sampling < 1:
-      labels = {head: _sample(keys, label, sampling, cell) for head, label in labels.items()}
-    weights = {head: losses.pixel_weights(label, of_class[head]) for head, label in labels.items()}
-    if is_mean:
-      weights = {head: _normalized(weight, of_class[head]) for head, weight in weights.items()}
-    return micro_batches | {'labels': labels, 'weights': weights}
-
   def train_step(state, batch, signal):
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     keys = jax.random.split(jax.random.fold_in(key, jax.lax.axis_index(devices.AXIS)), parts)
     micro_batches = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
-    loss, gradients = devices.sum_over_devices(sums(state.params, with_weights(micro_batches, keys), keys))
+    micro_batches |= _labels_and_weights(micro_batches['labels'], keys, config.loss, of_class, cell)
+    sums = _loss_and_gradients(loss_sum, state.params, micro_batches, keys, in_loop=model.platform != 'cpu')
+    loss, gradients = devices.sum_over_devices(sums)
     # No update before the last use of the parameters: otherwise XLA on a CPU copies them before it overwrites them.
     gradients = jax.lax.optimization_barrier(gradients)
 
@@ -109,19 +81,40 @@ def make_train_step(model, optimizer, config, class_weights: dict[str, np.ndarra
   return devices.pmap(train_step, sharded_arguments=2, replicated_output=True, donate_state=True)
 
 
-def _sample(keys: jax.Array, label: jax.Array, share: float, cell: int) -> jax.Array:
-  """Labels [parts, b, H, W] of which a share of the cells counts, drawn for each part with its own key."""
-  return jax.vmap(lambda k, x: losses.sample_cells(jax.random.fold_in(k, SAMPLING), x, share, cell))(keys, label)
+def _loss_and_gradients(loss_sum, params: dict, micro_batches: dict, keys: jax.Array, *, in_loop: bool):
+  """Loss and gradients, each summed over the micro-batches [parts, b, ...]."""
+
+  def add(carry, inputs):
+    return jax.tree.map(jnp.add, carry, jax.value_and_grad(loss_sum)(params, *inputs)), None
+
+  carry = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+  if len(keys) > 1 and in_loop:
+    return jax.lax.scan(add, carry, (micro_batches, keys))[0]
+  # Not on CPUs, where convolutions inside a loop run tens of times slower (jax issue 12868), even in a single round.
+  for i in range(len(keys)):
+    carry, _ = add(carry, jax.tree.map(operator.itemgetter(i), (micro_batches, keys)))
+  return carry
 
 
-def _normalized(weight: jax.Array, of_class: np.ndarray | None) -> jax.Array:
-  """Pixel weights [parts, b, H, W] over their sum over all devices.
+def _labels_and_weights(labels: dict, keys: jax.Array, loss, of_class: dict, cell: int) -> dict:
+  """The labels [parts, b, H, W] that count (`loss.sampling`), and the weight of each pixel.
 
-  The weights are divided and not the gradients, which would be one more pass over all parameters. The sum is at least
-  the weight of one pixel, because a batch may have no labeled pixel.
+  With `loss.reduction=mean`, the weights of a head sum to 1 over all micro-batches and devices. A mean of means would
+  weigh a pixel by the number of ignored pixels in its part of the batch. The weights are divided and not the gradients,
+  which would be one more pass over all parameters.
   """
-  least = 1 if of_class is None else of_class[of_class > 0].min()
-  return weight / jnp.maximum(devices.sum_over_devices(jnp.sum(weight)), least)
+  weights = {}
+  for head, label in labels.items():
+    if loss.sampling < 1:
+      own_keys = jax.vmap(lambda key: jax.random.fold_in(key, SAMPLING))(keys)
+      label = jax.vmap(lambda key, x: losses.sample_cells(key, x, loss.sampling, cell))(own_keys, label)
+      labels = labels | {head: label}
+    weights[head] = losses.pixel_weights(label, of_class[head])
+    if loss.reduction == 'mean':
+      # A batch may have no labeled pixel: then the sum is that of one pixel instead.
+      least = 1 if of_class[head] is None else of_class[head][of_class[head] > 0].min()
+      weights[head] /= jnp.maximum(devices.sum_over_devices(jnp.sum(weights[head])), least)
+  return {'labels': labels, 'weights': weights}
 
 
 def run(config, workdir: str, *, take_over: bool = False) -> int:

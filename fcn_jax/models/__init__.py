@@ -3,6 +3,7 @@
 Importing the package does not import jax.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sized
 from typing import TYPE_CHECKING
 
@@ -41,41 +42,31 @@ def build(
 
   from fcn_jax.models.fcn import AT_ONCE
 
-  platform = platform or jax.default_backend()
-  mean, std = ({s: tuple(x) for s, x in _per_stream(model, field, inputs).items()} for field in ('mean', 'std'))
-  backbone, dtype = names.load_class(names.BACKBONES[model.backbone]), jnp.dtype(model.dtype)
-
-  def make(stream):
-    return backbone(
-      width=model.width,
-      fc_channels=model.fc_channels,
-      norm=model.norm,
-      group_size=model.group_size,
-      dropout=model.dropout,
-      dtype=dtype,
-      remat=model.remat,
-      geometry=model.geometry,
-      platform=platform,
-      name='trunk' if len(inputs) == 1 else f'trunk_{stream}',  # part of the checkpoints' format
-    )
-
+  shared = {'dtype': jnp.dtype(model.dtype), 'platform': platform or jax.default_backend()}
+  backbone = names.load_class(names.BACKBONES[model.backbone])
+  # A backbone gets the settings that it has fields for.
+  settings = {
+    f.name: model[f.name] for f in dataclasses.fields(backbone) if f.name in model and f.name != 'name'
+  } | shared
+  names_of = {
+    stream: 'trunk' if len(inputs) == 1 else f'trunk_{stream}' for stream in inputs
+  }  # the checkpoints' format
   return names.load_class(names.NETWORKS[model.name])(
     heads={head: classes if isinstance(classes, int) else len(classes) for head, classes in heads.items()},
-    backbones={stream: make(stream) for stream in inputs},
-    mean=mean,
-    std=std,
+    backbones={stream: backbone(**settings, name=name) for stream, name in names_of.items()},
+    mean=_per_stream(model, 'mean', inputs),
+    std=_per_stream(model, 'std', inputs),
     stride=model.stride,
     skips=names.resolve_skips(model.backbone, model.stride, model.skips),
     upsample=model.upsample,
     shrink=model.shrink,
     tap_factors=AT_ONCE if model.at_once else {},
     freeze_backbone=freeze_backbone,
-    dtype=dtype,
-    platform=platform,
+    **shared,
   )
 
 
-def _per_stream(model, field: str, inputs: Mapping[str, int]) -> dict[str, list[float]]:
+def _per_stream(model, field: str, inputs: Mapping[str, int]) -> dict[str, tuple[float, ...]]:
   """`model.mean` or `model.std`, one number per channel, cut into the streams."""
   values = list(model[field])
   if len(values) != sum(inputs.values()):
@@ -84,4 +75,4 @@ def _per_stream(model, field: str, inputs: Mapping[str, int]) -> dict[str, list[
       f'model.{field} has {len(values)} numbers, but the images have {sum(inputs.values())} channels ({channels}); set '
       f'--config.model.{field} to one number per channel'
     )
-  return {stream: [values.pop(0) for _ in range(count)] for stream, count in inputs.items()}
+  return {stream: tuple(values.pop(0) for _ in range(count)) for stream, count in inputs.items()}
