@@ -26,7 +26,7 @@ NAMES = (
 
 
 def _official_color(number: int) -> tuple[int, int, int]:
-  """VOC's color of a class: the bits of its number are dealt to red, green and blue in turn, the highest first."""
+  """VOC's color of a class: bits 0, 3 and 6 of its number are the highest bits of red; 1, 4 and 7 are green's."""
   return tuple(sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3))
 
 
