@@ -34,8 +34,8 @@ _SCRATCH_SMALL = _FROM_SCRATCH | {
 }
 
 RECIPES = {
-  # Long, Shelhamer and Darrell, CVPR 2015, section 4.3, which the defaults are: SGD with momentum on the mean loss of 20
-  # images. The backbone needs pretrained weights.
+  # Long, Shelhamer and Darrell, CVPR 2015, section 4.3, which the defaults are: SGD with momentum on the mean loss of
+  # 20 images. The backbone needs pretrained weights.
   'cvpr15': {},
   # The solvers of the released networks (PAMI 2016, "heavy learning"): the summed loss of one image, drawn with
   # replacement, heavy momentum, a fixed learning rate, and the geometry of the Caffe networks. The learning rate is
@@ -46,10 +46,10 @@ RECIPES = {
     'model.dropout': 0.5,
     'data.with_replacement': True,
     'loss.reduction': 'sum',
-    **{'optim.name': 'sgd', 'optim.lr': 1e-10, 'optim.momentum': 0.99, 'optim.weight_decay': 5e-4},
-    **{'optim.bias_lr': 2.0, 'optim.schedule': 'constant', 'optim.warmup': 0, 'optim.clip': 0.0},
-    **{'train.steps': 100_000, 'train.batch_size': 1, 'eval.every': 4000, 'checkpoint.every': 4000},
-  },
+  }
+  | {'optim.name': 'sgd', 'optim.lr': 1e-10, 'optim.momentum': 0.99, 'optim.weight_decay': 5e-4, 'optim.bias_lr': 2.0}
+  | {'optim.schedule': 'constant', 'optim.warmup': 0, 'optim.clip': 0.0, 'train.steps': 100_000, 'train.batch_size': 1}
+  | {'eval.every': 4000, 'checkpoint.every': 4000},
   'scratch_small': _SCRATCH_SMALL,
   # The same, short enough for 27 runs in half an hour on two cores.
   'scratch_short': _SCRATCH_SMALL | {'train.steps': 500, 'eval.every': 250, 'checkpoint.every': 250},

@@ -7,6 +7,7 @@ config. The built-in ones are listed here; any other importable module is named 
 import importlib
 import importlib.util
 import types
+from typing import Any
 
 from fcn_jax.errors import UserError, nearest
 
@@ -20,7 +21,7 @@ DATASETS = {
 }
 
 # The settings of the section `data` that each data set adds or sets. A name with a dot belongs to another section.
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
   'scenes': {
     'train_size': (128, 160),
     'eval.canvases': 1,  # all images fit 128x160
@@ -53,7 +54,7 @@ SETTINGS = {
 }
 
 
-def settings(name: str) -> dict:
+def settings(name: str) -> dict[str, Any]:
   """The settings that a data set adds or sets, by dotted name: {'data.fold': 0, 'eval.canvases': 1}.
 
   Those of a module outside the package are its `SETTINGS`, if it has any.

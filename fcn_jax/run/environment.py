@@ -9,7 +9,7 @@ import sys
 from fcn_jax.errors import UserError
 from fcn_jax.run.directory import RunDirectory
 
-_PACKAGES = 'jax jaxlib flax optax orbax-checkpoint tensorflow-datasets grain numpy pillow'.split()
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'grain', 'numpy', 'pillow')
 
 
 def check_fingerprint(directory: RunDirectory, fingerprint: str) -> None:
