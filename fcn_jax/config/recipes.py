@@ -34,9 +34,17 @@ _SCRATCH_SMALL = _FROM_SCRATCH | {
 }
 
 RECIPES = {
-  # Long, Shelhamer and Darrell, CVPR 2015, section 4.3, which the defaults are: SGD with momentum on the mean loss of
-  # 20 images. The backbone needs pretrained weights.
-  'cvpr15': {},
+  # Long, Shelhamer and Darrell, CVPR 2015, section 4.3: SGD with momentum on the mean loss of 20 images. The backbone
+  # needs pretrained weights.
+  'cvpr15': {
+    'model.norm': 'none',
+    'model.dropout': 0.5,
+    'loss.reduction': 'mean',
+    'optim.name': 'sgd',
+    'optim.lr': 1e-4,
+  }
+  | {'optim.momentum': 0.9, 'optim.weight_decay': 5e-4, 'optim.bias_lr': 2.0, 'optim.schedule': 'constant'}
+  | {'train.steps': 100_000, 'train.batch_size': 20},
   # The solvers of the released networks (PAMI 2016, "heavy learning"): the summed loss of one image, drawn with
   # replacement, heavy momentum, a fixed learning rate, and the geometry of the Caffe networks. The learning rate is
   # that of FCN-32s; FCN-16s and FCN-8s take 1e-12 and 1e-14.
