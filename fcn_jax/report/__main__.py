@@ -30,8 +30,6 @@ from fcn_jax.errors import UserError
 from fcn_jax.report import results, tables
 from fcn_jax.report.results import Result
 
-_WIDTH = 200  # columns of text outside a terminal
-
 
 def define_flags() -> None:
   flags.DEFINE_list('rows', None, 'Settings for the rows. Default: all settings that vary, except the last.')
@@ -46,9 +44,7 @@ def main(arguments: list[str]) -> None:
   runs = results.read(folder)
   rows, cols = results.layout(runs, given.rows, given.cols)
   markdown = write(folder, runs, rows, cols, given.metric)
-  console = Console()
-  # A file or a pipe gets whole lines, whatever the width of the terminal.
-  console.print(Markdown(markdown), width=None if console.is_terminal else _WIDTH)
+  Console().print(Markdown(markdown))
   print(f'written to {folder / "report"}')
 
 

@@ -75,7 +75,7 @@ def kernels(cells: results.Cells, fields: list[str]) -> Figure | None:
   figure = Figure(figsize=(6, 1.6 * len(rows)))
   axes = figure.subplots(len(rows), 3, squeeze=False)
   for line, (name, layer, kernel) in zip(axes, rows, strict=True):
-    bilinear = grid.bilinear_kernel(len(kernel) // 2)
+    bilinear = grid.bilinear_kernel((len(kernel) + 1) // 2, len(kernel))
     largest = max(np.abs(kernel).max(), 1)
     for axis, shown in zip(line, (bilinear, kernel, kernel - bilinear), strict=True):
       image = axis.imshow(shown, cmap='RdBu_r', vmin=-largest, vmax=largest)

@@ -130,7 +130,10 @@ def gallery(cells: Cells, fields: list[str]) -> str:
   for name in sorted(common):
     items.append(_image(first, f'{name}.image.jpg', 'image/jpeg', f'image {name}'))
     items.append(_image(first, f'{name}.label.png', 'image/png', f'label of {name}'))
-    items += [_image(run, f'{name}.prediction.png', 'image/png', f'{name} by {text}') for text, run in runs.items()]
+    items += [
+      _image(run, f'{name}.prediction.png', 'image/png', f'prediction for {name} by {text}')
+      for text, run in runs.items()
+    ]
   grid = f'<div class="gallery" style="grid-template-columns: repeat({len(titles)}, auto)">{"".join(items)}</div>'
   note = 'The same images for all networks, each with the predictions of its first seed.'
   return _section('Sample predictions', note, f'{_legend(first, min(common))}<div class="wide">{grid}</div>')
@@ -184,6 +187,6 @@ def _number(text: str) -> float | None:
 
 def _heat(percent: float) -> str:
   """A background from white at 0 to blue at 100, and a text color that is readable on it."""
-  share = min(max(percent / 100, 0), 1)
-  red, green, blue = (round(255 + (end - 255) * share) for end in (8, 70, 140))
-  return f'background: rgb({red}, {green}, {blue}); color: {"#fff" if share > 0.55 else "#000"}'
+  fraction = min(max(percent / 100, 0), 1)
+  red, green, blue = (round(255 + (end - 255) * fraction) for end in (8, 70, 140))
+  return f'background: rgb({red}, {green}, {blue}); color: {"#fff" if fraction > 0.55 else "#000"}'

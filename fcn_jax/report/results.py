@@ -18,9 +18,6 @@ from fcn_jax import files, metrics
 from fcn_jax.errors import UserError, closest
 from fcn_jax.run import directory
 
-# Where and how a run is computed; runs that differ in these only are equal.
-_IGNORED_SETTINGS = ('data.dir', 'data.archive', 'data.sbd_archive', 'data.cache_gib', 'data.threads')
-
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -78,11 +75,11 @@ class Result:
   @functools.cached_property
   def log(self) -> list[dict]:
     """The rows of `metrics.jsonl`."""
-    return directory.Rows(self.path / 'metrics.jsonl', np.inf).rows
+    return directory.read_rows(self.path / 'metrics.jsonl')
 
   @functools.cached_property
   def kernels(self) -> dict[str, np.ndarray]:
-    """The trained upsampling kernels [2s, 2s, C] by layer, coarse to fine; empty if upsampling is fixed."""
+    """The trained upsampling kernels [k, k, C] by layer, coarse to fine; empty if upsampling is fixed."""
     path = self.path / 'eval' / 'kernels.npz'
     found = _arrays(path) if path.exists() else {}
     return {name: found[name] for name in sorted(found, key=lambda n: -int(re.search(r'\d+', n).group()))}
@@ -206,7 +203,8 @@ def _read_run(path: epath.Path) -> Result:
       f'{path} is done, but its scores in eval/ are incomplete; recompute them with '
       f'python -m fcn_jax.evaluate --workdir={path}'
     )
-  timing = directory.Rows(path / 'timing.jsonl', status['step']).with_field('images_per_second')
+  timing = directory.read_rows(path / 'timing.jsonl', status['step'])
+  timing = [row for row in timing if 'images_per_second' in row]
   return Result(
     name=path.name,
     path=path,
@@ -228,6 +226,6 @@ def _read_run(path: epath.Path) -> Result:
 
 def _comparable(settings: dict) -> dict:
   """The settings that define a network; a run that it starts from is named without its folder and its seed."""
-  kept = {field: value for field, value in settings.items() if field not in _IGNORED_SETTINGS}
+  kept = {field: value for field, value in settings.items() if field not in directory.WHERE_AND_HOW}
   kept['init.run'] = re.sub(r'[,+]?\bseed=\d+', '', posixpath.basename(settings['init.run']))
   return kept

@@ -171,7 +171,7 @@ def kernels(cells: Cells, fields: list[str]) -> Table | None:
     for layer, kernel in members[0].kernels.items():
       values = pd.Series([x for run in members for x in run.network['kernel_distance'][layer]])
       spread = values.mean(), values.min(), values.max()
-      factor = kernel.shape[0] // 2
+      factor = (len(kernel) + 1) // 2
       lines.append([label(fields, key, members), f'{factor}x, {layer}', *(f'{x:.3f}' for x in spread)])
   note = (
     'Relative distance ||K - B|| / ||B|| (Frobenius norm) of a trained kernel K from the bilinear kernel B. '

@@ -22,6 +22,7 @@ from ml_collections import config_flags
 
 from fcn_jax import cli
 from fcn_jax.errors import UserError
+from fcn_jax.run import progress
 from fcn_jax.sweep import local, points, ray, status
 from fcn_jax.sweep.driver import Driver
 
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> None:
       print(shlex.join(run.command()))
     return
   if given.list:
-    status.console.print(status.table(chosen, {run.name: status.state(run) for run in chosen}, {}))
+    progress.console.print(status.table(chosen, {run.name: status.state(run) for run in chosen}, {}))
     return
   engine = make_engine(workdir)
   points.write_sweep(workdir, os.path.basename(cli.config_path()), config, all_runs)

@@ -5,7 +5,8 @@ import logging
 import time
 
 from fcn_jax import files
-from fcn_jax.run.signals import EXIT_CODES, Stop
+from fcn_jax.run import progress
+from fcn_jax.run.signals import EXIT_CODES, StopSignals
 from fcn_jax.sweep import local, points, ray, status
 from fcn_jax.sweep.status import DIVERGED, DONE, ENDED, FAILED, PREEMPTED, QUEUED, RUNNING, SKIPPED, WAITING
 
@@ -53,7 +54,7 @@ class Driver:
 
   def drive(self) -> int:
     """Runs the sweep until every run has ended or a signal arrives; returns the exit code."""
-    with Stop(logger.info) as stop, status.Display(list(self._runs.values())) as display:
+    with StopSignals() as stop, status.Display(list(self._runs.values())) as display:
       while not stop.signal and not all(state in ENDED for state in self.states.values()):
         self._start_runs()
         for ending in self._engine.ended():
@@ -113,7 +114,7 @@ class Driver:
 
   def _summarize(self) -> int:
     """Displays how every run ended; the exit code is 0 if all are done."""
-    status.console.print(status.table(list(self._runs.values()), self.states, {}))
+    progress.console.print(status.table(list(self._runs.values()), self.states, {}))
     for name, state in self.states.items():
       if state == SKIPPED:
         source = self._runs[name].source

@@ -5,12 +5,11 @@ import logging
 import time
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from fcn_jax import files
-from fcn_jax.run import directory
+from fcn_jax.run import directory, progress
 from fcn_jax.sweep import points
 
 # The first four are the driver's, the others are read from the `status.json` of a run.
@@ -21,7 +20,6 @@ ENDED = (DONE, FAILED, DIVERGED, SKIPPED)
 _REFRESH = 1.0  # seconds between updates of the table on a terminal
 _LAST_LINES = 8  # of the log of a failed run
 
-console = Console(highlight=False, soft_wrap=True)
 logger = logging.getLogger(__name__)
 
 
@@ -43,7 +41,7 @@ class Display:
   """
 
   def __init__(self, runs: Sequence[points.Run]):
-    self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+    self.live = Live(console=progress.console, auto_refresh=False) if progress.console.is_terminal else None
     self._runs, self._shown, self._time = runs, {}, 0.0
 
   def __enter__(self) -> 'Display':
@@ -106,8 +104,8 @@ def _row(run: points.Run, now: str, began: float | None) -> tuple[str, str, str,
   if now == RUNNING:
     text = last_lines(run, 1).strip()
   elif now == DONE:
-    scored = directory.Rows(run.workdir / 'metrics.jsonl', saved['step']).with_field('eval/mean_iou')[-1]
-    text = f'mean IoU {100 * scored["eval/mean_iou"]:.2f} %'
+    rows = directory.read_rows(run.workdir / 'metrics.jsonl', saved['step'])
+    text = f'mean IoU {progress.percent([row["eval/mean_iou"] for row in rows if "eval/mean_iou" in row][-1])}'
   elif now != WAITING:
     text = saved.get('error', '')
   return run.name, now, _minutes(seconds) if seconds else '', text[:80]

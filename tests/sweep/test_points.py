@@ -174,13 +174,12 @@ def test_sampling_keeps_the_number_of_patches_per_batch():
 def test_frozen_and_unfrozen_runs_start_from_the_same_run():
   runs = {run.name: run for run in of_sweep('frozen')}
   later = [run for run in runs.values() if run.source]
-  assert len(later) == 6 and {run.config.optim.freeze_trunk for run in later} == {False, True}
+  assert len(later) == 6 and {run.config.optim.freeze_backbone for run in later} == {False, True}
   for run in later:
     source = runs[run.source].config
-    assert not source.optim.freeze_trunk and source.seed == run.config.seed
-    assert (
-      source.model.stride > run.config.model.stride
-    )  # at equal strides, all score layers would be loaded already trained
+    assert not source.optim.freeze_backbone and source.seed == run.config.seed
+    # At equal strides, all score layers would be loaded already trained.
+    assert source.model.stride > run.config.model.stride
 
 
 def test_the_augmentation_sweep_uses_flips_and_jitter_only():
