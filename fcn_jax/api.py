@@ -183,4 +183,4 @@ def build_model(
     config.model, inputs or {'rgb': 3}, classes if isinstance(classes, Mapping) else {'semantic': classes}
   )
   params = jax.jit(model.init)(jax.random.key(seed), model.example_inputs())['params']
-  return model, match.fit(params, file, config, weights) if file else params
+  return model, match.fit(params, file, config, weights) if weights and file else params

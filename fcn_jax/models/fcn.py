@@ -138,7 +138,7 @@ class FCN(nn.Module):
       x = maps[stream][tap] * self.tap_factors[tap] if tap in self.tap_factors else maps[stream][tap]
       conv = nn.Conv(self.heads[head], (1, 1), kernel_init=nn.initializers.zeros, dtype=self.dtype, name=name)
       scores.append(layers.mask_out(layout.mask(tap), conv(x).astype(jnp.float32)))
-    return scores[0] if len(scores) == 1 else sum(scores) / len(scores)
+    return scores[0] if len(scores) == 1 else sum(scores[1:], scores[0]) / len(scores)
 
   def _fuse(self, x, now: str, tap: str, head: str, maps, layout: Layout, method: str) -> tuple[jax.Array, str, Layout]:
     """Scores [B, h, w, K] of `now`, upsampled onto the grid of a finer tap, whose scores are added if it is a skip.
