@@ -1,4 +1,4 @@
-"""Eight fake devices, parsed flags, one prepared data set and one compilation cache for all tests."""
+"""For all tests: eight emulated devices, parsed flags, one compilation cache, and one prepared data set."""
 
 import os
 import pathlib

@@ -21,7 +21,7 @@ class Run:
   Attributes:
     name: the settings that the point changes; also the name of the run's folder.
     workdir: the run directory.
-    config: the complete, validated config.
+    config: the complete, validated config; None if the run was read from `sweep.json`.
     flags: the command-line flags that produce this config.
     point: the settings that the point changes.
     source: the name of the run in this sweep that this run starts from, or None.
@@ -29,7 +29,7 @@ class Run:
 
   name: str
   workdir: epath.Path
-  config: ml_collections.ConfigDict
+  config: ml_collections.ConfigDict | None
   flags: tuple[str, ...]
   point: dict
   source: str | None
@@ -165,6 +165,22 @@ def write_sweep(workdir: epath.Path, experiment: str, base: ml_collections.Confi
     raise UserError(f'{workdir} holds a sweep with another config: {different}. Choose another --workdir')
   mine['runs'] = theirs['runs'] | mine['runs']
   files.write_json(workdir / 'sweep.json', mine)
+
+
+def recorded(workdir: epath.Path) -> list[Run]:
+  """The runs that `sweep.json` lists. Neither the experiment file nor the module of the data set is needed.
+
+  Raises:
+    UserError: there is no `sweep.json`.
+  """
+  saved = files.read_json(workdir / 'sweep.json', None)
+  if saved is None:
+    raise UserError(f'{workdir} holds no sweep: there is no sweep.json in it; to list a new sweep, give --config')
+  named = {str(workdir / name): name for name in saved['runs']}
+  return [
+    Run(name, workdir / name, config=None, flags=(), point=point, source=named.get(point.get('init.run')))
+    for name, point in saved['runs'].items()
+  ]
 
 
 def _overlaid(base: ml_collections.ConfigDict, point: dict, name: str) -> ml_collections.ConfigDict:

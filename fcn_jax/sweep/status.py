@@ -29,7 +29,8 @@ def state(run: points.Run) -> str:
   Raises:
     UserError: the directory holds a run with another config.
   """
-  directory.check(run.workdir, run.config)
+  if run.config:
+    directory.check(run.workdir, run.config)
   return files.read_json(run.workdir / 'status.json', {}).get('state', WAITING)
 
 
