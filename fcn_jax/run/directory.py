@@ -38,7 +38,7 @@ class RunDirectory:
 
   def __init__(self, path: os.PathLike | str, *, writes: bool = True):
     """If `writes` is false, everything that would write does nothing."""
-    self.path, self.writes = epath.Path(path), writes
+    self.path, self.writes = files.path(path), writes
 
   def __truediv__(self, name: str) -> epath.Path:
     return self.path / name
