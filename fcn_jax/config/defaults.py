@@ -37,6 +37,11 @@ def default(argument: str = 'scenes', recipe_of: dict[str, str] | None = None) -
   return config
 
 
+def usual(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The settings that the data set and the recipe of a config give, or the base if it has neither."""
+  return default(f'{config.data.name},recipe={config.recipe}') if config.recipe else base()
+
+
 def add_settings(config: ml_collections.ConfigDict, settings: dict) -> None:
   """Sets settings by dotted name; the section `data` may get new ones, the others may not."""
   for field, value in settings.items():

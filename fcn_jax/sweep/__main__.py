@@ -20,7 +20,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from fcn_jax import cli
+from fcn_jax import cli, files
 from fcn_jax.errors import UserError
 from fcn_jax.sweep import local, points, ray, status
 from fcn_jax.sweep.driver import Driver
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
   if arguments:
     raise UserError(f'unexpected argument {arguments[0]!r}; settings are written --config.x=y')
   given, config = flags.FLAGS, cli.config()
-  workdir = epath.Path(given.workdir or cli.default_workdir(config.data.name))
+  workdir = files.path(given.workdir or cli.default_workdir(config.data.name))
   all_runs = points.runs(config_flags.get_config_filename(given['config']), config, workdir)
   chosen = points.choose(all_runs, only=given.only, shard=given.shard)
   if given.dry_run:
