@@ -58,6 +58,11 @@ class Result:
     """The stride of the finest scores in pixels of the image; `model.stride` counts cells of `model.shrink` pixels."""
     return self.settings['model.stride'] * self.settings['model.shrink']
 
+  @property
+  def scored(self) -> epath.Path:
+    """The folder of the example images of the last evaluation."""
+    return self.path / 'eval' / self.split
+
   @functools.cached_property
   def _matrices(self) -> dict[str, np.ndarray]:
     return _arrays(self.path / 'eval' / f'{self.split}.npz')
@@ -91,9 +96,8 @@ class Result:
 
   @functools.cached_property
   def examples(self) -> list[str]:
-    """The ids of the images that have files ID.image.jpg, ID.label.png and ID.prediction.png in `eval/SPLIT`."""
-    found = (self.path / 'eval' / self.split).glob('*.prediction.png')
-    return sorted(path.name.removesuffix('.prediction.png') for path in found)
+    """The ids of the images that have files ID.image.jpg, ID.label.png and ID.prediction.png in `scored`."""
+    return sorted(path.name.removesuffix('.prediction.png') for path in self.scored.glob('*.prediction.png'))
 
 
 # The runs of each network, by its values of the settings that vary; the runs of a network differ in the seed only.
@@ -138,24 +142,22 @@ def layout(runs: list[Result], rows: list[str] | None, cols: list[str] | None) -
   Raises:
     UserError: a setting is unknown, or a setting that varies is in neither, so that a table would average over it.
   """
-  vary = varying(runs)
+  vary, named = varying(runs), (rows or []) + (cols or [])
   fields = {field for run in runs for field in run.settings}
-  for field in (rows or []) + (cols or []):
+  for field in named:
     if field not in fields:
       raise UserError(f'there is no setting {field}{closest(field, fields)}; these settings vary: {", ".join(vary)}')
   if rows is None and cols is None:
     return (vary[:-1], vary[-1:]) if len(vary) > 1 else (vary, [])
-  named = (rows or []) + (cols or [])
-  if rows is None:
-    rows = [field for field in vary if field not in named]
-  elif cols is None:
-    cols = [field for field in vary if field not in named]
-  if unnamed := [field for field in vary if field not in rows + (cols or [])]:
+  unnamed = [field for field in vary if field not in named]
+  if rows is None or cols is None:
+    return (unnamed, cols) if rows is None else (rows, unnamed)
+  if unnamed:
     raise UserError(
       f'{", ".join(unnamed)} varies between these runs, and the table would average different networks; '
       f'add it to --rows or --cols, for example --rows={",".join([*rows, *unnamed])}'
     )
-  return rows, cols or []
+  return rows, cols
 
 
 def grouped(runs: list[Result], fields: list[str]) -> Cells:
