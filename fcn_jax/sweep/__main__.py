@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
   chosen = points.choose(all_runs, only=given.only, shard=given.shard)
   if given.dry_run:
     for run in chosen:
-      print(shlex.join(run.command()))
+      print(shlex.join(run.command))
     return
   if given.list:
     show(chosen)

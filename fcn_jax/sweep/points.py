@@ -22,7 +22,7 @@ class Run:
     name: the settings that the point changes; also the name of the run's folder.
     workdir: the run directory.
     config: the complete, validated config; None if the run was read from `sweep.json`.
-    flags: the command-line flags that produce this config.
+    command: trains this run alone; empty if the run was read from `sweep.json`.
     point: the settings that the point changes.
     source: the name of the run in this sweep that this run starts from, or None.
   """
@@ -30,13 +30,9 @@ class Run:
   name: str
   workdir: epath.Path
   config: ml_collections.ConfigDict | None
-  flags: tuple[str, ...]
+  command: list[str]
   point: dict
   source: str | None
-
-  def command(self) -> list[str]:
-    """The command that trains this run alone."""
-    return [sys.executable, '-m', 'fcn_jax.main', *self.flags, f'--workdir={self.workdir}']
 
 
 def load(path: str, argument: str) -> tuple[list[dict], ml_collections.ConfigDict]:
@@ -93,15 +89,9 @@ def runs(experiment: str, base: ml_collections.ConfigDict, workdir: epath.Path) 
     source = point.get('init.run') if point.get('init.run') in names else None
     if source:
       point = point | {'init.run': str(workdir / source)}
-    settings = (overridden | point).items()
-    named[name] = Run(
-      name=name,
-      workdir=workdir / name,
-      config=_overlaid(base, point, name),
-      flags=(f'--config={experiment}', *(f'--config.{field}={_as_flag(value)}' for field, value in settings)),
-      point=point,
-      source=source,
-    )
+    flags = [f'--config.{field}={_as_flag(value)}' for field, value in (overridden | point).items()]
+    command = [sys.executable, '-m', 'fcn_jax.main', f'--config={experiment}', *flags, f'--workdir={workdir / name}']
+    named[name] = Run(name, workdir / name, _overlaid(base, point, name), command, point, source)
   return list(named.values())
 
 
@@ -110,10 +100,7 @@ def lineage(run: Run, named: dict[str, Run]) -> list[Run]:
 
   This terminates: a run's name contains the name of the run that it starts from, so it is longer.
   """
-  found = [run]
-  while found[-1].source:
-    found.append(named[found[-1].source])
-  return found
+  return [run, *(lineage(named[run.source], named) if run.source else [])]
 
 
 def choose(all_runs: list[Run], *, only: str | None, shard: str | None) -> list[Run]:
@@ -178,7 +165,7 @@ def recorded(workdir: epath.Path) -> list[Run]:
     raise UserError(f'{workdir} holds no sweep: there is no sweep.json in it; to list a new sweep, give --config')
   named = {str(workdir / name): name for name in saved['runs']}
   return [
-    Run(name, workdir / name, config=None, flags=(), point=point, source=named.get(point.get('init.run')))
+    Run(name, workdir / name, None, [], point, named.get(point.get('init.run')))
     for name, point in saved['runs'].items()
   ]
 

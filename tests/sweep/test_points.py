@@ -33,7 +33,7 @@ def test_a_point_becomes_a_run_with_name_directory_config_and_command(tmp_path):
   run = runs[1]
   assert str(run.workdir) == 'runs/x/stride=16,scale=0.5+2.0' and run.source is None
   assert (run.config.model.stride, run.config.data.scale, run.config.train.steps) == (16, (0.5, 2.0), 60)
-  assert run.command()[1:] == [
+  assert run.command[1:] == [
     '-m',
     'fcn_jax.main',
     f'--config={tmp_path}/experiment.py',
