@@ -61,7 +61,7 @@ def write(folder: epath.Path, runs: list[Result], rows: list[str], cols: list[st
   from fcn_jax.report import figures, page
 
   out, cells = folder / 'report', results.grouped(runs, rows + cols)
-  networks = tables.networks(cells, rows + cols)
+  networks = tables.labeled(cells, rows + cols)
   first = tables.main(cells, rows, cols, metric)
   introduction = about(runs)
   text, sections = [f'# {folder.name}\n', *(f'{sentence}\n' for sentence in introduction)], []

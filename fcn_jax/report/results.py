@@ -205,25 +205,17 @@ def _read_run(path: epath.Path) -> Result:
       f'{path} is done, but its scores in eval/ are incomplete; recompute them with '
       f'python -m fcn_jax.evaluate --workdir={path}'
     )
-  timing = directory.read_rows(path / 'timing.jsonl', status['step'])
-  timing = [row for row in timing if 'images_per_second' in row]
-  return Result(
-    name=path.name,
-    path=path,
-    state='done',
-    settings=settings,
-    split=split,
-    scores={name: scores[name] for name in metrics.METRICS} | {f'iou/{name}': x for name, x in scores['iou'].items()},
-    bands=scores['boundary_iou'],
-    network=network,
-    costs={
-      'parameters': network['parameters'],
-      'gflop': network['gflop'],
-      'images_per_second': float(np.median([row['images_per_second'] for row in timing])),
-      'peak_memory_gib': timing[-1]['peak_memory_gib'],
-      'minutes': status['wall_seconds'] / 60,
-    },
-  )
+  timing = [row for row in directory.read_rows(path / 'timing.jsonl', status['step']) if 'images_per_second' in row]
+  costs = {
+    'parameters': network['parameters'],
+    'gflop': network['gflop'],
+    'images_per_second': float(np.median([row['images_per_second'] for row in timing])),
+    'peak_memory_gib': timing[-1]['peak_memory_gib'],
+    'minutes': status['wall_seconds'] / 60,
+  }
+  bands = scores['boundary_iou']
+  scores = {name: scores[name] for name in metrics.METRICS} | {f'iou/{name}': x for name, x in scores['iou'].items()}
+  return Result(path.name, path, 'done', settings, split, scores, bands, network, costs)
 
 
 def _comparable(settings: dict) -> dict:

@@ -84,7 +84,7 @@ def label(fields: list[str], values: tuple, runs: list[Result]) -> str:
   return ', '.join(parts) or 'all runs'
 
 
-def networks(cells: Cells, fields: list[str]) -> Networks:
+def labeled(cells: Cells, fields: list[str]) -> Networks:
   """The runs that are done, by the label of their network."""
   return {label(fields, key, members): members for key, members in done(cells).items()}
 
@@ -236,8 +236,8 @@ def differences(cells: Cells, fields: list[str]) -> list[Difference]:
   for a, b in pairs:
     paired = [run.seed for run in scored[a]] == [run.seed for run in scored[b]]
     found = bootstrap.difference(drawn[b], drawn[a], paired_seeds=paired)
-    value, low, high = (100 * found[name] for name in ('difference', 'low', 'high'))
-    out.append(Difference(label(fields, a, scored[a]), label(fields, b, scored[b]), value, low, high))
+    values = (100 * found[name] for name in ('difference', 'low', 'high'))
+    out.append(Difference(label(fields, a, scored[a]), label(fields, b, scored[b]), *values))
   return out
 
 
