@@ -42,9 +42,9 @@ def _not_written(path: epath.Path, error: Exception) -> UserError:
   )
 
 
-def path(text: str) -> epath.Path:
-  """The path that a user wrote, on a disk or in a bucket; `~` is the home folder."""
-  return epath.Path(text).expanduser()
+def path(given: os.PathLike | str) -> epath.Path:
+  """The path that a user gave, on a disk or in a bucket; `~` is the home folder."""
+  return epath.Path(given).expanduser()
 
 
 def write_json(path: epath.Path, value) -> None:

@@ -4,12 +4,14 @@ import contextlib
 import hashlib
 import io
 import logging
+import os
 import threading
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from fcn_jax import files
 from fcn_jax.data.dataset import Classes, Data, Example
 from fcn_jax.errors import UserError
 
@@ -81,8 +83,9 @@ def _prepared(builder_class: type, data, options: dict):
 
 
 def _open(builder_class: type, data, options: dict):
+  folder = os.fspath(files.path(data.dir)) if data.dir else None
   try:
-    return builder_class(**options, data_dir=data.dir or None, file_format='array_record')
+    return builder_class(**options, data_dir=folder, file_format='array_record')
   except OSError as error:
     raise UserError(f'cannot use data.dir {data.dir}: {error}') from error
 

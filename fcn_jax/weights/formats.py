@@ -55,7 +55,7 @@ def write(path, weights: Weights) -> None:
   arrays = {name: tensor.value for name, tensor in weights.tensors.items()}
   arrays |= {'preprocessing/mean': np.array(weights.mean), 'preprocessing/std': np.array(weights.std)}
   arrays |= {f'factor/{pool}': np.array(factor) for pool, factor in weights.factors.items()}
-  path = pathlib.Path(path)
+  path = pathlib.Path(path).expanduser()
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f'{path.name}.{os.getpid()}.tmp')
   try:

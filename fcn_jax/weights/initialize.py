@@ -5,7 +5,6 @@ import logging
 
 import jax
 import ml_collections
-from etils import epath
 
 from fcn_jax import config as config_lib
 from fcn_jax import files
@@ -55,7 +54,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     UserError: that file cannot be read, that run is not done, or the config sets another preprocessing.
   """
   if config.init.run:
-    workdir = epath.Path(config.init.run)
+    workdir = files.path(config.init.run)
     source = directory.read_config(workdir).model
     state = files.read_json(workdir / 'status.json', {}).get('state', 'not started')
     if state != 'done':
@@ -78,7 +77,7 @@ def from_weights(params: dict, config: ml_collections.ConfigDict) -> dict:
 
 def from_run(params: dict, config: ml_collections.ConfigDict) -> Restored:
   """`params` with the tensors of the last checkpoint of `config.init.run`, as numpy arrays on the host."""
-  workdir = epath.Path(config.init.run)
+  workdir = files.path(config.init.run)
   source_config = directory.read_config(workdir)
   step, source = checkpoint.load_params(workdir)
   logger.info('initial parameters from step %d of %s:', step, workdir)

@@ -102,7 +102,7 @@ def with_preprocessing(config: ml_collections.ConfigDict, source, name: str) -> 
   Raises:
     UserError: the config sets other values, which are not the defaults of its data set and recipe.
   """
-  usual = config_lib.default(f'{config.data.name},recipe={config.recipe}').model
+  usual = config_lib.usual(config).model
   config = config.copy_and_resolve_references().unlock()
   for field in ('mean', 'std'):
     found, expected = tuple(config.model[field]), tuple(getattr(source, field))

@@ -99,5 +99,5 @@ def test_a_sweep_and_its_report(bucket, data_dir):
   report = tiny.run([sys.executable, '-m', 'fcn_jax.report', 'gs://bucket/ablation'], env=bucket)
   assert report.returncode == 0, report.stderr
   table = read(bucket, 'ablation/report/table.md').decode()
-  assert 'Of 27 runs 3 are done: 24 missing.' in table and '2 missing' in table and '3 missing' in table
+  assert '3 of 27 runs are done (24 missing).' in table and '2 missing' in table and '3 missing' in table
   assert read(bucket, 'ablation/report/index.html').startswith(b'<!doctype html>')

@@ -121,7 +121,7 @@ def test_a_failed_run_is_reported_and_skips_only_the_runs_that_start_from_it(dat
   # Each attempt of a failed run shows the end of its log.
   assert done.stdout.count('run=+nowhere,seed=5: exit code 1') == 2 and '/nowhere' in done.stdout
   log = (tmp_path / 'sweep' / 'run=seed=0,seed=4' / 'log.txt').read_text()
-  assert f'of {tmp_path}/sweep/seed=0' in log and 'taken' in log
+  assert f'of {tmp_path}/sweep/seed=0' in log and 'restored' in log
 
   before = (tmp_path / 'sweep' / 'seed=0' / 'status.json').stat().st_mtime_ns
   listed = tiny.run(command(tmp_path, data, points, '--list'))
