@@ -11,6 +11,7 @@ import tiny
 
 from fcn_jax import config as config_lib
 from fcn_jax import evaluation, session, train
+from fcn_jax.data import records
 from fcn_jax.data.builders import scenes
 from fcn_jax.errors import UserError
 from fcn_jax.run import checkpoint, hosts, lock, summary
@@ -64,7 +65,7 @@ def test_a_signal_ends_the_batches_and_everything_is_saved(opened, tmp_path, cap
     assert next(batches)['labels']['semantic'].shape == (8, 1, 32, 32)
     assert run.stop_reason() == 0 and not run.signal().any()
     os.kill(os.getpid(), number)
-    assert run.stop_reason() == number and run.signal().tolist() == [number] * 8
+    assert run.stop_reason() == number and run.signal().tolist() == [[number]] * 8
     assert next(batches, None) is None
     assert run.evaluate() is None  # at once: a restart makes up for it
   assert run.exit_code == code
@@ -144,7 +145,7 @@ def test_what_is_due_is_due_at_the_end_too(opened, every, steps):
 def test_the_best_checkpoint_is_that_of_the_best_evaluation(config, tmp_path, monkeypatch):
   """Only if there is a test split as well: a test split never chooses."""
   parts = {'train': 'train', 'validation': 'validation[:4]', 'test': 'validation[4:]'}
-  monkeypatch.setattr(scenes, 'splits', lambda _: parts)
+  monkeypatch.setattr(scenes, 'load', lambda data: records.load_builder(scenes.Scenes, parts, data, scenes.CLASSES))
   scores = iter([0.2, 0.6, 0.4])  # at steps 4, 8 and 12
   write = evaluation.write
 
