@@ -1,9 +1,11 @@
-"""Runs commands without jax, for the tests of errors in a command line."""
+"""Runs commands without jax or in this process, for the tests of commands."""
 
+import contextlib
 import resource
 import sys
 
 import tiny
+from absl import flags
 
 
 def run(module: str, *arguments, without_jax: str, cwd, **env):
@@ -26,3 +28,15 @@ def assert_error(done, *words) -> None:
   for word in words:
     assert word in done.stderr, (word, done.stderr)
   assert done.stdout == ''
+
+
+@contextlib.contextmanager
+def flags_of(module):
+  """Defines the flags of a command module, with their defaults, so that its `main` can be called in this process."""
+  before = set(flags.FLAGS)
+  module.define_flags()
+  try:
+    yield
+  finally:
+    for name in set(flags.FLAGS) - before:
+      delattr(flags.FLAGS, name)
