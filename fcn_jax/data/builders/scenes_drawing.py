@@ -54,7 +54,7 @@ class Scene:
       self.width, self.height = self.within(PORTRAIT_WIDTHS), max(HEIGHTS)
     self.horizon = int(self.height * rng.uniform(0.38, 0.58))
     self.sky = SKIES[rng.integers(len(SKIES))]
-    self.palette = {name: self.some(COLORS[name], 3) for name in COLORS}
+    self.palette = {name: [some[i] for i in rng.integers(len(some), size=3)] for name, some in COLORS.items()}
     size = (self.width, self.height)
     self.layers = [Image.new(*kind) for kind in (('RGB', size), ('L', size), ('L', size, 255))]
     self.brushes = [ImageDraw.Draw(layer) for layer in self.layers]
@@ -65,9 +65,6 @@ class Scene:
 
   def chance(self, probability: float) -> bool:
     return bool(self.rng.random() < probability)
-
-  def some(self, colors, count: int):
-    return [colors[i] for i in self.rng.integers(len(colors), size=count)]
 
   def color(self, name: str, spread: float = 12) -> tuple[int, int, int]:
     """One of the image's colors for a class, varied a little; water reflects the sky."""

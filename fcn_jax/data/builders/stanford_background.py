@@ -97,9 +97,8 @@ def read(path: epath.Path, kind: str) -> list[dict]:
   examples, names = [], sorted({pathlib.PurePath(name).name.split('.')[0] for name in files})
   for name in names:
     pair = f'iccv09Data/images/{name}.jpg', f'iccv09Data/labels/{name}.{kind}.txt'
-    for member in pair:
-      if member not in files:
-        raise UserError(f'{path} has no {member}; expected {layout}')
+    if missing := [member for member in pair if member not in files]:
+      raise UserError(f'{path} has no {missing[0]}; expected {layout}')
     image, label = (files[member] for member in pair)
     size = archives.jpeg_size(image, where=f'{path}: {pair[0]}')
     label = _parse(label, size=size, classes=len(CLASSES[kind]), where=f'{path}: {pair[1]}')
