@@ -19,27 +19,20 @@ def write(path: epath.Path, content: str | bytes) -> None:
     UserError: the file cannot be written, for example on a full disk. An existing file stays as it was.
   """
   content = content.encode() if isinstance(content, str) else content
-  if is_remote(path):
-    try:
-      path.write_bytes(content)
-    except Exception as error:  # each storage client has its own exceptions
-      raise _not_written(path, error) from error
-    return
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  remote, temporary = is_remote(path), path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(content)
-    temporary.replace(path)
-  except OSError as error:
-    with contextlib.suppress(OSError):  # the folder itself may be the problem
-      temporary.unlink(missing_ok=True)
-    raise _not_written(path, error) from error
-
-
-def _not_written(path: epath.Path, error: Exception) -> UserError:
-  return UserError(
-    f'cannot write {path}: {getattr(error, "strerror", None) or error}; the previous file, if any, is intact'
-  )
+    if remote:
+      path.write_bytes(content)
+    else:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      temporary.write_bytes(content)
+      temporary.replace(path)
+  except Exception as error:  # each storage client has its own exceptions
+    if not remote:
+      with contextlib.suppress(OSError):  # the folder itself may be the problem
+        temporary.unlink(missing_ok=True)
+    reason = getattr(error, 'strerror', None) or error
+    raise UserError(f'cannot write {path}: {reason}; the previous file, if any, is intact') from error
 
 
 def path(given: os.PathLike | str) -> epath.Path:

@@ -55,10 +55,10 @@ def indexed(label: np.ndarray, palette) -> bytes:
   return encoded(image)
 
 
-def encoded(image: Image.Image, form: str = 'PNG') -> bytes:
-  """The image as the bytes of a file."""
+def encoded(image: Image.Image, form: str = 'PNG', **options) -> bytes:
+  """The image as the bytes of a file; `options` are those of pillow's `save`."""
   buffer = io.BytesIO()
-  image.save(buffer, form)
+  image.save(buffer, form, **options)
   return buffer.getvalue()
 
 

@@ -41,18 +41,20 @@ def tune_for_cpu() -> None:
 
 def gpus() -> list[str]:
   """The numbers of the GPUs that this process may use."""
-  visible = os.environ.get('CUDA_VISIBLE_DEVICES')
-  if visible is not None:
-    return [name for name in visible.split(',') if name.strip()]
-  return [path.removeprefix('/dev/nvidia') for path in sorted(glob.glob('/dev/nvidia[0-9]*'))]
+  found = sorted(glob.glob('/dev/nvidia[0-9]*'))
+  return _visible('CUDA_VISIBLE_DEVICES', [path.removeprefix('/dev/nvidia') for path in found])
 
 
 def chips() -> list[str]:
   """The numbers of the TPU chips that this process may use."""
-  visible = os.environ.get('TPU_VISIBLE_CHIPS')
-  if visible is not None:
-    return [name for name in visible.split(',') if name.strip()]
-  return [str(number) for number in range(len(glob.glob('/dev/accel[0-9]*') or glob.glob('/dev/vfio/[0-9]*')))]
+  found = glob.glob('/dev/accel[0-9]*') or glob.glob('/dev/vfio/[0-9]*')
+  return _visible('TPU_VISIBLE_CHIPS', [str(number) for number in range(len(found))])
+
+
+def _visible(variable: str, found: list[str]) -> list[str]:
+  """The numbers in an environment variable or, if it is not set, those of the devices found on the machine."""
+  visible = os.environ.get(variable)
+  return found if visible is None else [name for name in visible.split(',') if name.strip()]
 
 
 def is_one_of_several() -> bool:

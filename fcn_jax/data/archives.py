@@ -13,38 +13,48 @@ from collections.abc import Iterator
 from etils import epath
 from PIL import Image
 
+from fcn_jax.data import records
 from fcn_jax.errors import UserError
 
 LARGEST = 2**24  # bytes of an image or a label, at most
 
 
-def with_archive(dl_manager, name: str, *, given: str, url: str, setting: str, read):
-  """Returns `read(path)` of an archive: the one given, or the one in TFDS's manual directory, or a download.
+class Builder(records.Builder, skip_registration=True):
+  """The base of the builders that read archives; `archive` and `sbd_archive` are paths of local copies, or ''."""
 
-  Args:
-    dl_manager: the download manager of TFDS.
-    name: of the data set, and of the folder of its download.
-    given: path of a local copy, or ''.
-    url: of the original; its last part is the file name.
-    setting: the name of the setting with the value `given`, for error messages.
-    read: called with the path of the archive. If it raises a `UserError`, a downloaded archive is removed.
+  # Without it, TFDS does not look into its manual directory.
+  MANUAL_DOWNLOAD_INSTRUCTIONS = 'Put the archives there, under their original file names.'
 
-  Raises:
-    UserError: the archive cannot be downloaded, or `read` refuses it.
-  """
-  path = epath.Path(given).expanduser()
-  if not given:
-    with contextlib.suppress(AssertionError):  # raised by TFDS if the folder is missing or empty
-      path = dl_manager.manual_dir / pathlib.PurePosixPath(url).name
-  if given or path.is_file():
-    return read(path)
-  path = _download(dl_manager, dl_manager.download_dir / name, url, setting)
-  try:
-    return read(path)
-  except UserError as error:
-    for file in (path, path.with_name(f'{path.name}.INFO')):  # otherwise TFDS would use them again
-      file.unlink(missing_ok=True)
-    raise UserError(f'{error}. The archive was downloaded from {url}; it is removed: try again') from error
+  def __init__(self, *, archive: str = '', sbd_archive: str = '', **kwargs):
+    self._given = {'archive': archive, 'sbd_archive': sbd_archive}
+    super().__init__(**kwargs)
+
+  def read_archive(self, dl_manager, setting: str, url: str, read):
+    """Returns `read(path)` of an archive: the one given, or the one in TFDS's manual directory, or a download.
+
+    Args:
+      dl_manager: the download manager of TFDS.
+      setting: archive or sbd_archive: the setting with the path of a local copy.
+      url: of the original; its last part is the file name.
+      read: called with the path of the archive. If it raises a `UserError`, a downloaded archive is removed.
+
+    Raises:
+      UserError: the archive cannot be downloaded, or `read` refuses it.
+    """
+    given = self._given[setting]
+    path = epath.Path(given).expanduser()
+    if not given:
+      with contextlib.suppress(AssertionError):  # raised by TFDS if the folder is missing or empty
+        path = dl_manager.manual_dir / pathlib.PurePosixPath(url).name
+    if given or path.is_file():
+      return read(path)
+    path = _download(dl_manager, dl_manager.download_dir / self.name, url, setting)
+    try:
+      return read(path)
+    except UserError as error:
+      for file in (path, path.with_name(f'{path.name}.INFO')):  # otherwise TFDS would use them again
+        file.unlink(missing_ok=True)
+      raise UserError(f'{error}. The archive was downloaded from {url}; it is removed: try again') from error
 
 
 def _download(dl_manager, folder: epath.Path, url: str, setting: str) -> epath.Path:
@@ -64,7 +74,7 @@ def _download(dl_manager, folder: epath.Path, url: str, setting: str) -> epath.P
       cause = inner  # the first cause, such as 'Connection refused'
     raise UserError(
       f'cannot download {url}: {cause}. If you have the file, give its path: '
-      f'--config.{setting}=/path/{pathlib.PurePosixPath(url).name}'
+      f'--config.data.{setting}=/path/{pathlib.PurePosixPath(url).name}'
     ) from error
 
 

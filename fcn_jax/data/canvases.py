@@ -1,5 +1,6 @@
 """Canvases: the few fixed sizes that images are padded to, so that few shapes are compiled."""
 
+import itertools
 import math
 
 import numpy as np
@@ -54,12 +55,9 @@ def choose_canvases(sizes: np.ndarray, limit: int) -> list[tuple[int, int]]:
   rounded = [tuple(int(-(-n // 16) * 16) for n in size) for size in sizes]
   counts = {canvas: rounded.count(canvas) for canvas in sorted(set(rounded))}
   while len(counts) > limit:
-    names = list(counts)
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    a, b = min(pairs, key=lambda pair: _waste(*pair, counts))
+    a, b = min(itertools.combinations(counts, 2), key=lambda pair: _waste(*pair, counts))
     union = max(a[0], b[0]), max(a[1], b[1])
-    merged = counts.pop(a) + counts.pop(b)
-    counts[union] = counts.get(union, 0) + merged
+    counts[union] = counts.pop(a) + counts.pop(b) + counts.get(union, 0)
   return list(counts)
 
 

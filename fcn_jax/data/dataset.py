@@ -126,11 +126,10 @@ def describe(data: Any) -> tuple[dict[str, int], dict[str, Classes]]:
   They come from the module's `describe(data)`, which prepares nothing. A module without it is loaded.
   """
   module = names.module(data.name)
-  if not hasattr(module, 'describe'):
-    loaded = load(data)
-    return loaded.inputs, loaded.heads
-  inputs, heads = module.describe(data)
-  return inputs, heads
+  if hasattr(module, 'describe'):
+    return module.describe(data)
+  loaded = load(data)
+  return loaded.inputs, loaded.heads
 
 
 def _check_whole(name: str, loaded: Any) -> None:
@@ -220,25 +219,21 @@ def problems(
     if not isinstance(found, dict) or found.keys() != expected.keys():
       return [f'its {part} are {_keys(found)}; expected {", ".join(expected)}']
   size = size or np.shape(next(iter(example['inputs'].values())))[:2]
-  result: list[str] = []
-  for stream, channels in inputs.items():
-    result += _array_problems(f'the input {stream}', example['inputs'][stream], (*size, channels))
+  arrays = [(f'input {name}', example['inputs'][name], (*size, channels)) for name, channels in inputs.items()]
+  arrays += [(f'label {name}', example['labels'][name], size) for name in heads]
+  result = [
+    f'the {name} is {np.asarray(array).dtype} {list(np.shape(array))}; expected uint8 {[int(n) for n in shape]}'
+    for name, array, shape in arrays
+    if np.shape(array) != shape or np.asarray(array).dtype != np.uint8
+  ]
   for head, classes in heads.items():
     label = np.asarray(example['labels'][head])
-    result += _array_problems(f'the label {head}', label, size)
     if (wrong := label[(label >= len(classes)) & (label != IGNORE)]).size:
       result.append(
         f'{wrong.size} pixels of the label {head} are {wrong[0]}; expected classes 0 to {len(classes) - 1}, or '
         f'{IGNORE} for pixels to ignore'
       )
   return result
-
-
-def _array_problems(name: str, array: Any, shape: tuple[int, ...]) -> list[str]:
-  array = np.asarray(array)
-  if array.shape == shape and array.dtype == np.uint8:
-    return []
-  return [f'{name} is {array.dtype} {list(array.shape)}; expected uint8 {[int(n) for n in shape]}']
 
 
 def _keys(found: object) -> str:
@@ -250,5 +245,4 @@ def class_shares(split: Split, head: str, classes: int, most: int = 500) -> np.n
   counts = np.zeros(256, np.int64)
   for index in range(min(len(split), most)):
     counts += np.bincount(split[index]['labels'][head].ravel(), minlength=256)
-  shares: np.ndarray = counts[:classes] / max(1, counts[:classes].sum())
-  return shares
+  return counts[:classes] / max(1, counts[:classes].sum())

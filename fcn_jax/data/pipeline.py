@@ -12,18 +12,11 @@ import numpy as np
 
 from fcn_jax.data.augment import augment, on_canvas
 from fcn_jax.data.canvases import eval_plan
-from fcn_jax.data.dataset import IGNORE, Example, Split
+from fcn_jax.data.dataset import IGNORE, Split
 
 
 def train_batches(
-  split: Split,
-  data,
-  *,
-  batch_size: int,
-  seed: int,
-  step: int = 0,
-  host: int = 0,
-  hosts: int = 1,
+  split: Split, data, *, batch_size: int, seed: int, step: int = 0, host: int = 0, hosts: int = 1
 ) -> Iterator[dict]:
   """This host's part of the batches of step, step + 1, ..., without end.
 
@@ -71,16 +64,14 @@ def eval_batches(
     example = split[index]
     return on_canvas(example['inputs'], example['labels'], canvas) | {'index': np.array(index)}
 
-  def filler(like: Example, canvas: tuple[int, int]) -> dict:
-    blank = {stream: np.zeros((1, 1, x.shape[-1]), np.uint8) for stream, x in like['inputs'].items()}
-    ignored = {head: np.full((1, 1), IGNORE, np.uint8) for head in like['labels']}
-    return on_canvas(blank, ignored, canvas) | {'index': np.array(-1)}
-
   def batch(number: int) -> dict:
     canvas, indices = plan[number]
     examples = [placed(int(i), canvas) for i in indices[host::hosts]]
     if missing := batch_size // hosts - len(examples):
-      examples += [filler(split[int(indices[0])], canvas)] * missing
+      like = split[int(indices[0])]
+      blank = {stream: np.zeros((1, 1, x.shape[-1]), np.uint8) for stream, x in like['inputs'].items()}
+      ignored = {head: np.full((1, 1), IGNORE, np.uint8) for head in like['labels']}
+      examples += [on_canvas(blank, ignored, canvas) | {'index': np.array(-1)}] * missing  # the fillers
     return _stacked(examples)
 
   return _read(grain.MapDataset.range(len(plan)).map(batch), threads, ahead=2)

@@ -2,10 +2,12 @@
 
 import contextlib
 import hashlib
+import inspect
 import io
 import logging
 import os
 import threading
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -22,38 +24,48 @@ STREAM, HEAD = 'rgb', 'semantic'
 INPUTS = {STREAM: 3}
 
 
-def features() -> tfds.features.FeaturesDict:
-  """The features of a builder that `load_builder` takes: a JPEG, a grayscale PNG of class numbers, and an id."""
-  return tfds.features.FeaturesDict(
-    {
-      'image': tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg'),
-      'label': tfds.features.Image(shape=(None, None, 1), encoding_format='png'),
-      'id': tfds.features.Text(),
-    }
-  )
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """The base of the builders, whose docstring is the description of the data set.
+
+  An example is a dict: image, the bytes of a JPEG; label, those of a grayscale PNG of class numbers; id.
+  """
+
+  VERSION = tfds.core.Version('1.0.0')
+
+  def examples(self, dl_manager) -> dict[str, Iterable[dict]]:
+    """The examples of each TFDS split. Builders define it; `dl_manager` is TFDS's download manager."""
+    raise NotImplementedError
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    image = tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg')
+    label = tfds.features.Image(shape=(None, None, 1), encoding_format='png')
+    features = tfds.features.FeaturesDict({'image': image, 'label': label, 'id': tfds.features.Text()})
+    return tfds.core.DatasetInfo(builder=self, description=inspect.getdoc(type(self)), features=features)
+
+  def _split_generators(self, dl_manager) -> dict:
+    return {split: self._generate_examples(examples) for split, examples in self.examples(dl_manager).items()}
+
+  def _generate_examples(self, examples: Iterable[dict]) -> Iterator[tuple[str, dict]]:
+    for example in examples:
+      yield example['id'], example
 
 
-def encoded(pixels: np.ndarray, file_format: str, **options) -> bytes:
-  """uint8 [H, W, 3] or [H, W] as a file. TFDS itself needs TensorFlow to encode arrays."""
-  buffer = io.BytesIO()
-  Image.fromarray(pixels).save(buffer, file_format, **options)
-  return buffer.getvalue()
-
-
-def load_builder(builder_class: type, splits: dict[str, str], data, classes: Classes, **options) -> Data:
+def load_builder(builder_class: type[Builder], splits: dict[str, str], data, classes: Classes, **options) -> Data:
   """The data set of a TFDS builder, which is prepared first if necessary.
 
   Args:
-    builder_class: a `tfds.core.GeneratorBasedBuilder` with `features()`.
+    builder_class: of the data set.
     splits: TFDS split expressions by purpose: {'train': 'train', 'validation': 'train[:10%]'}.
     data: the section `data` of a config. `data.dir` is the folder of prepared data; `data.cache_gib` of memory is
-      shared by the splits in proportion to their numbers of images.
+      shared by the splits in proportion to their numbers of images. A builder of a data set with the settings `archive`
+      and `sbd_archive` gets their values.
     classes: of the labels.
     options: further arguments of the builder class.
 
   Raises:
     UserError: the folder cannot be used, or the builder cannot prepare the data.
   """
+  options |= {setting: data[setting] for setting in ('archive', 'sbd_archive') if setting in data}
   builder = _prepared(builder_class, data, options)
   # Records are decoded here, not by TFDS, whose decoder depends on which other packages are installed.
   skip = {name: tfds.decode.SkipDecoding() for name in ('image', 'label')}
@@ -67,7 +79,7 @@ def load_builder(builder_class: type, splits: dict[str, str], data, classes: Cla
   )
 
 
-def _prepared(builder_class: type, data, options: dict):
+def _prepared(builder_class: type[Builder], data, options: dict) -> Builder:
   tfds.disable_progress_bar()
   builder = _open(builder_class, data, options)
   if not builder.is_prepared():
@@ -82,7 +94,7 @@ def _prepared(builder_class: type, data, options: dict):
   return builder
 
 
-def _open(builder_class: type, data, options: dict):
+def _open(builder_class: type[Builder], data, options: dict) -> Builder:
   folder = os.fspath(files.path(data.dir)) if data.dir else None
   try:
     return builder_class(**options, data_dir=folder, file_format='array_record')

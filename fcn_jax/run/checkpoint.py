@@ -1,5 +1,6 @@
 """Checkpoints by Orbax: saved while training continues, and restored from the newest one that is intact."""
 
+import contextlib
 import logging
 import os
 
@@ -21,10 +22,8 @@ class Checkpoints:
   def __init__(self, workdir: os.PathLike | str, keep: int, folder: str = 'checkpoints'):
     """Keeps the newest `keep` checkpoints."""
     self._path = _folder(workdir, folder)
-    options = ocp.CheckpointManagerOptions(
-      max_to_keep=keep,
-      cleanup_tmp_directories=True,  # a killed run leaves half a checkpoint
-    )
+    # A killed run leaves half a checkpoint, a temporary directory.
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     self._manager = ocp.CheckpointManager(self._path, options=options)
 
   def steps(self) -> list[int]:
@@ -37,34 +36,33 @@ class Checkpoints:
     Raises:
       UserError: this checkpoint or the previous one cannot be written.
     """
-    if step in self.steps():
-      return
-    try:
-      arguments = ocp.args.StandardSave(hosts.to_global(state))
-      self._manager.save(step, args=ocp.args.Composite(state=arguments), force=True)
-    except Exception as error:
-      raise self._not_saved(error) from error
-
-  def wait(self) -> None:
-    """Returns when all checkpoints are on disk."""
-    try:
-      self._manager.wait_until_finished()
-    except Exception as error:
-      raise self._not_saved(error) from error
+    if step not in self.steps():
+      with self._explained():
+        arguments = ocp.args.StandardSave(hosts.to_global(state))
+        self._manager.save(step, args=ocp.args.Composite(state=arguments), force=True)
 
   def close(self) -> None:
-    """Returns when all checkpoints are on disk; nothing can be saved afterwards."""
-    self.wait()
+    """Returns when all checkpoints are on disk; nothing can be saved afterwards.
+
+    Raises:
+      UserError: the last checkpoint cannot be written.
+    """
+    with self._explained():
+      self._manager.wait_until_finished()
     self._manager.close()
 
-  def _not_saved(self, error: Exception) -> UserError:
-    # Orbax, TensorStore and the file system raise different exceptions for a full disk.
-    last = self._manager.latest_step()
-    last = 'No checkpoint was saved before' if last is None else f'The checkpoint of step {last} is intact'
-    return UserError(
-      f'cannot save a checkpoint in {self._path}: {_reason(error)}. {last}. Free some space, and run the same command '
-      'to resume'
-    )
+  @contextlib.contextmanager
+  def _explained(self):
+    """A context in which a checkpoint that cannot be written is a `UserError`."""
+    try:
+      yield
+    except Exception as error:  # Orbax, TensorStore and the file system raise different ones for a full disk
+      last = self._manager.latest_step()
+      last = 'No checkpoint was saved before' if last is None else f'The checkpoint of step {last} is intact'
+      raise UserError(
+        f'cannot save a checkpoint in {self._path}: {_reason(error)}. {last}. Free some space, and run the same '
+        'command to resume'
+      ) from error
 
   def restore(self, state):
     """The newest intact checkpoint, on the devices of `state`, or `state` itself if there is no checkpoint.

@@ -7,6 +7,7 @@ ends with the same file as an undisturbed one. Whatever depends on the machine g
 Nothing here imports jax or the module of a data set, so that reports and sweeps can read any run.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -240,10 +241,7 @@ def with_tuples(fields: dict) -> dict:
 
 def write_data(directory: RunDirectory, data: dataset.Data) -> None:
   """Writes `data.json`: what a reader of the run needs to know about its data set, without opening it."""
-  heads = {
-    head: {'names': classes.names, 'palette': classes.palette, 'ignore': classes.ignore}
-    for head, classes in data.heads.items()
-  }
+  heads = {head: dataclasses.asdict(classes) for head, classes in data.heads.items()}
   directory.write_json('data.json', {'inputs': data.inputs, 'heads': heads, 'fingerprint': data.fingerprint})
 
 

@@ -131,17 +131,15 @@ def sum_over_hosts(counts: np.ndarray) -> np.ndarray:
 
 def to_global(tree):
   """The output of `replicate` or of a function of `pmap`, as arrays of all hosts. The buffers are shared."""
-  if jax.process_count() == 1:
-    return tree
-  return multihost_utils.host_local_array_to_global_array(tree, _all_devices(), PartitionSpec())
+  return _converted(multihost_utils.host_local_array_to_global_array, tree)
 
 
 def to_local(tree):
   """The inverse of `to_global`."""
+  return _converted(multihost_utils.global_array_to_host_local_array, tree)
+
+
+def _converted(convert, tree):
   if jax.process_count() == 1:
     return tree
-  return multihost_utils.global_array_to_host_local_array(tree, _all_devices(), PartitionSpec())
-
-
-def _all_devices() -> Mesh:
-  return Mesh(np.array(jax.devices()), (AXIS,))
+  return convert(tree, Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())

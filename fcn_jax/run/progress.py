@@ -1,6 +1,7 @@
 """What a command shows on the terminal: progress bars and tables."""
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
@@ -22,12 +23,8 @@ class Bar:
     self._steps, self._batch_size, self._quiet = steps, batch_size, quiet
     self._shown, self._bar = time.time(), None
     if console.is_terminal and not quiet:
-      self._bar = Progress(
-        TextColumn('step {task.completed}/{task.total}'),
-        BarColumn(),
-        TextColumn('{task.fields[text]}'),
-        console=console,
-      )
+      columns = TextColumn('step {task.completed}/{task.total}'), BarColumn(), TextColumn('{task.fields[text]}')
+      self._bar = Progress(*columns, console=console)
       self._bar.start()
       self._task = self._bar.add_task('', total=steps, completed=start, text='')
 
@@ -73,52 +70,34 @@ def show_results(directory: RunDirectory, status: Status) -> None:
   """Shows the last evaluation of a run, its time, speed and memory, from its files."""
   row = directory.rows('metrics.jsonl', status.step).with_field('eval/mean_iou')[-1]
   timing = directory.rows('timing.jsonl', status.step).with_field('images_per_second')
-  table = Table('metric', 'value')
-  heads = _by_head(row)
-  first = next(iter(directory.read_json('data.json', {}).get('heads', {})), '')
-  for head, values in heads.items():
-    if len(heads) > 1:
-      table.add_row(f'head {head or first}', '')
-    for name, value in values.items():
-      table.add_row(_title(name), percent(value))
-    table.add_section()
-  table.add_row('time', f'{status.wall_seconds:.0f} s')
-  table.add_row('training', f'{np.median([row["images_per_second"] for row in timing]):.1f} images/s')
-  table.add_row('peak memory', f'{timing[-1]["peak_memory_gib"]:.2f} GiB')
-  console.print(table)
-
-
-def _by_head(row: dict) -> dict[str, dict]:
-  """The scores in a row of `metrics.jsonl` by head; the first head, whose fields do not name it, is ''."""
-  heads = {'': {}}
-  for field, value in row.items():
-    if field.startswith('eval/'):
-      name = field.removeprefix('eval/')
-      head, _, rest = name.partition('/')
-      if head in ('iou', *metrics.METRICS):
-        head, rest = '', name
-      heads.setdefault(head, {})[rest] = value
-  return heads
+  heads = list(directory.read_json('data.json', {}).get('heads', ['']))
+  sections = []
+  for head in heads:
+    prefix = 'eval/' if head == heads[0] else f'eval/{head}/'
+    scores = {field.removeprefix(prefix): value for field, value in row.items() if field.startswith(prefix)}
+    of_head = [name for name in scores if name.partition('/')[0] in ('iou', *metrics.METRICS)]
+    title = [(f'head {head}', '')] if len(heads) > 1 else []
+    sections.append(title + [(_title(name), percent(scores[name])) for name in of_head])
+  speed, memory = np.median([row['images_per_second'] for row in timing]), timing[-1]['peak_memory_gib']
+  usage = [('time', f'{status.wall_seconds:.0f} s'), ('training', f'{speed:.1f} images/s')]
+  show_table(None, ['metric', 'value'], *sections, [*usage, ('peak memory', f'{memory:.2f} GiB')])
 
 
 def show_scores(values: dict) -> None:
   """Shows the scores of one head on a split, as in `eval/SPLIT.json`."""
-  table = Table('metric', 'value')
-  for name in metrics.METRICS:
-    table.add_row(_title(name), percent(values[name]))
-  for name, value in values['iou'].items():
-    table.add_row(_title(f'iou/{name}'), percent(value))
-  table.add_section()
-  for width, value in values['boundary_iou'].items():
-    table.add_row(f'mean IoU within {width} px of a boundary', percent(value))
-  console.print(table)
+  scores = {name: values[name] for name in metrics.METRICS} | {f'iou/{name}': x for name, x in values['iou'].items()}
+  bands = {f'mean IoU within {width} px of a boundary': value for width, value in values['boundary_iou'].items()}
+  sections = ([(_title(name), percent(value)) for name, value in part.items()] for part in (scores, bands))
+  show_table(None, ['metric', 'value'], *sections)
 
 
-def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-  """Shows a table."""
+def show_table(title: str | None, columns: Sequence[str], *sections: Sequence[Sequence[str]]) -> None:
+  """Shows a table of one or more groups of rows, with a line between the groups."""
   table = Table(*columns, title=title)
-  for row in rows:
-    table.add_row(*row)
+  for rows in sections:
+    for row in rows:
+      table.add_row(*row)
+    table.add_section()
   console.print(table)
 
 

@@ -1,5 +1,6 @@
 """The summary that a run starts with: recipe, network, data, devices and compiled shapes."""
 
+import jax
 import ml_collections
 
 from fcn_jax import config as config_lib
@@ -16,22 +17,17 @@ def startup_lines(config: ml_collections.ConfigDict, data: dataset.Data, model, 
     model: its network.
     parameters: the number of parameters.
   """
-  lines = [_recipe(config), _network(config, model, parameters), *_data(data), _devices(config, data)]
-  lines.append(_shapes(config, data))
-  if config.loss.reduction == 'sum':
-    lines.append(_learning_rate(config))
-  return lines
+  lines = [_recipe(config), _network(config, model, parameters), *_data(data), *_devices(config, data)]
+  return [*lines, _learning_rate(config)] if config.loss.reduction == 'sum' else lines
 
 
 def _recipe(config: ml_collections.ConfigDict) -> str:
   """The recipe, and what it changed in the model, the data, the optimizer and the loss that still holds."""
   values, usual = config_lib.flatten(config), config_lib.flatten(config_lib.base())
-  set_by = {}
-  for part in config.recipe.split('+'):
-    set_by |= config_lib.RECIPES[part]
+  recipe = dict(setting for part in config.recipe.split('+') for setting in config_lib.RECIPES[part].items())
   changed = [
     f'{field}={_short(value)}'
-    for field, value in set_by.items()
+    for field, value in recipe.items()
     if value == values[field] != usual[field] and field.partition('.')[0] in ('model', 'data', 'optim', 'loss')
   ]
   return f'recipe   {": ".join(filter(None, (config.recipe, ", ".join(changed))))}'
@@ -65,27 +61,17 @@ def _data(data: dataset.Data) -> list[str]:
   return lines
 
 
-def _devices(config: ml_collections.ConfigDict, data: dataset.Data) -> str:
-  import jax
-
-  kinds = sorted({device.device_kind for device in jax.devices()})
-  steps, batch_size = config.train.steps, config.train.batch_size
-  return (
-    f'devices  {jax.device_count()} x {", ".join(kinds)}; batch size {batch_size}, {steps} steps, '
-    f'{steps * batch_size / len(data.splits["train"]):.1f} epochs'
-  )
-
-
-def _shapes(config: ml_collections.ConfigDict, data: dataset.Data) -> str:
-  height, width = config.data.train_size
-  plan = canvases.eval_plan(
-    data.splits[data.watched].sizes(), batch_size=config.eval.batch_size, canvases=config.eval.canvases
-  )
-  shapes = sorted({canvas for canvas, _ in plan})
-  return (
-    f'shapes   {1 + len(shapes)} to compile: training at {height}x{width}, evaluation at '
-    f'{", ".join(f"{h}x{w}" for h, w in shapes)}'
-  )
+def _devices(config: ml_collections.ConfigDict, data: dataset.Data) -> list[str]:
+  """The devices with the amount of training, and the shapes that are compiled for them."""
+  kinds = ', '.join(sorted({device.device_kind for device in jax.devices()}))
+  steps, batch_size, (height, width) = config.train.steps, config.train.batch_size, config.data.train_size
+  epochs, sizes = steps * batch_size / len(data.splits['train']), data.splits[data.watched].sizes()
+  plan = canvases.eval_plan(sizes, batch_size=config.eval.batch_size, canvases=config.eval.canvases)
+  shapes = [f'{h}x{w}' for h, w in sorted({canvas for canvas, _ in plan})]
+  return [
+    f'devices  {jax.device_count()} x {kinds}; batch size {batch_size}, {steps} steps, {epochs:.1f} epochs',
+    f'shapes   {1 + len(shapes)} to compile: training at {height}x{width}, evaluation at {", ".join(shapes)}',
+  ]
 
 
 def _learning_rate(config: ml_collections.ConfigDict) -> str:

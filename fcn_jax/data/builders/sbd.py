@@ -13,6 +13,5 @@ def load(data):
 class Sbd(voc.Builder):
   """The Semantic Boundaries Dataset."""
 
-  def _split_generators(self, dl_manager) -> dict:
-    examples = self._sbd(dl_manager, ('train', 'val'))
-    return {name: self._generate_examples(chosen) for name, chosen in examples.items()}
+  def examples(self, dl_manager) -> dict[str, list[dict]]:
+    return self.sbd(dl_manager)

@@ -1,47 +1,35 @@
 """scenes: images of street-like scenes that fcn_jax draws from random numbers, so that a run needs no download."""
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image, ImageFilter
 
+from fcn_jax import images
 from fcn_jax.data import records
 from fcn_jax.data.builders import scenes_drawing as drawing
 from fcn_jax.data.dataset import IGNORE, Classes
 
 SPLITS = {'train': 600, 'validation': 100}  # number of images
 
-CLASSES = Classes(
-  names=drawing.CLASSES,
-  # The colors of Okabe and Ito, which color-blind readers can tell apart, and two grays (road and mountain). Each class
-  # has the color that suggests it most.
-  palette=(
-    (86, 180, 233),
-    (0, 158, 115),
-    (60, 60, 60),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (160, 160, 160),
-    (204, 121, 167),
-  ),
-)
+# The color of each class in images of labels, and the strength of four textures in its drawn areas, in gray levels:
+# fine grain, soft blotches, lying ripples, standing blades. The colors are those of Okabe and Ito, which color-blind
+# readers can tell apart, and two grays (road and mountain); each class has the color that suggests it most.
+LOOKS = {
+  'sky': ((86, 180, 233), (1, 3, 0, 0)),
+  'tree': ((0, 158, 115), (12, 18, 0, 0)),
+  'road': ((60, 60, 60), (3, 2, 0, 0)),
+  'grass': ((240, 228, 66), (6, 6, 0, 15)),
+  'water': ((0, 114, 178), (2, 3, 18, 0)),
+  'building': ((213, 94, 0), (3, 4, 0, 0)),
+  'mountain': ((160, 160, 160), (4, 10, 0, 3)),
+  'foreground': ((204, 121, 167), (4, 2, 0, 0)),
+}
+CLASSES = Classes(drawing.CLASSES, tuple(LOOKS[name][0] for name in drawing.CLASSES))
 
 SMUDGES, SMUDGE_RADIUS = (2, 5), (1, 3)  # lowest and highest, both included
 UNKNOWN_BORDER = 0.1  # fraction of the image's columns in which class borders are unlabeled
-
-# Strength of four textures in each class, in gray levels: fine grain, soft blotches, lying ripples, standing blades.
-TEXTURES = {
-  'sky': (1, 3, 0, 0),
-  'tree': (12, 18, 0, 0),
-  'road': (3, 2, 0, 0),
-  'grass': (6, 6, 0, 15),
-  'water': (2, 3, 18, 0),
-  'building': (3, 4, 0, 0),
-  'mountain': (4, 10, 0, 3),
-  'foreground': (4, 2, 0, 0),
-}
 
 
 def load(data):
@@ -55,42 +43,31 @@ def describe(data):
   return records.INPUTS, {records.HEAD: CLASSES}
 
 
-class Scenes(tfds.core.GeneratorBasedBuilder):
-  """Drawn street scenes with the eight classes of the Stanford Background Dataset."""
+class Scenes(records.Builder):
+  """Street scenes that fcn_jax draws from random numbers, with the eight classes of the Stanford Background Dataset.
 
-  VERSION = tfds.core.Version('1.0.0')
+  Every pixel has an exact class, except for about 1 in 100, which is unlabeled (255). They have the classes and the
+  thin structures of outdoor photographs, so that strides, skips and upsampling make a difference within minutes. They
+  are not photographs: scores on them do not predict scores on real images.
+  """
 
-  def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description=(
-        'Street scenes that fcn_jax draws from random numbers. Every pixel has an exact class, except for about 1 in '
-        '100, which is unlabeled (255). They have the classes and the thin structures of outdoor photographs, so that '
-        'strides, skips and upsampling make a difference within minutes. They are not photographs: scores on them do '
-        'not predict scores on real images.'
-      ),
-      features=records.features(),
-    )
-
-  def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+  def examples(self, dl_manager) -> dict[str, Iterator[dict]]:
     del dl_manager  # nothing to download
-    return {split: self._generate_examples(split) for split in SPLITS}
+    return {split: map(functools.partial(_example, split), range(count)) for split, count in SPLITS.items()}
 
-  def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
-    for index in range(SPLITS[split]):
-      name, drawn = f'{split}_{index:05d}', image(split, index)
-      jpeg = records.encoded(drawn['image'], 'JPEG', quality=92)
-      yield name, {'image': jpeg, 'label': records.encoded(drawn['label'], 'PNG'), 'id': name}
+
+def _example(split: str, index: int) -> dict:
+  drawn = {name: Image.fromarray(pixels) for name, pixels in image(split, index).items()}
+  jpeg, png = images.encoded(drawn['image'], 'JPEG', quality=92), images.encoded(drawn['label'])
+  return {'image': jpeg, 'label': png, 'id': f'{split}_{index:05d}'}
 
 
 def image(split: str, index: int) -> dict[str, np.ndarray]:
-  """Image `index` of a split, a pure function of both: see `draw` for the contents."""
-  return draw(np.random.default_rng([list(SPLITS).index(split), index]))
+  """Image `index` of a split, a pure function of both: image uint8 [H, W, 3] RGB and label uint8 [H, W].
 
-
-def draw(rng: np.random.Generator) -> dict[str, np.ndarray]:
-  """One scene: image uint8 [H, W, 3] RGB and label uint8 [H, W], 0 to 7 or 255 for unlabeled pixels."""
-  scene = drawing.Scene(rng)
+  Labels are 0 to 7, or 255 for unlabeled pixels.
+  """
+  scene = drawing.Scene(np.random.default_rng([list(SPLITS).index(split), index]))
   for part in (drawing.sky, drawing.mountains, drawing.skyline, drawing.ground, drawing.ways, street):  # far to near
     part(scene)
   label = np.array(scene.layers[1])
@@ -100,17 +77,9 @@ def draw(rng: np.random.Generator) -> dict[str, np.ndarray]:
 def street(s: drawing.Scene) -> None:
   """Draws all objects on the ground, from the most distant to the nearest. An object on water becomes a boat."""
   ground = np.array(s.layers[1])
-  counts = {
-    drawing.tree: drawing.TREES,
-    drawing.person: drawing.PEOPLE,
-    drawing.pole: drawing.POLES,
-    drawing.car: drawing.CARS,
-    drawing.animal: drawing.ANIMALS,
-    drawing.fence: drawing.FENCES,
-  }
   objects = []
-  for kind, bounds in counts.items():
-    for _ in range(s.rng.integers(bounds[0], bounds[1] + 1)):
+  for kind, (fewest, most) in drawing.OBJECTS.items():
+    for _ in range(s.rng.integers(fewest, most + 1)):
       foot, x = int(s.rng.integers(s.horizon + 3, s.height)), int(s.rng.integers(s.width))
       on_water = drawing.CLASSES[ground[foot, x]] == 'water'
       objects.append((foot, len(objects), drawing.boat if on_water else kind, x))
@@ -131,14 +100,14 @@ def photograph(s: drawing.Scene, label: np.ndarray) -> np.ndarray:
 
 
 def textures(s: drawing.Scene, label: np.ndarray) -> np.ndarray:
-  """Gray levels to add, float32 [H, W]: each class mixes four kinds of noise in proportions given by `TEXTURES`."""
+  """Gray levels to add, float32 [H, W]: each class mixes four kinds of noise in proportions given by `LOOKS`."""
   height, width = label.shape
   total = np.zeros(label.shape, np.float32)
   for kind, cell in enumerate(((1, 1), (3, 3), (1, 6), (4, 1))):  # rows and columns of a grain
     grains = (height // cell[0] + 1, width // cell[1] + 1)
     noise = Image.fromarray(s.rng.standard_normal(grains, dtype=np.float32))
     noise = np.asarray(noise.resize((width, height), Image.Resampling.BILINEAR))
-    total += np.array([TEXTURES[name][kind] for name in drawing.CLASSES], np.float32)[label] * noise
+    total += np.array([LOOKS[name][1][kind] for name in drawing.CLASSES], np.float32)[label] * noise
   return total
 
 

@@ -1,7 +1,7 @@
 """The parts of a drawn street scene, from far to near; `scenes.py` combines them into an image and a label.
 
 Every stroke is drawn into three layers of the same size, so the label is exact by construction. Thin structures make
-the difference between the strides of an FCN; their counts and widths are the constants at the top.
+the difference between the strides of an FCN; their widths are the constants at the top, their counts `OBJECTS`.
 """
 
 import numpy as np
@@ -9,19 +9,18 @@ from PIL import Image, ImageDraw
 
 CLASSES = ('sky', 'tree', 'road', 'grass', 'water', 'building', 'mountain', 'foreground')
 
-# Counts per image and sizes in pixels: lowest and highest, both included.
+# Counts per image and sizes in pixels (those of objects: `OBJECTS`): lowest and highest, both included.
 HEIGHTS, WIDTHS = (104, 128), (136, 160)
 PORTRAITS, PORTRAIT_WIDTHS = 0.15, (96, 120)  # the share of portrait images, which have the largest height
 PEAKS, PEAK_WIDTH, PEAK_HEIGHT = (1, 3), (100, 180), (24, 44)
 TOWER_WIDTH, TOWER_HEIGHT, TOWER_GAP = (36, 76), (16, 40), (32, 84)
 STRIP_HEIGHT = (56, 110)  # bands of grass, water and road at the horizon; 1.5 times as high at the bottom
 WAYS, WAY_WIDTH = (0, 1), (60, 100)  # paths, streams and verges; their width at the bottom
-TREES, TREE_HEIGHT, TRUNK_WIDTH, LEAF_RADIUS = (1, 2), (60, 84), (5, 8), (14, 20)
-PEOPLE, PERSON_WIDTH, PERSON_HEIGHT = (0, 2), (9, 13), (24, 40)
-POLES, POLE_WIDTH, POLE_HEIGHT = (0, 1), (3, 5), (30, 60)
-CARS, CAR_LENGTH, CAR_HEIGHT = (0, 2), (54, 76), (15, 20)
+TREE_HEIGHT, TRUNK_WIDTH, LEAF_RADIUS = (60, 84), (5, 8), (14, 20)
+PERSON_WIDTH, PERSON_HEIGHT = (9, 13), (24, 40)
+POLE_WIDTH, POLE_HEIGHT = (3, 5), (30, 60)
+CAR_LENGTH, CAR_HEIGHT = (54, 76), (15, 20)
 BOAT_LENGTH = (36, 56)  # each object placed on water becomes a boat
-ANIMALS, FENCES = (0, 1), (0, 1)
 
 # Colors at the top and bottom of the sky. Water reflects them, so that blue alone does not identify a class.
 SKIES = (
@@ -55,7 +54,7 @@ class Scene:
       self.width, self.height = self.within(PORTRAIT_WIDTHS), max(HEIGHTS)
     self.horizon = int(self.height * rng.uniform(0.38, 0.58))
     self.sky = SKIES[rng.integers(len(SKIES))]
-    self.palette = {name: self.some(COLORS[name], 3) for name in COLORS}
+    self.palette = {name: [some[i] for i in rng.integers(len(some), size=3)] for name, some in COLORS.items()}
     size = (self.width, self.height)
     self.layers = [Image.new(*kind) for kind in (('RGB', size), ('L', size), ('L', size, 255))]
     self.brushes = [ImageDraw.Draw(layer) for layer in self.layers]
@@ -66,9 +65,6 @@ class Scene:
 
   def chance(self, probability: float) -> bool:
     return bool(self.rng.random() < probability)
-
-  def some(self, colors, count: int):
-    return [colors[i] for i in self.rng.integers(len(colors), size=count)]
 
   def color(self, name: str, spread: float = 12) -> tuple[int, int, int]:
     """One of the image's colors for a class, varied a little; water reflects the sky."""
@@ -294,3 +290,7 @@ def fence(s: Scene, x: int, foot: int):
     s.box(x + post * pitch, foot - height, 2, height, 'foreground', color)
   for rail in (foot - height + 1, foot - height // 2):
     s.line([(x, rail), (x + (posts - 1) * pitch, rail)], 2, 'foreground', color)
+
+
+# What stands on the ground, with its counts per image: lowest and highest, both included.
+OBJECTS = {tree: (1, 2), person: (0, 2), pole: (0, 1), car: (0, 2), animal: (0, 1), fence: (0, 1)}

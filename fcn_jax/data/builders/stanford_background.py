@@ -6,12 +6,13 @@ is not trusted: it is read without extracting it, and all of it is checked befor
 
 import pathlib
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from PIL import Image
 
+from fcn_jax import images
 from fcn_jax.data import archives, records
 from fcn_jax.data.builders import scenes
 from fcn_jax.data.dataset import IGNORE, Classes
@@ -30,8 +31,7 @@ CLASSES = {
 
 def load(data):
   """The data set, prepared in `data.dir` if necessary: see `dataset.load`."""
-  options = {'archive': data.archive, 'config': data.label}
-  return records.load_builder(StanfordBackground, splits(data), data, CLASSES[data.label], **options)
+  return records.load_builder(StanfordBackground, splits(data), data, CLASSES[data.label], config=data.label)
 
 
 def describe(data):
@@ -64,44 +64,18 @@ def splits(data) -> dict[str, str]:
   }
 
 
-class StanfordBackground(tfds.core.GeneratorBasedBuilder):
-  """The Stanford Background Dataset in five fixed folds of 143 images: every fifth of the sorted ids."""
+class StanfordBackground(archives.Builder):
+  """715 outdoor photographs of about 320x240 pixels, with a class for each pixel, or 255 for unknown.
 
-  VERSION = tfds.core.Version('1.0.0')
+  They are in five fixed folds of 143 images: every fifth of the sorted ids. Gould, Fulton, Koller: Decomposing a Scene
+  into Geometric and Semantically Consistent Regions, 2009.
+  """
+
   BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=name) for name in CLASSES)  # the first is the default
-  MANUAL_DOWNLOAD_INSTRUCTIONS = f'Put iccv09Data.tar.gz there, from {URL}.'  # without it, TFDS does not look there
 
-  def __init__(self, *, archive: str = '', **kwargs):
-    """Args: archive: path of a local iccv09Data.tar.gz; '' looks in TFDS's manual directory, then downloads."""
-    self._archive = archive
-    super().__init__(**kwargs)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description='715 outdoor photographs of about 320x240 pixels, with a class for each pixel, or 255 for unknown.',
-      citation='Gould, Fulton, Koller: Decomposing a Scene into Geometric and Semantically Consistent Regions, 2009',
-      features=records.features(),
-    )
-
-  def _split_generators(self, dl_manager) -> dict[str, Iterator]:
-    examples = self._read(dl_manager)
-    return {f'fold{k}': self._generate_examples(examples[k::FOLDS]) for k in range(FOLDS)}
-
-  def _generate_examples(self, examples: list[dict]) -> Iterator[tuple[str, dict]]:
-    for example in examples:
-      yield example['id'], example
-
-  def _read(self, dl_manager) -> list[dict]:
-    kind = self.builder_config.name
-    return archives.with_archive(
-      dl_manager,
-      self.name,
-      given=self._archive,
-      url=URL,
-      setting='data.archive',
-      read=lambda path: read(path, kind),
-    )
+  def examples(self, dl_manager) -> dict[str, list[dict]]:
+    found = self.read_archive(dl_manager, 'archive', URL, lambda path: read(path, self.builder_config.name))
+    return {f'fold{k}': found[k::FOLDS] for k in range(FOLDS)}
 
 
 def read(path: epath.Path, kind: str) -> list[dict]:
@@ -123,13 +97,12 @@ def read(path: epath.Path, kind: str) -> list[dict]:
   examples, names = [], sorted({pathlib.PurePath(name).name.split('.')[0] for name in files})
   for name in names:
     pair = f'iccv09Data/images/{name}.jpg', f'iccv09Data/labels/{name}.{kind}.txt'
-    for member in pair:
-      if member not in files:
-        raise UserError(f'{path} has no {member}; expected {layout}')
+    if missing := [member for member in pair if member not in files]:
+      raise UserError(f'{path} has no {missing[0]}; expected {layout}')
     image, label = (files[member] for member in pair)
     size = archives.jpeg_size(image, where=f'{path}: {pair[0]}')
     label = _parse(label, size=size, classes=len(CLASSES[kind]), where=f'{path}: {pair[1]}')
-    examples.append({'image': image, 'label': records.encoded(label, 'PNG'), 'id': name})
+    examples.append({'image': image, 'label': images.encoded(Image.fromarray(label)), 'id': name})
   if len(examples) != IMAGES:
     raise UserError(f'{path} has {len(examples)} images; expected {layout}')
   return examples

@@ -7,17 +7,17 @@ written.
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import scipy.io
-import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
 from fcn_jax.data import archives, records
 from fcn_jax.data.dataset import IGNORE, Classes
 from fcn_jax.errors import UserError
+from fcn_jax.images import encoded
 
 NAMES = (
   *('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow'),
@@ -38,17 +38,12 @@ URLS = {
 }
 SBD_URL = 'http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz'
 # Number of images in each list.
-COUNTS = {
-  2011: {'train': 1112, 'val': 1111},
-  2012: {'train': 1464, 'val': 1449},
-  'sbd': {'train': 8498, 'val': 2857},
-}
+COUNTS = {2011: {'train': 1112, 'val': 1111}, 2012: {'train': 1464, 'val': 1449}, 'sbd': {'train': 8498, 'val': 2857}}
 
 
 def load(builder_class: type, data):
   """The data set of one of the builders, prepared in `data.dir` if necessary: see `dataset.load`."""
-  given = {field: data[field] for field in ('archive', 'sbd_archive') if field in data}
-  return records.load_builder(builder_class, {'train': 'train', 'validation': 'val'}, data, CLASSES, **given)
+  return records.load_builder(builder_class, {'train': 'train', 'validation': 'val'}, data, CLASSES)
 
 
 def describe(data):
@@ -57,41 +52,16 @@ def describe(data):
   return records.INPUTS, {records.HEAD: CLASSES}
 
 
-class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """The base of the builders; `archive` and `sbd_archive` are paths of local copies, or ''."""
+class Builder(archives.Builder, skip_registration=True):
+  """The base of the builders."""
 
-  VERSION = tfds.core.Version('1.0.0')
-  MANUAL_DOWNLOAD_INSTRUCTIONS = 'Put the archives there, under their original file names.'
-
-  def __init__(self, *, archive: str = '', sbd_archive: str = '', **kwargs):
-    self._given = {'data.archive': archive, 'data.sbd_archive': sbd_archive}
-    super().__init__(**kwargs)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(builder=self, description=type(self).__doc__, features=records.features())
-
-  def _voc(self, dl_manager, year: int, lists: Iterable[str]) -> dict[str, list[dict]]:
+  def voc(self, dl_manager, year: int, lists: Iterable[str] = ('train', 'val')) -> dict[str, list[dict]]:
     """The examples of these lists of VOC, by list."""
-    return self._read(dl_manager, URLS[year], 'data.archive', lambda path: read_voc(path, year, lists))
+    return self.read_archive(dl_manager, 'archive', URLS[year], lambda path: read_voc(path, year, lists))
 
-  def _sbd(self, dl_manager, lists: Iterable[str]) -> dict[str, list[dict]]:
+  def sbd(self, dl_manager, lists: Iterable[str] = ('train', 'val')) -> dict[str, list[dict]]:
     """The examples of these lists of SBD, by list."""
-    return self._read(dl_manager, SBD_URL, 'data.sbd_archive', lambda path: read_sbd(path, lists))
-
-  def _read(self, dl_manager, url: str, setting: str, read) -> dict[str, list[dict]]:
-    return archives.with_archive(dl_manager, self.name, given=self._given[setting], url=url, setting=setting, read=read)
-
-  def _generate_examples(self, examples: list[dict]) -> Iterator[tuple[str, dict]]:
-    for example in examples:
-      yield example['id'], example
-
-
-class Year(Builder, skip_registration=True):
-  """The base of the builders of VOC's segmentation of one year, the attribute `YEAR`."""
-
-  def _split_generators(self, dl_manager) -> dict:
-    examples = self._voc(dl_manager, self.YEAR, ('train', 'val'))
-    return {name: self._generate_examples(chosen) for name, chosen in examples.items()}
+    return self.read_archive(dl_manager, 'sbd_archive', SBD_URL, lambda path: read_sbd(path, lists))
 
 
 def read_voc(path: epath.Path, year: int, lists: Iterable[str]) -> dict[str, list[dict]]:
@@ -110,62 +80,50 @@ def read_voc(path: epath.Path, year: int, lists: Iterable[str]) -> dict[str, lis
     UserError: there is no such archive, or its contents are wrong; names the file and what was expected.
   """
   root = rf'(?:TrainVal/)?VOCdevkit/VOC{year}'
-  ids = _lists(path, re.compile(rf'{root}/ImageSets/Segmentation/({"|".join(lists)})\.txt'), URLS[year], lists, year)
-  wanted = '|'.join(name for names in ids.values() for name in names)
-  files = _by_folder(path, re.compile(rf'{root}/(JPEGImages|SegmentationClass)/({wanted})\.(?:jpg|png)'), URLS[year])
-  return _examples(path, ids, files, images='JPEGImages', masks='SegmentationClass', parse=_parse_palette)
+  ids = _lists(path, f'{root}/ImageSets/Segmentation', lists, COUNTS[year], URLS[year])
+  return _examples(path, ids, root, 'JPEGImages', 'SegmentationClass', _parse_palette, URLS[year])
 
 
 def read_sbd(path: epath.Path, lists: Iterable[str]) -> dict[str, list[dict]]:
   """Like `read_voc`, of SBD's archive: benchmark_RELEASE/dataset/ with img/ID.jpg, cls/ID.mat and LIST.txt."""
   root = 'benchmark_RELEASE/dataset'
-  ids = _lists(path, re.compile(rf'{root}/({"|".join(lists)})\.txt'), SBD_URL, lists, 'sbd')
-  wanted = '|'.join(name for names in ids.values() for name in names)
-  files = _by_folder(path, re.compile(rf'{root}/(img|cls)/({wanted})\.(?:jpg|mat)'), SBD_URL)
-  return _examples(path, ids, files, images='img', masks='cls', parse=_parse_mat)
+  ids = _lists(path, root, lists, COUNTS['sbd'], SBD_URL)
+  return _examples(path, ids, root, 'img', 'cls', _parse_mat, SBD_URL)
 
 
-def _lists(path: epath.Path, wanted: re.Pattern, url: str, lists: Iterable[str], kind) -> dict[str, list[str]]:
-  """The ids in each list."""
-  found = {}
-  for name, content in archives.members(path, wanted, url):
-    found[wanted.fullmatch(name).group(1)] = content.decode('ascii', 'replace').split()
-  for name in lists:
-    expected = COUNTS[kind][name]
-    if len(found.get(name, ())) != expected or len(set(found[name])) != expected:
-      raise UserError(
-        f'{path} lists {len(set(found.get(name, ())))} images for {name}; expected {expected}, as in {url}'
-      )
-    if strange := [i for i in found[name] if not re.fullmatch(r'\w+', i, re.ASCII)]:
+def _lists(path, folder: str, lists: Iterable[str], counts: dict[str, int], url: str) -> dict[str, list[str]]:
+  """The ids in each list, from the files LIST.txt in a folder of the archive."""
+  pattern = re.compile(rf'{folder}/({"|".join(lists)})\.txt')
+  found = {name: [] for name in lists}
+  for name, content in archives.members(path, pattern, url):
+    found[pattern.fullmatch(name).group(1)] = content.decode('ascii', 'replace').split()
+  for name, ids in found.items():
+    if not len(ids) == len(set(ids)) == counts[name]:
+      raise UserError(f'{path} lists {len(set(ids))} images for {name}; expected {counts[name]}, as in {url}')
+    if strange := [i for i in ids if not re.fullmatch(r'\w+', i, re.ASCII)]:
       raise UserError(f'{path} lists the image {strange[0]!r} for {name}; expected names like 2007_000033')
-  return {name: found[name] for name in lists}
+  return found
 
 
-def _by_folder(path: epath.Path, wanted: re.Pattern, url: str) -> dict[tuple[str, str], tuple[str, bytes]]:
-  """Name in the archive and content of the wanted files, by folder and id."""
-  files = {}
-  for name, content in archives.members(path, wanted, url):
-    files[wanted.fullmatch(name).groups()] = name, content
-  return files
-
-
-def _examples(path, ids: dict, files: dict, *, images: str, masks: str, parse) -> dict[str, list[dict]]:
-  """The checked examples of each list, from the files in the folders `images` and `masks`."""
-  examples = {}
-  for listed, names in ids.items():
-    examples[listed] = []
-    for name in names:
-      for folder in (images, masks):
-        if (folder, name) not in files:
-          raise UserError(f'{path} has no file for {name} in {folder}, but {name} is in its list {listed}')
-      (image, jpeg), (mask, content) = files[images, name], files[masks, name]
-      width, height = archives.jpeg_size(jpeg, where=f'{path}: {image}')
-      label = parse(content, where=f'{path}: {mask}')
-      if label.shape != (height, width):
-        raise UserError(f'{path}: {mask} is {list(label.shape)}; expected {[height, width]}, like {image}')
-      if (wrong := label[(label >= len(CLASSES)) & (label != IGNORE)]).size:
-        raise UserError(f'{path}: {mask} has the class {wrong[0]}; expected 0 to {len(CLASSES) - 1}, or 255')
-      examples[listed].append({'image': jpeg, 'label': records.encoded(label, 'PNG'), 'id': name})
+def _examples(path, ids: dict, root: str, images: str, masks: str, parse, url: str) -> dict[str, list[dict]]:
+  """The checked examples of each list, from the files in the folders `images` and `masks` of `root`."""
+  wanted = '|'.join(name for names in ids.values() for name in names)
+  pattern = re.compile(rf'{root}/({images}|{masks})/({wanted})\.(?:jpg|png|mat)')
+  # Name in the archive and content, by folder and id.
+  files = {pattern.fullmatch(name).groups(): (name, data) for name, data in archives.members(path, pattern, url)}
+  examples = {listed: [] for listed in ids}
+  for listed, name in ((listed, name) for listed, names in ids.items() for name in names):
+    for folder in (images, masks):
+      if (folder, name) not in files:
+        raise UserError(f'{path} has no file for {name} in {folder}, but {name} is in its list {listed}')
+    (image, jpeg), (mask, content) = files[images, name], files[masks, name]
+    width, height = archives.jpeg_size(jpeg, where=f'{path}: {image}')
+    label = parse(content, where=f'{path}: {mask}')
+    if label.shape != (height, width):
+      raise UserError(f'{path}: {mask} is {list(label.shape)}; expected {[height, width]}, like {image}')
+    if (wrong := label[(label >= len(CLASSES)) & (label != IGNORE)]).size:
+      raise UserError(f'{path}: {mask} has the class {wrong[0]}; expected 0 to {len(CLASSES) - 1}, or 255')
+    examples[listed].append({'image': jpeg, 'label': encoded(Image.fromarray(label)), 'id': name})
   return examples
 
 

@@ -10,7 +10,8 @@ def load(data):
   return voc.load(Voc2011, data)
 
 
-class Voc2011(voc.Year):
+class Voc2011(voc.Builder):
   """PASCAL VOC 2011 segmentation."""
 
-  YEAR = 2011
+  def examples(self, dl_manager) -> dict[str, list[dict]]:
+    return self.voc(dl_manager, 2011)

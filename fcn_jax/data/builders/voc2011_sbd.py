@@ -16,13 +16,13 @@ def load(data):
 class Voc2011Sbd(voc.Builder):
   """SBD for training, and PASCAL VOC 2011 val without SBD's training images for validation."""
 
-  def _split_generators(self, dl_manager) -> dict:
-    train = self._sbd(dl_manager, ('train',))['train']
+  def examples(self, dl_manager) -> dict[str, list[dict]]:
+    train = self.sbd(dl_manager, ('train',))['train']
     names = {example['id'] for example in train}
-    val = [e for e in self._voc(dl_manager, 2011, ('val',))['val'] if e['id'] not in names]
+    val = [example for example in self.voc(dl_manager, 2011, ('val',))['val'] if example['id'] not in names]
     if len(val) != VALIDATION:
       raise UserError(
         f'{len(val)} images of VOC 2011 val are not in SBD train; expected {VALIDATION}: one of the archives is not '
         'the original'
       )
-    return {'train': self._generate_examples(train), 'val': self._generate_examples(val)}
+    return {'train': train, 'val': val}

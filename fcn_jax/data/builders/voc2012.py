@@ -10,7 +10,8 @@ def load(data):
   return voc.load(Voc2012, data)
 
 
-class Voc2012(voc.Year):
+class Voc2012(voc.Builder):
   """PASCAL VOC 2012 segmentation."""
 
-  YEAR = 2012
+  def examples(self, dl_manager) -> dict[str, list[dict]]:
+    return self.voc(dl_manager, 2012)
