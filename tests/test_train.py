@@ -3,9 +3,11 @@
 import jax
 import numpy as np
 import pytest
+from cheap import network, vgg
+from toy_backbone import Toy
 
 from fcn_jax import config as config_lib
-from fcn_jax import losses, models, optim, train
+from fcn_jax import losses, optim, train
 from fcn_jax.data.dataset import IGNORE, Classes
 from fcn_jax.run import devices, signals
 
@@ -25,17 +27,7 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 def small_config(**overrides):
   config = config_lib.default('scenes')
-  config.update_from_flattened_dict(
-    {
-      'model.width': 1 / 16,
-      'model.fc_channels': 256,
-      'model.group_size': 4,
-      'model.dropout': 0.0,
-      'optim.warmup': 0,
-      'train.steps': 10,
-    }
-    | overrides
-  )
+  config.update_from_flattened_dict({'model.dropout': 0.0, 'optim.warmup': 0, 'train.steps': 10} | overrides)
   return config
 
 
@@ -54,9 +46,10 @@ def with_label(batch: dict, label: np.ndarray) -> dict:
   return batch | {'labels': {'semantic': label}}
 
 
-def make(config, heads=ONE_HEAD, seed=None, weights=None):
-  """The model, the state at step 0 on the devices, and the training step."""
-  model = models.build(config.model, {'rgb': 3}, heads)
+def make(config, heads=ONE_HEAD, seed=None, weights=None, backbone=None):
+  """A small FCN-8s, its state at step 0 on the devices, and its training step."""
+  backbone = backbone or Toy(dropout=config.model.dropout, name='trunk')
+  model = network(backbone, heads=heads, upsample=config.model.upsample)
   optimizer = optim.make(config.optim, config.train.steps)
   state = devices.replicate(train.init_state(model, optimizer, config.seed if seed is None else seed))
   return model, state, train.make_train_step(model, optimizer, config, weights)
@@ -66,9 +59,9 @@ def no_signal() -> jax.Array:
   return devices.shard(np.zeros(jax.local_device_count(), np.int32))
 
 
-def steps(config, batch: dict, count: int, weights=None, heads=ONE_HEAD):
+def steps(config, batch: dict, count: int, weights=None, heads=ONE_HEAD, backbone=None):
   """The state after `count` steps on a batch, and the numbers of each step."""
-  _, state, step = make(config, heads, weights=weights)
+  _, state, step = make(config, heads, weights=weights, backbone=backbone)
   numbers = []
   for index in range(count):
     if index == 1:
@@ -249,7 +242,7 @@ def test_two_images_are_memorized(one_device):
   # Blocks of one class, which the stride of the finest skip connection can resolve.
   label = np.kron(np.arange(32).reshape(2, 4, 4) % CLASSES, np.ones((8, 8))).astype(np.uint8)
   batch = with_label(small_batch(2), label) | {'size': np.full((2, 2), 32, np.int32)}
-  _, numbers = steps(config, batch, config.train.steps)
+  _, numbers = steps(config, batch, config.train.steps, backbone=vgg(norm='group', group_size=4, dropout=0.0))
   assert numbers[0]['loss'] == pytest.approx(np.log(CLASSES), rel=1e-3)  # scores start at zero
   assert numbers[-1]['loss'] < 0.1 * numbers[0]['loss']
 

@@ -15,10 +15,12 @@ class Toy(nn.Module):
   Attributes:
     padding: of the pooling: 1 as in ResNet, or 0 with sizes rounded up as in Caffe's AlexNet.
     channels: of every layer.
+    dropout: of `stage3`.
   """
 
   padding: int = 1
   channels: int = 8
+  dropout: float = 0.0
 
   taps: ClassVar[dict[str, int]] = {'stage3': 32, 'stage2': 16, 'stage1': 8, 'stem': 4}
 
@@ -40,6 +42,7 @@ class Toy(nn.Module):
     for number, before in ((1, 'stem'), (2, 'stage1'), (3, 'stage2')):
       conv = nn.Conv(self.channels, (3, 3), 2, padding=1, name=f'stage{number}')(maps[before])
       maps[f'stage{number}'] = relu(conv, mask_of(f'stage{number}'))
+    maps['stage3'] = nn.Dropout(self.dropout, deterministic=not train)(maps['stage3'])
     return maps
 
 
