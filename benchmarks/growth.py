@@ -1,9 +1,9 @@
-"""How a training step grows with the batch, the picture, the classes and the devices: a table, and a plot of it.
+"""How a training step grows with the batch, the image, the classes and the devices: a table and a plot.
 
   python -m benchmarks.growth --out=growth
 
-Each point is a process of its own, since memory is that of the process at its peak (of the device, where it has its
-own). Devices of a CPU are faked and share its cores, so that they show what sharing out a batch costs, not a gain.
+Each point is a process of its own, because memory is measured as the peak of a process (of the device, if it reports
+one). Devices of a CPU are simulated and share its cores: they show the cost of splitting a batch, not a gain.
 """
 
 import json
@@ -13,49 +13,50 @@ import statistics
 import subprocess
 import sys
 
-from absl import app, flags
-
-from fcn_jax import machine
-from fcn_jax.sweep import slots
-
-machine.tune_for_cpu()  # as all commands do, before jax is imported
-
 import matplotlib
+from absl import flags
 from matplotlib import pyplot
 
 from benchmarks import steps, turns
+from fcn_jax import cli
 from fcn_jax.run.clock import peak_memory
+from fcn_jax.sweep import slots
 
 BASE = {'width': 0.25, 'batch': 8, 'size': (120, 160)}
 FULL = {'width': 1.0, 'batch': 1}
 SIZES = ((60, 80), (120, 160), (240, 320), (480, 640))
-# Each axis: what is on it, and how it changes the workload; `devices` is no field of it.
+# Each axis: its values, and how each changes the workload; `devices` is not a field of the workload.
 AXES = {
-  'pictures a batch': {n: BASE | {'batch': n} for n in (1, 2, 4, 8, 16, 32)},
-  'pixels a picture': {h * w: BASE | {'size': (h, w)} for h, w in SIZES},
+  'images per batch': {n: BASE | {'batch': n} for n in (1, 2, 4, 8, 16, 32)},
+  'pixels per image': {h * w: BASE | {'size': (h, w)} for h, w in SIZES},
   'pixels, full width': {h * w: FULL | {'size': (h, w)} for h, w in ((120, 160), (240, 320), (500, 500))},
   'classes': {n: BASE | {'classes': n} for n in (2, 8, 21, 60, 150)},
   'devices': {n: BASE | {'devices': n} for n in (1, 2, 4, 8)},
 }
 MEASURED = {
-  'ms': 'ms a step',
+  'ms': 'ms per step',
   'peak_gib': 'peak memory, GiB',
   'temporary_gib': 'temporary, GiB',
   'compile_seconds': 'compile, s',
 }
 
-_AXIS = flags.DEFINE_multi_enum('axis', list(AXES), list(AXES), 'What to vary; all by default.')
-_OUT = flags.DEFINE_string('out', 'growth', 'Where the table (.json) and the plot (.png) go.')
-_POINT = flags.DEFINE_string('point', '', 'A workload, as JSON, to be measured in this process.')
+
+def define_flags() -> None:
+  """Defines the flags of the command."""
+  flags.DEFINE_multi_enum('axis', list(AXES), list(AXES), 'What to vary; all by default.')
+  flags.DEFINE_string('out', 'growth', 'Where to write the table (.json) and the plot (.png).')
+  flags.DEFINE_string('point', '', 'A workload, as JSON, to measure in this process.')
 
 
 def main(_) -> None:
-  if _POINT.value:
-    print(json.dumps(measure(steps.Workload(**json.loads(_POINT.value)))))
+  """The command."""
+  given = flags.FLAGS
+  if given.point:
+    print(json.dumps(measure(steps.Workload(**json.loads(given.point)))))
     return
-  found, out = {}, pathlib.Path(_OUT.value)
+  found, out = {}, pathlib.Path(given.out)
   print(f'| axis | | {" | ".join(MEASURED.values())} |\n|{"---|" * (len(MEASURED) + 2)}')
-  for axis in _AXIS.value:
+  for axis in given.axis:
     found[axis] = {}
     for x, point in AXES[axis].items():
       found[axis][x] = values = in_own_process(dict(point))
@@ -65,27 +66,29 @@ def main(_) -> None:
 
 
 def measure(workload: steps.Workload) -> dict:
-  side = steps.Side(workload)
-  said = side.compiled()
+  """The values of `MEASURED` for a workload."""
+  side = workload.side()
+  measured = side.compiled()
   seconds = turns.interleaved({'step': turns.timed(side.train)}, 7)['step']
-  return said | {'ms': 1000 * statistics.median(seconds), 'peak_gib': peak_memory()}
+  return measured | {'ms': 1000 * statistics.median(seconds), 'peak_gib': peak_memory()}
 
 
 def in_own_process(point: dict) -> dict:
+  """`measure` in a new process, with `point['devices']` devices (default 1)."""
   devices = point.pop('devices', 1)
   env = os.environ | {'JAX_COMPILATION_CACHE_DIR': ''}
-  shares = slots.slots(None)  # one a GPU
-  if gpus := [slot.env['CUDA_VISIBLE_DEVICES'] for slot in shares if 'CUDA_VISIBLE_DEVICES' in slot.env]:
+  per_gpu = slots.slots(None)
+  if gpus := [slot.env['CUDA_VISIBLE_DEVICES'] for slot in per_gpu if 'CUDA_VISIBLE_DEVICES' in slot.env]:
     env |= slots.accelerators(gpus[:devices], [])
   else:
-    env['XLA_FLAGS'] += f' --xla_force_host_platform_device_count={devices}'
+    env['XLA_FLAGS'] = f'{env.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'
   command = [sys.executable, '-m', 'benchmarks.growth', f'--point={json.dumps(point)}']
   done = subprocess.run(command, cwd=turns.ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True)
   return json.loads(done.stdout.splitlines()[-1])
 
 
 def plot(found: dict, path: pathlib.Path) -> None:
-  """Time above, memory below, an axis a column, all of them from 0: growth in proportion is a straight line."""
+  """One column per axis, time above memory, all from 0, so that proportional growth is a straight line."""
   matplotlib.use('Agg')
   figure, panels = pyplot.subplots(2, len(found), figsize=(3 * len(found), 5), squeeze=False, sharex='col')
   for row, name in zip(panels, ('ms', 'peak_gib'), strict=True):
@@ -102,4 +105,4 @@ def plot(found: dict, path: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  cli.run(main, define_flags)

@@ -1,10 +1,10 @@
-"""The same network in PyTorch, written for speed, and the process that takes its turns (`benchmarks/turns.py`).
+"""The same network in PyTorch, written for speed, and the process that `benchmarks/turns.py` times.
 
   python -m benchmarks.peer FOLDER
 
-The folder has `task.json`, with `kind`, a key of `KINDS`, and what that needs, and `arrays.npz`. The process computes
-once and writes what came out to `numbers.npz`; then each line that it reads is a turn, and each that it writes the
-seconds that it took.
+FOLDER contains `arrays.npz` and `task.json`, whose `kind` is a key of `KINDS`. The process computes once and writes the
+results to `numbers.npz`. From then on, each line of its input starts a turn, and it answers with the seconds that the
+turn took.
 """
 
 import json
@@ -27,21 +27,21 @@ DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 class FCN8s(nn.Module):
-  """FCN-8s in the aligned geometry, without norm: images float32 [B, 3, H, W], normalised, to scores [B, C, H, W]."""
+  """FCN-8s in the aligned geometry, without norm: normalized images [B, 3, H, W] to scores [B, C, H, W]."""
 
   def __init__(self, classes: int, width: float):
     super().__init__()
     channels, layers = 3, []
-    for index, (outside, count) in enumerate(BLOCKS):
+    for index, (full, count) in enumerate(BLOCKS):
       block = []
       for _ in range(count):
-        block += [nn.Conv2d(channels, round(outside * width), 3, padding=1), nn.ReLU(inplace=True)]
-        channels = round(outside * width)
+        block += [nn.Conv2d(channels, round(full * width), 3, padding=1), nn.ReLU(inplace=True)]
+        channels = round(full * width)
       layers.append(nn.Sequential(*block, nn.MaxPool2d(2, ceil_mode=True)))
       setattr(self, f'block{index + 1}', layers[-1])
-    inside = round(4096 * width)
-    self.fc6, self.fc7 = nn.Conv2d(channels, inside, 7, padding=3), nn.Conv2d(inside, inside, 1)
-    self.score_fr = nn.Conv2d(inside, classes, 1)
+    fc = round(4096 * width)
+    self.fc6, self.fc7 = nn.Conv2d(channels, fc, 7, padding=3), nn.Conv2d(fc, fc, 1)
+    self.score_fr = nn.Conv2d(fc, classes, 1)
     self.score_pool4 = nn.Conv2d(round(512 * width), classes, 1)
     self.score_pool3 = nn.Conv2d(round(256 * width), classes, 1)
 
@@ -57,16 +57,16 @@ class FCN8s(nn.Module):
 
 
 def upsampled(x, factor: int, size):
-  """The bilinear transposed convolution of kernel 2*factor, cropped: interpolation of the map within zeros.
+  """The bilinear transposed convolution with kernel 2 * factor, cropped, as interpolation of the zero-padded map.
 
-  Several times faster than `conv_transpose2d` with a group a class.
+  It is several times faster than `conv_transpose2d` with one group per class.
   """
   x = functional.interpolate(functional.pad(x, (1, 1, 1, 1)), scale_factor=factor, mode='bilinear', align_corners=False)
   return x[:, :, factor : factor + size[0], factor : factor + size[1]]
 
 
 def named(net: FCN8s) -> dict[str, nn.Conv2d]:
-  """The convolutions by the path of their parameters in ours."""
+  """The convolutions by the path of the same layer in our parameters."""
   convolutions = {
     f'trunk/conv{block}_{i + 1}': getattr(net, f'block{block}')[2 * i]
     for block, (_, count) in enumerate(BLOCKS, 1)
@@ -77,7 +77,7 @@ def named(net: FCN8s) -> dict[str, nn.Conv2d]:
 
 
 def make_net(task: dict, arrays) -> FCN8s:
-  """The network with our parameters, and with the channels last in memory."""
+  """The network with our parameters, in channels-last memory format."""
   net = FCN8s(task['classes'], task['width'])
   with torch.no_grad():
     for path, convolution in named(net).items():
@@ -86,20 +86,23 @@ def make_net(task: dict, arrays) -> FCN8s:
   return net.to(DEVICE, memory_format=torch.channels_last)
 
 
-def normalised(images: np.ndarray, task: dict):
-  """uint8 [B, H, W, 3] as the network takes it; its memory stays in that order, which is channels last."""
+def normalized(images: np.ndarray, task: dict):
+  """uint8 [B, H, W, 3] to the network's input [B, 3, H, W], in channels-last memory format."""
   x = torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2).float()
   mean, std = (torch.tensor(task[name], device=DEVICE).view(1, 3, 1, 1) for name in ('mean', 'std'))
   return (x - mean) / std
 
 
 def precision(task: dict):
+  """A context in which PyTorch computes in the type of the task."""
   return torch.autocast(DEVICE, torch.bfloat16, enabled=task['dtype'] == 'bfloat16')
 
 
 def train(task: dict, arrays):
-  """Steps of SGD as ours: no decay of biases, and their own rate. Caffe's and PyTorch's momentum are one at a fixed
-  rate."""
+  """Steps of the same SGD: biases do not decay and have another learning rate.
+
+  At a fixed learning rate, Caffe's momentum and PyTorch's are the same.
+  """
   net, optim = make_net(task, arrays), task['optim']
   biases = [p for name, p in net.named_parameters() if name.endswith('bias')]
   kernels = [p for name, p in net.named_parameters() if name.endswith('weight')]
@@ -114,8 +117,8 @@ def train(task: dict, arrays):
   def step() -> float:
     optimizer.zero_grad(set_to_none=True)
     with precision(task):
-      scores = called(normalised(images, task))
-    # Pixels in a row, as they lie in memory: up to three times faster than with the classes as the second of four axes.
+      scores = called(normalized(images, task))
+    # Pixels x classes, the order in memory: up to three times faster than with the classes as the second of four axes.
     pixels = scores.float().permute(0, 2, 3, 1).flatten(0, 2)
     label = torch.from_numpy(labels).to(DEVICE).long().flatten()
     loss = functional.cross_entropy(pixels, label, ignore_index=IGNORE)
@@ -124,7 +127,7 @@ def train(task: dict, arrays):
     return loss.item()
 
   def momentum() -> Iterator[tuple[str, np.ndarray]]:
-    """With the rate and its sign inside, as ours has it."""
+    """The momentum, multiplied by minus the learning rate as in our optimizer."""
     for path, convolution in named(net).items():
       kernel, bias = (optimizer.state[p]['momentum_buffer'].cpu() for p in (convolution.weight, convolution.bias))
       yield f'{path}/kernel', -optim['lr'] * kernel.permute(2, 3, 1, 0).numpy()
@@ -134,32 +137,33 @@ def train(task: dict, arrays):
 
 
 def forward(task: dict, arrays):
+  """Forward passes, with the scores copied to the host."""
   net, images = make_net(task, arrays), arrays['images']
   called = torch.compile(net) if task['compiled'] else net
 
   def scores() -> np.ndarray:
     with torch.inference_mode(), precision(task):
-      return called(normalised(images, task)).float().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+      return called(normalized(images, task)).float().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
   return scores, {'scores': scores()}
 
 
 def evaluation(task: dict, arrays):
-  """One picture after the other, in its own size."""
+  """The confusion matrix of the test images, one image at a time, each at its original size."""
   from benchmarks import around
 
   net, classes = make_net(task, arrays), task['classes']
   called = torch.compile(net, dynamic=True) if task['compiled'] else net
-  pictures = around.pictures(task['archive'], 'test')
+  images = around.stanford_split(task['archive'], 'test')
 
   def matrix() -> np.ndarray:
     total = np.zeros((classes, classes), np.int64)
     with torch.inference_mode(), precision(task):
-      for index in range(len(pictures)):
-        image, label = pictures[index]['image'], pictures[index]['label']
-        prediction = called(normalised(image[None], task)).argmax(1)[0].cpu().numpy()
-        known = label != IGNORE
-        pairs = label[known].astype(np.int64) * classes + prediction[known]
+      for index in range(len(images)):
+        image, label = images[index]['inputs']['rgb'], images[index]['labels']['semantic']
+        prediction = called(normalized(image[None], task)).argmax(1)[0].cpu().numpy()
+        labeled = label != IGNORE
+        pairs = label[labeled].astype(np.int64) * classes + prediction[labeled]
         total += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
     return total
 
@@ -167,29 +171,29 @@ def evaluation(task: dict, arrays):
 
 
 def reading(task: dict, arrays):
-  """Batches of decoded and augmented pictures on one core, from a DataLoader, with pillow."""
+  """Batches of decoded and augmented images on one core, from a DataLoader, with pillow."""
   from benchmarks import around
 
   del arrays
-  torch.set_num_threads(1)  # two on one core would wait for each other
+  torch.set_num_threads(1)  # two threads on one core would wait for each other
   config = around.stanford(task['archive'])
-  pictures = around.pictures(task['archive'], 'train', cache=0.0)
-  amounts = [config.data[name] for name in around.COLOURS]
-  config.data.update(dict.fromkeys(around.COLOURS, 0.0))  # done below, as torchvision does it
+  images = around.stanford_split(task['archive'], 'train', cache_gib=0.0)
+  amounts = [config.data[name] for name in around.COLORS]
+  config.data.update(dict.fromkeys(around.COLORS, 0.0))  # changed below instead, one after the other, like torchvision
 
   class Examples(torch.utils.data.Dataset):
     def __len__(self):
-      return len(pictures)
+      return len(images)
 
     def __getitem__(self, index):
-      picture, rng = pictures[index], np.random.default_rng(index)
-      example = augment(picture['image'], picture['label'], rng, config.data)
-      image = Image.fromarray(example['image'])
+      rng = np.random.default_rng(index)
+      example = augment(images[index], rng, config.data)
+      image = Image.fromarray(example['inputs']['rgb'])
       for enhance, amount in zip(
         (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), amounts, strict=True
       ):
         image = enhance(image).enhance(rng.uniform(1 - amount, 1 + amount))
-      return example | {'image': np.array(image)}
+      return example | {'inputs': {'rgb': np.array(image)}}
 
   loader = torch.utils.data.DataLoader(Examples(), around.READ_BATCH, shuffle=True, drop_last=True)
 
@@ -204,6 +208,7 @@ KINDS = {'train': train, 'forward': forward, 'evaluation': evaluation, 'reading'
 
 
 def main(folder: str) -> None:
+  """The command."""
   folder = pathlib.Path(folder)
   task = json.loads((folder / 'task.json').read_text())
   with np.load(folder / 'arrays.npz') as arrays:

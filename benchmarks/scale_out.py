@@ -1,9 +1,9 @@
-"""What it costs to spread work: hosts of one run, a Ray cluster for a sweep, and the loss of a node.
+"""The overhead of distributing work: several hosts for one run, a Ray cluster for a sweep, and the loss of a node.
 
   python benchmarks/scale_out.py --out=scale_out.json
 
-On one machine: processes with pretended devices, a Ray cluster with pretended nodes (extra `[sweep]`). It measures
-what is added, not what is gained. Results are written as they come.
+Everything runs on one machine: processes with simulated devices, and a Ray cluster with simulated nodes (extra
+`[sweep]`). The benchmark measures the overhead, not a gain. The file is written after each measurement.
 """
 
 import contextlib
@@ -21,14 +21,10 @@ import time
 from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-_OUT = flags.DEFINE_string('out', 'scale_out.json', 'The file to write.')
-_PARTS = flags.DEFINE_list('parts', ['hosts', 'sweep', 'node'], 'What is measured.')
-_ROUNDS = flags.DEFINE_integer('rounds', 3, 'How often each is measured, interleaved.')
-
 SHORT = ['--config.eval.every=0', '--config.optim.warmup=2']
 SWEEP = """
 from fcn_jax.config import default
-from fcn_jax.sweep.space import axis
+from fcn_jax.sweep import axis
 
 def get_config(dataset='scenes'):
   config = default(dataset)
@@ -42,50 +38,62 @@ def sweep():
 """
 
 
-def main(_) -> None:
-  found = {}
+def define_flags() -> None:
+  """Defines the flags of the command."""
+  flags.DEFINE_string('out', 'scale_out.json', 'A JSON file to write.')
+  flags.DEFINE_list('parts', ['hosts', 'sweep', 'node'], 'What to measure.')
+  flags.DEFINE_integer('rounds', 3, 'Measurements of each kind, interleaved.')
 
-  def keep(name, value) -> None:
+
+def main(_) -> None:
+  """The command."""
+  given, found = flags.FLAGS, {}
+
+  def record(name, value) -> None:
     found.setdefault(name, []).append(value)
-    pathlib.Path(_OUT.value).write_text(json.dumps(found, indent=1) + '\n')
+    pathlib.Path(given.out).write_text(json.dumps(found, indent=1) + '\n')
     print(name, value, flush=True)
 
-  with tempfile.TemporaryDirectory() as name:
-    folder = pathlib.Path(name)
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = pathlib.Path(temporary)
     (folder / 'sweep.py').write_text(SWEEP)
     run_on_hosts(1, folder / 'warm', steps=3)  # prepares the data
-    if 'hosts' in _PARTS.value:
-      for number in range(_ROUNDS.value):
+    if 'hosts' in given.parts:
+      for number in range(given.rounds):
         for hosts in (1, 2, 4):
-          keep(f'images/s, {hosts} x {8 // hosts} devices', run_on_hosts(hosts, folder / f'{hosts}-{number}', steps=60))
-    if 'sweep' in _PARTS.value:
+          speed = run_on_hosts(hosts, folder / f'{hosts}-{number}', steps=60)
+          record(f'images/s, {hosts} x {8 // hosts} devices', speed)
+    if 'sweep' in given.parts:
       with nodes(1) as (_, address):
         sweep(folder, 'compiles', {}, steps=5)
-        for number in range(_ROUNDS.value):
-          keep('seconds, four runs one by one, local', sweep(folder, f'local-{number}', {}, steps=5))
-          keep('seconds, four runs one by one, Ray', sweep(folder, f'ray-{number}', {'RAY_ADDRESS': address}, steps=5))
-    if 'node' in _PARTS.value:
-      for number in range(_ROUNDS.value):
+        for number in range(given.rounds):
+          for backend, env in (('local', {}), ('Ray', {'RAY_ADDRESS': address})):
+            seconds = sweep(folder, f'{backend}-{number}', env, steps=5)
+            record(f'seconds, four runs in sequence, {backend}', seconds)
+    if 'node' in given.parts:
+      for number in range(given.rounds):
         with nodes(1) as (cluster, address):
-          for what, seconds in lose(folder, f'lost-{number}', cluster, address).items():
-            keep(what, seconds)
+          for name, seconds in lose(folder, f'lost-{number}', cluster, address).items():
+            record(name, seconds)
   print(json.dumps({name: statistics.median(values) for name, values in found.items()}, indent=1))
 
 
 def start(module: str, arguments: list[str], env: dict) -> subprocess.Popen:
+  """Starts a command of the package; `env` has further environment variables."""
   command = [sys.executable, '-m', f'fcn_jax.{module}', *arguments]
   env = os.environ | {'PYTHONPATH': str(ROOT)} | env
   return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
 
 
 def finish(*processes: subprocess.Popen) -> None:
+  """Waits for the processes. If one fails, exits with an error."""
   for process in processes:
     if process.wait():
-      sys.exit(f'error: a measured command failed, with exit code {process.returncode}')
+      sys.exit(f'error: a measured command ended with exit code {process.returncode}; expected 0')
 
 
 def run_on_hosts(hosts: int, workdir: pathlib.Path, *, steps: int) -> float:
-  """The median of images/s of a run with eight devices in all."""
+  """The median speed, in images/s, of a run on `hosts` hosts with eight devices in total."""
   with socket.socket() as one:
     one.bind(('localhost', 0))
     port = one.getsockname()[1]
@@ -93,9 +101,9 @@ def run_on_hosts(hosts: int, workdir: pathlib.Path, *, steps: int) -> float:
   arguments += ['--config.eval.batch_size=24']
   processes = []
   for number in range(hosts):
-    own = [f'--coordinator=localhost:{port}', f'--num_processes={hosts}', f'--process_id={number}'] if hosts > 1 else []
+    process = [f'--coordinator=localhost:{port}', f'--num_processes={hosts}', f'--process_id={number}']
     env = {'XLA_FLAGS': f'--xla_force_host_platform_device_count={8 // hosts}'}
-    processes.append(start('main', arguments + own, env))
+    processes.append(start('main', arguments + (process if hosts > 1 else []), env))
   finish(*processes)
   rows = [json.loads(line) for line in (workdir / 'timing.jsonl').read_text().splitlines()]
   return statistics.median([row['images_per_second'] for row in rows if 'images_per_second' in row])
@@ -111,7 +119,7 @@ def sweep(folder: pathlib.Path, name: str, env: dict, *, steps: int) -> float:
 
 @contextlib.contextmanager
 def nodes(count: int):
-  """A Ray cluster of so many nodes (`tests/ray_nodes.py`): its process and its address."""
+  """A Ray cluster of `count` nodes (`tests/ray_nodes.py`): its process and its address."""
   command, pipe = [sys.executable, str(ROOT / 'tests' / 'ray_nodes.py'), str(count)], subprocess.PIPE
   process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
   try:
@@ -122,7 +130,7 @@ def nodes(count: int):
 
 
 def lose(folder: pathlib.Path, name: str, cluster: subprocess.Popen, address: str) -> dict[str, float]:
-  """Seconds from the loss of a node, when another one is started, to the next start and the next step of its run."""
+  """Seconds from the loss of a node, which is replaced at once, to the next start and the next step of its run."""
   workdir = folder / name / 'seed=0'
   arguments = [f'--config={folder}/sweep.py', f'--workdir={folder}/{name}', '--only=seed=0', *SHORT]
   driver = start('sweep', arguments, {'RAY_ADDRESS': address})
@@ -146,4 +154,5 @@ def _until(condition) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  define_flags()
+  app.run(main)  # not `cli.run`: the measured commands are to start as they do from a shell

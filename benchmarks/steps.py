@@ -1,4 +1,4 @@
-"""Steps and forward passes: rows of `benchmarks/run.py`."""
+"""Training steps and forward passes: rows of `benchmarks/run.py`."""
 
 import dataclasses
 import functools
@@ -11,16 +11,64 @@ import numpy as np
 import optax
 
 from benchmarks import turns
-from fcn_jax import optim, train
+from fcn_jax import models, optim, train
 from fcn_jax.config import default
-from fcn_jax.models import fcn
-from fcn_jax.models.vgg import max_pool
+from fcn_jax.models import cost
+from fcn_jax.models.layers import max_pool
 from fcn_jax.run import devices
+
+
+class Side:
+  """Our side of a comparison: a network with random parameters, and random images, on the devices.
+
+  Attributes:
+    config: the config of the run.
+    model: the network.
+    step: its training step.
+    state: the current state.
+    images: uint8 [B, H, W, 3], on the host.
+    labels: uint8 [B, H, W], on the host.
+  """
+
+  def __init__(self, config, *, classes: int, batch: int, size: tuple[int, int]):
+    self.config = config
+    self.model = models.build(config.model, {'rgb': 3}, {'semantic': classes})
+    optimizer = optim.make(config.optim, steps=10**6)
+    state = devices.replicate(train.init_state(self.model, optimizer, seed=0))
+    self.state = state.replace(params=with_scores(state.params))
+    rng = np.random.default_rng(0)
+    self.images = rng.integers(0, 256, (batch, *size, 3), np.uint8)
+    self.labels = rng.integers(0, classes, self.images.shape[:3]).astype(np.uint8)
+    self.step = train.make_train_step(self.model, optimizer, config)
+
+  def arguments(self) -> tuple:
+    """The batch and the signal of a step, copied from the host to the devices."""
+    size = np.tile(np.array(self.labels.shape[1:], np.int32), (len(self.labels), 1))
+    batch = {'inputs': {'rgb': self.images}, 'labels': {'semantic': self.labels}, 'size': size}
+    return devices.shard(batch), no_signal()
+
+  def train(self) -> float:
+    """Takes a step, including the copy of its batch from the host; returns the loss."""
+    self.state, numbers = self.step(self.state, *self.arguments())
+    jax.block_until_ready(self.state)
+    return float(numbers['loss'].addressable_data(0))
+
+  def compiled(self) -> dict:
+    """Seconds to compile the step, and its temporary memory."""
+    return compiled(self.step.lower(self.state, *self.arguments()))
+
+  def flop(self) -> int:
+    """FLOPs that a forward pass of the whole batch requires; a step requires three times as many."""
+    return cost.flops(self.model, self.labels.shape[1:]) * len(self.labels)
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """The arrays that `turns.Peer` gets."""
+    return flat(self.state.params) | {'images': self.images, 'labels': self.labels}
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-  """FCN-8s on pictures of a size (height, width), in SGD."""
+  """FCN-8s, trained by SGD on images of one size (height, width)."""
 
   width: float
   batch: int
@@ -30,65 +78,32 @@ class Workload:
   remat: bool = False
   accumulation: int = 1
 
+  def side(self) -> Side:
+    """Our side of this workload."""
+    config = default('voc2011')
+    config.model.update(width=self.width, dropout=0.0, dtype=self.dtype, remat=self.remat)
+    config.optim.lr = 1e-6  # so small that the numbers stay near those of the start, however many steps follow
+    config.train.accumulation = self.accumulation
+    return Side(config, classes=self.classes, batch=self.batch, size=self.size)
+
 
 NARROW = Workload(0.25, 16, (120, 160))
 
 
-class Side:
-  """Our side of a workload: random parameters and pictures, on the devices.
-
-  Attributes:
-    config, model, state, step: of a run.
-    images, labels: uint8, on the host.
-  """
-
-  def __init__(self, workload: Workload):
-    self.workload, self.config = workload, default('voc2011')
-    self.config.model.update(width=workload.width, dropout=0.0, dtype=workload.dtype, remat=workload.remat)
-    self.config.optim.lr = 1e-6  # the numbers stay those of the start, whatever the number of steps
-    self.config.train.accumulation = workload.accumulation
-    self.model = fcn.from_config(self.config, workload.classes)
-    optimizer = optim.make(self.config.optim, steps=10**6)
-    state = devices.replicate(train.init_state(self.model, optimizer, seed=0))
-    self.state = state.replace(params=with_scores(state.params))
-    rng = np.random.default_rng(0)
-    self.images = rng.integers(0, 256, (workload.batch, *workload.size, 3), np.uint8)
-    self.labels = rng.integers(0, workload.classes, self.images.shape[:3]).astype(np.uint8)
-    self.step = train.make_train_step(self.model, optimizer, self.config)
-
-  def batch(self) -> dict:
-    """On the devices."""
-    size = np.tile(np.array(self.workload.size, np.int32), (len(self.images), 1))
-    signal = np.zeros(len(self.images), np.int32)
-    return devices.share({'image': self.images, 'label': self.labels, 'size': size, 'signal': signal})
-
-  def train(self) -> float:
-    """Takes a step, with its batch from the host; the loss."""
-    self.state, numbers = self.step(self.state, self.batch())
-    jax.block_until_ready(self.state)
-    return float(numbers['loss'].addressable_data(0))
-
-  def compiled(self) -> dict:
-    """What XLA says of the step: seconds to compile, temporary memory."""
-    return compiled(self.step.lower(self.state, self.batch()))
-
-  def flop(self) -> int:
-    """Of a forward pass of the whole batch, as the network needs them; a step needs three times that."""
-    return fcn.flops(self.model, *self.workload.size) * len(self.images)
-
-  def arrays(self) -> dict[str, np.ndarray]:
-    """For `turns.Peer`."""
-    return flat(self.state.params) | {'images': self.images, 'labels': self.labels}
+def no_signal() -> jax.Array:
+  """The argument of a step that says that no host has received a signal."""
+  return devices.shard(np.zeros(jax.local_device_count(), np.int32))
 
 
-def task(kind: str, model: fcn.FCN, config) -> dict:
-  """For `turns.Peer`: the same network."""
-  numbers = {'mean': model.mean, 'std': model.std, 'optim': config.optim.to_dict()}
-  return numbers | {'kind': kind, 'classes': model.classes, 'width': config.model.width, 'dtype': config.model.dtype}
+def task(kind: str, model, config) -> dict:
+  """The task that `turns.Peer` gets, with the same network."""
+  numbers = {'mean': model.mean['rgb'], 'std': model.std['rgb'], 'optim': config.optim.to_dict()}
+  size = {'classes': model.heads['semantic'], 'width': config.model.width}
+  return numbers | size | {'kind': kind, 'dtype': config.model.dtype}
 
 
 def with_scores(params: dict) -> dict:
-  """The parameters with random score layers, which else start at zero and leave nothing to compare."""
+  """The parameters with random score layers; those of a new network are zero and leave nothing to compare."""
 
   def fill(path, x):
     is_score = path[0].key.startswith('score') and path[-1].key == 'kernel'
@@ -98,53 +113,72 @@ def with_scores(params: dict) -> dict:
 
 
 def flat(tree) -> dict[str, np.ndarray]:
+  """The arrays of a tree by path, as in 'trunk/conv1_1/kernel'."""
   return {
     jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(x) for path, x in jax.tree.leaves_with_path(tree)
   }
 
 
 def compiled(lowered) -> dict:
+  """Compiles a lowered function: seconds, and GiB of temporary memory."""
   begun = time.perf_counter()
   memory = lowered.compile().memory_analysis()
   return {'compile_seconds': time.perf_counter() - begun, 'temporary_gib': memory.temp_size_in_bytes / 2**30}
 
 
-def training(workload: Workload, peak: Callable[[str], float], ways: list[str], rounds: int) -> dict:
-  """A step; the same are the loss, and the momentum after the first step, which is the gradient with the decay."""
-  side = Side(workload)
-  said = side.compiled()
+@functools.cache
+def matrix_peak(dtype: str, precision: str | None = None, n: int | None = None) -> float:
+  """FLOP/s of the best of seven products of square matrices.
+
+  Args:
+    dtype: of both matrices.
+    precision: of the product, as in `jnp.matmul`.
+    n: rows and columns; by default 2048 on a CPU, else 8192.
+  """
+  n = n or (2048 if jax.default_backend() == 'cpu' else 8192)
+  x = jax.device_put(np.random.default_rng(0).normal(size=(n, n))).astype(jnp.dtype(dtype))
+  product = jax.jit(functools.partial(jnp.matmul, precision=precision))
+  turn = turns.timed(lambda: jax.block_until_ready(product(x, x)))
+  return 2 * n**3 / min(turn() for _ in range(7))
+
+
+def training(workload: Workload, ways: list[str], rounds: int) -> dict:
+  """A step. Both sides must agree on the loss and on the momentum of the first step, the gradient with the decay."""
+  side = workload.side()
+  measured = side.compiled()
   arrays = side.arrays()  # before the step
   loss = side.train()
   trace = flat(optax.tree.get(side.state.opt_state, 'trace'))
   numbers = {'loss': np.float32(loss)} | turns.momentum(trace.items())
   row = turns.against_peer(side.train, task('train', side.model, side.config), arrays, numbers, ways, rounds)
-  return row | said | rate(3 * side.flop(), row, peak(workload.dtype))
+  return row | measured | rate(3 * side.flop(), row, workload.dtype)
 
 
-def forward(workload: Workload, peak: Callable[[str], float], ways: list[str], rounds: int) -> dict:
-  side = Side(workload)
+def forward(workload: Workload, ways: list[str], rounds: int) -> dict:
+  """A forward pass. Both sides must agree on the scores."""
+  side = workload.side()
   params, images = side.state.params, side.images
-  function = jax.jit(lambda params, images: side.model.apply({'params': params}, images))
-  said = compiled(function.lower(params, images))
+  function = jax.jit(lambda params, images: side.model.apply({'params': params}, {'rgb': images})['semantic'])
+  measured = compiled(function.lower(params, images))
 
   def scores() -> np.ndarray:
     return np.asarray(function(params, images))
 
-  known = task('forward', side.model, side.config)
-  row = turns.against_peer(scores, known, side.arrays(), {'scores': scores()}, ways, rounds)
-  return row | said | rate(side.flop(), row, peak(workload.dtype))
+  described = task('forward', side.model, side.config)
+  row = turns.against_peer(scores, described, side.arrays(), {'scores': scores()}, ways, rounds)
+  return row | measured | rate(side.flop(), row, workload.dtype)
 
 
-def rate(flop: int, row: dict, peak: float) -> dict:
-  """The achieved FLOP/s over the FLOPs that the network needs, and their share of the peak of a product of matrices."""
+def rate(flop: int, row: dict, dtype: str) -> dict:
+  """GFLOP/s, from the FLOPs that the network requires, and their share of the peak of a matrix product."""
   per_second = 1000 * flop / row['ours_ms']
-  return {'gflops': per_second / 1e9, 'share_of_peak': per_second / peak}
+  return {'gflops': per_second / 1e9, 'share_of_peak': per_second / matrix_peak(dtype)}
 
 
 def accumulation(parts: int, rounds: int) -> dict:
-  """A step in parts beside so many steps of the size of a part."""
-  accumulated = Side(dataclasses.replace(NARROW, accumulation=parts))
-  small = Side(dataclasses.replace(NARROW, batch=NARROW.batch // parts))
+  """A step in parts, compared with as many steps on batches of the size of a part."""
+  accumulated = dataclasses.replace(NARROW, accumulation=parts).side()
+  small = dataclasses.replace(NARROW, batch=NARROW.batch // parts).side()
 
   def steps() -> None:
     for _ in range(parts):
@@ -154,7 +188,7 @@ def accumulation(parts: int, rounds: int) -> dict:
 
 
 def pooling(shape: tuple[int, ...], rounds: int) -> dict:
-  """Max-pooling and its gradient, beside XLA's own, select-and-scatter."""
+  """Max-pooling and its gradient, compared with XLA's (select-and-scatter)."""
   x = jax.device_put(np.random.default_rng(0).random(shape, np.float32))
 
   def xla(x):
@@ -169,10 +203,10 @@ def pooling(shape: tuple[int, ...], rounds: int) -> dict:
 
 
 def remat(workload: Workload, rounds: int) -> dict:
-  """A step with `model.remat` beside one without; the temporary memory of both is in the row."""
-  saving, plain = Side(dataclasses.replace(workload, remat=True)), Side(workload)
-  said = saving.compiled() | {'temporary_gib_without': plain.compiled()['temporary_gib']}
-  return said | turns.against_ourselves(saving.train, plain.train, 'without', rounds)
+  """A step with `model.remat`, compared with one without; the row has the temporary memory of both."""
+  saving, plain = dataclasses.replace(workload, remat=True).side(), workload.side()
+  measured = saving.compiled() | {'temporary_gib_without': plain.compiled()['temporary_gib']}
+  return measured | turns.against_ourselves(saving.train, plain.train, 'without', rounds)
 
 
 SUITES = {
@@ -181,21 +215,20 @@ SUITES = {
     'train, 150 classes': (training, Workload(0.25, 4, (240, 320), classes=150)),
     'train, paper size, batch 1': (training, Workload(1.0, 1, (240, 320))),
     'train, paper size, batch 4': (training, Workload(1.0, 4, (240, 320))),
-    'forward, one picture': (forward, Workload(1.0, 1, (500, 500))),
+    'forward, one image': (forward, Workload(1.0, 1, (500, 500))),
   },
   'gpu': {
     'train, batch 16': (training, Workload(1.0, 16, (500, 500), dtype='bfloat16')),
     'train, batch 32': (training, Workload(1.0, 32, (500, 500), dtype='bfloat16')),
-    'forward, one picture': (forward, Workload(1.0, 1, (500, 500), dtype='bfloat16')),
+    'forward, one image': (forward, Workload(1.0, 1, (500, 500), dtype='bfloat16')),
   },
 }
 
 
-def rows(suite: str, peak: Callable[[str], float], ways: list[str], rounds: int) -> dict[str, Callable[[], dict]]:
-  """Functions that measure a row each, by its name."""
+def rows(suite: str, ways: list[str], rounds: int) -> dict[str, Callable[[], dict]]:
+  """Functions that measure one row each, by its name."""
   found = {
-    name: functools.partial(measure, workload, peak, ways, rounds)
-    for name, (measure, workload) in SUITES[suite].items()
+    name: functools.partial(measure, workload, ways, rounds) for name, (measure, workload) in SUITES[suite].items()
   }
   if suite == 'cpu':
     found |= {
@@ -203,6 +236,6 @@ def rows(suite: str, peak: Callable[[str], float], ways: list[str], rounds: int)
       'max-pooling, 120x160x16, batch 16': functools.partial(pooling, (16, 120, 160, 16), rounds),
       'max-pooling, 240x320x64': functools.partial(pooling, (1, 240, 320, 64), rounds),
       'remat, narrow': functools.partial(remat, NARROW, rounds),
-      'remat, one picture of 500x500': functools.partial(remat, Workload(1.0, 1, (500, 500)), rounds),
+      'remat, one image of 500x500': functools.partial(remat, Workload(1.0, 1, (500, 500)), rounds),
     }
   return found

@@ -1,47 +1,50 @@
-"""Draws pictures of a data set beside what several networks predict, and where the last one errs.
+"""Draws images of a data set next to the predictions of several networks, and the errors of the last network.
 
   python -m fcn_jax.evaluate --workdir='runs/stanford/stride=32,seed=0' --save_predictions=predictions/FCN-32s
-  ... and likewise for the others ...
-  python docs/grid.py --config=experiments/fcn8s.py:stanford_background --pictures=4 --out=docs/stanford.png \
-      predictions/FCN-32s predictions/FCN-16s predictions/FCN-8s
+  ... and the same for the other networks ...
+  python docs/grid.py --config=experiments/fcn8s.py:stanford_background --images=4 --out=docs/stanford.png \\
+    predictions/FCN-32s predictions/FCN-16s predictions/FCN-8s
 """
 
 import pathlib
 
 import numpy as np
 from absl import flags
-from etils import epath
 from PIL import Image
 
 from fcn_jax import cli, files, images
 from fcn_jax.data import dataset
-from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
 
-cli.define_config()
-_COUNT = flags.DEFINE_integer('pictures', 4, 'How many, spread over the split.')
-_OUT = flags.DEFINE_string('out', 'grid.png', 'The file to write.')
+
+def define_flags() -> None:
+  """Defines the flags of the command."""
+  cli.define_config()
+  flags.DEFINE_integer('images', 4, 'Number of images, spread over the split that results are reported on.')
+  flags.DEFINE_string('out', 'grid.png', 'File to write.')
 
 
 def main(arguments: list[str]) -> None:
+  """The command."""
   if not arguments:
-    raise UserError('no predictions; expected folders that `evaluate --save_predictions` wrote')
-  folders = [pathlib.Path(argument) for argument in arguments]
+    raise UserError('no predictions; expected folders that python -m fcn_jax.evaluate --save_predictions wrote')
+  folders = [pathlib.Path(argument).expanduser() for argument in arguments]
   data = dataset.load(cli.config().data)
-  chosen = data.split(data.held_out)
+  split, (head, classes) = data.split(data.held_out), next(iter(data.heads.items()))
   rows = []
-  for index in np.linspace(0, len(chosen) - 1, _COUNT.value).astype(int):
-    picture = chosen[index]
-    predictions = [read(folder / f'{picture["id"]}.png') for folder in folders]
-    wrong = (predictions[-1] != picture['label']) & (picture['label'] != IGNORE)
+  for index in np.linspace(0, len(split) - 1, flags.FLAGS.images).astype(int):
+    example = split[index]
+    label, predictions = example['labels'][head], [read(folder / f'{example["id"]}.png') for folder in folders]
+    wrong = (predictions[-1] != label) & (label != classes.ignore)
     errors = np.where(wrong[..., None], np.uint8((200, 30, 30)), np.uint8(235))
-    maps = [images.colorize(label, data.palette) for label in (picture['label'], *predictions)]
-    rows.append([picture['image'], *maps, errors])
+    colored = [images.colorize(x, classes.palette) for x in (label, *predictions)]
+    rows.append([images.viewable(example['inputs']), *colored, errors])
   titles = ['image', 'label', *(folder.name for folder in folders), f'errors of {folders[-1].name}']
-  files.write(epath.Path(_OUT.value), images.grid(titles, rows, data.classes, data.palette))
+  files.write(files.path(flags.FLAGS.out), images.grid(titles, rows, classes.names, classes.palette))
 
 
 def read(path: pathlib.Path) -> np.ndarray:
+  """The class numbers in a PNG, uint8 [H, W]."""
   try:
     return np.asarray(Image.open(path))
   except OSError as error:
@@ -49,4 +52,4 @@ def read(path: pathlib.Path) -> np.ndarray:
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  cli.run(main, define_flags)

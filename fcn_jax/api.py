@@ -6,10 +6,9 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from etils import epath
 
 from fcn_jax import config as config_lib
-from fcn_jax import models
+from fcn_jax import files, models
 from fcn_jax.data import augment, canvases
 from fcn_jax.data.dataset import Classes
 from fcn_jax.errors import UserError, nearest
@@ -19,6 +18,7 @@ from fcn_jax.weights import match
 
 # The networks that `build_model` makes, as settings of the section `model`.
 MODELS = {'fcn32s': {'stride': 32}, 'fcn16s': {'stride': 16}, 'fcn8s': {'stride': 8}}
+CHECKPOINTS = ('last', 'best')
 BATCH_PIXELS = 2**20  # of the canvases of a batch together; a larger image is computed alone
 
 
@@ -53,12 +53,15 @@ class Predictor:
     """The class of every pixel.
 
     Args:
-      images: an image, [H, W, 3] (or [H, W, C]) in 0..255, or a dict of such arrays by input stream; or a list of
+      images: an image [H, W, 3] (or [H, W, C]) in 0..255, or a dict of such arrays by input stream; or a list of
         images, which may have different sizes.
       head: whose classes; by default the first head's.
 
     Returns:
       uint8 [H, W], or a list of these.
+
+    Raises:
+      UserError: an image has another shape, an input stream is missing, or there is no such head.
     """
     return self._map(images, head, lambda scores: scores.argmax(-1).astype(np.uint8))
 
@@ -89,7 +92,7 @@ class Predictor:
   def _map(self, images, head: str | None, function):
     if head is not None and head not in self.heads:
       raise UserError(f'there is no head {head!r}{nearest(head, self.heads)}')
-    if isinstance(images, Mapping) or hasattr(images, 'ndim'):
+    if not isinstance(images, Sequence):
       return self._map([images], head, function)[0]
     head, images = head or next(iter(self.heads)), list(images)
     sizes = np.array([next(iter(self._streams(image).values())).shape[:2] for image in images]).reshape(-1, 2)
@@ -106,10 +109,15 @@ class Predictor:
     for stream, mean in self.model.mean.items():
       if stream not in given:
         raise UserError(f'the image has no input stream {stream!r}; expected a dict with {", ".join(self.model.mean)}')
-      x = np.asarray(given[stream])
-      if x.ndim != 3 or x.shape[-1] != len(mean) or 0 in x.shape:
-        raise UserError(f'the image has shape {list(x.shape)}; expected [H, W, {len(mean)}] for the stream {stream!r}')
-      streams[stream] = x
+      x = streams[stream] = np.asarray(given[stream])
+      if x.ndim != 3 or x.shape[-1] != len(mean) or 0 in x.shape or x.dtype.kind not in 'uif':
+        raise UserError(
+          f'the image is {x.dtype} {list(x.shape)}; expected numbers in 0..255 of the shape [H, W, {len(mean)}] for '
+          f'the input stream {stream!r}'
+        )
+    if len({x.shape[:2] for x in streams.values()}) > 1:
+      sizes = ', '.join(f'{list(x.shape[:2])} of {stream}' for stream, x in streams.items())
+      raise UserError(f'the input streams of the image have the sizes {sizes}; expected one size')
     return streams
 
 
@@ -132,7 +140,9 @@ def load_run(workdir: str, *, checkpoint: str = 'last') -> Predictor:
   Raises:
     UserError: there is no run, or no such checkpoint.
   """
-  path = epath.Path(workdir).expanduser()
+  if checkpoint not in CHECKPOINTS:
+    raise UserError(f'there is no checkpoint {checkpoint!r}{nearest(checkpoint, CHECKPOINTS)}')
+  path = files.path(workdir)
   config = directory.read_config(path)
   inputs, heads = directory.read_data(path)
   step, params = checkpoints.load_params(path, checkpoint)
@@ -170,12 +180,7 @@ def build_model(
   """
   if name not in MODELS:
     raise UserError(f'there is no network {name!r}{nearest(name, MODELS)}')
-  config = config_lib.base()
-  for field, value in ({'backbone': backbone} | MODELS[name] | settings).items():
-    if field not in config.model:
-      raise UserError(config_lib.unknown_setting(f'model.{field}', [f'model.{f}' for f in config.model]))
-    config.model[field] = value
-  config_lib.check_model(config.model)
+  config = _config({'backbone': backbone} | MODELS[name] | settings)
   file = match.read(weights) if weights else None
   if file:
     config.model.mean, config.model.std = tuple(file.mean), tuple(file.std)
@@ -184,3 +189,19 @@ def build_model(
   )
   params = jax.jit(model.init)(jax.random.key(seed), model.example_inputs())['params']
   return model, match.fit(params, file, config, weights) if weights and file else params
+
+
+def _config(settings: dict) -> ml_collections.ConfigDict:
+  """The base config with settings of the section `model`, checked."""
+  config = config_lib.base()
+  for field, value in settings.items():
+    if field not in config.model:
+      dotted = field if '.' in field else f'model.{field}'
+      raise UserError(config_lib.unknown_setting(dotted, [f'model.{f}' for f in config.model]))
+    default = config.model[field]
+    try:
+      config.model[field] = value
+    except TypeError as error:
+      raise UserError(f'model.{field} is {value!r}; expected {type(default).__name__}, like {default!r}') from error
+  config_lib.check_model(config.model)
+  return config

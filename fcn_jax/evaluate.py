@@ -2,7 +2,7 @@
 
   python -m fcn_jax.evaluate --workdir=runs/fcn16s-scenes
   python -m fcn_jax.evaluate --workdir=runs/fcn16s-scenes --split=train --save_predictions=predictions
-  python -m fcn_jax.evaluate --config=experiments/fcn8s.py:voc2011_sbd --config.model.geometry=caffe \
+  python -m fcn_jax.evaluate --config=experiments/fcn8s.py:voc2011_sbd --config.model.geometry=caffe \\
     --weights=fcn8s-heavy-pascal.caffemodel --out=released
 
 Writes eval/SPLIT.json (scores), eval/SPLIT.npz (one confusion matrix per image) and eval/network.json (size and cost of
@@ -14,6 +14,8 @@ from absl import flags
 from fcn_jax import cli
 from fcn_jax.errors import UserError
 
+_MOVED = 'Moved to python -m fcn_jax.bounds.'
+
 
 def define_flags() -> None:
   """Defines the flags of the command."""
@@ -24,16 +26,18 @@ def define_flags() -> None:
   flags.DEFINE_string('save_predictions', None, 'Folder for one PNG of class numbers per image.')
   flags.DEFINE_string('weights', None, 'Weights file to score instead of a run; --config describes the network.')
   flags.DEFINE_string('out', 'scores', 'Folder to write to for --weights.')
-  flags.DEFINE_bool('upper_bounds', False, 'Replaced by python -m fcn_jax.bounds.')
+  flags.DEFINE_bool('upper_bounds', None, _MOVED)
+  flags.DEFINE_string('masks', None, _MOVED)
+  flags.DEFINE_string('classes', None, _MOVED)
 
 
 def main(arguments: list[str]) -> None:
   """The command."""
   given = flags.FLAGS
   has_config = given['config'].value is not None
-  if given.upper_bounds:
+  if given.upper_bounds or given.masks or given.classes:
     raise UserError(
-      '--upper_bounds is now a command: python -m fcn_jax.bounds --config=... or --masks=FOLDER --classes=N'
+      'upper bounds have a command of their own: python -m fcn_jax.bounds --config=... or --masks=FOLDER --classes=N'
     )
   if arguments:
     raise UserError(f'unexpected argument {arguments[0]!r}; see --help')

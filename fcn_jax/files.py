@@ -35,9 +35,9 @@ def write(path: epath.Path, content: str | bytes) -> None:
     raise UserError(f'cannot write {path}: {reason}; the previous file, if any, is intact') from error
 
 
-def path(text: str) -> epath.Path:
-  """The path that a user wrote, on a disk or in a bucket; `~` is the home folder."""
-  return epath.Path(text).expanduser()
+def path(given: os.PathLike | str) -> epath.Path:
+  """The path that a user gave, on a disk or in a bucket; `~` is the home folder."""
+  return epath.Path(given).expanduser()
 
 
 def write_json(path: epath.Path, value) -> None:

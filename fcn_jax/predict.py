@@ -1,7 +1,7 @@
 """Segments images with a trained run, or with weights of a file.
 
   python -m fcn_jax.predict --workdir=runs/fcn16s-scenes photo.jpg folder/ --out=predictions
-  python -m fcn_jax.predict --config=experiments/fcn8s.py:voc2011 --config.model.geometry=caffe \
+  python -m fcn_jax.predict --config=experiments/fcn8s.py:voc2011 --config.model.geometry=caffe \\
     --weights=fcn8s-heavy-pascal.caffemodel photo.jpg
 
 Writes OUT/NAME.png (class numbers, with the class colors as palette) and OUT/NAME.overlay.png (the image under its

@@ -1,21 +1,53 @@
-"""What keeps tests of whole networks cheap: on two cores nearly all of their time is compilation."""
+"""Small networks, and what keeps tests of them cheap: on two cores nearly all of their time is compilation."""
 
 import functools
 
 import jax
 import numpy as np
 
+from fcn_jax.models.fcn import FCN
+from fcn_jax.models.vgg import VGG16
+
 # For what runs a few times: compiles in half the time or less.
 quick_jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
 
 
+def vgg(**fields) -> VGG16:
+  """A narrow backbone."""
+  return VGG16(**{'width': 1 / 16, 'fc_channels': 256, 'platform': 'cpu', 'name': 'trunk'} | fields)
+
+
+def network(backbone, *, classes: int = 5, stride: int = 8, **fields) -> FCN:
+  """An FCN with one input stream, 'rgb', and one head, 'semantic', and with all skip connections down to `stride`.
+
+  Its activations have about the size 1, so that a bias of 0.3 is not lost among them.
+  """
+  skips = tuple(name for name, s in list(backbone.taps.items())[1:] if s >= stride)
+  defaults = {
+    'heads': {'semantic': classes},
+    'backbones': {'rgb': backbone},
+    'mean': {'rgb': (122.7, 116.7, 104.0)},
+    'std': {'rgb': (64.0, 64.0, 64.0)},
+    'skips': skips,
+    'upsample': 'learned_random',
+    'platform': 'cpu',
+  }
+  return FCN(stride=stride, **defaults | fields)
+
+
+def scores(model: FCN, params, images, size=None, **options):
+  """The scores of a network with one stream and one head."""
+  return model.apply({'params': params}, {'rgb': images}, size, **options)['semantic']
+
+
 def shapes_of(model, *inputs):
-  """The parameters that `model.init` makes for the inputs, as shapes."""
+  """The parameters that `model.init` makes, as shapes; `inputs` are those of an FCN by default."""
+  inputs = inputs or (model.example_inputs(),)
   return jax.eval_shape(lambda key: model.init(key, *inputs)['params'], jax.random.key(0))
 
 
 def random_params(model, *inputs, seed: int = 0):
-  """Parameters without compiling the model's own initialisation; here biases and score layers are not zero.
+  """Parameters without compiling the model's own initialization; here biases and score layers are not zero.
 
   Activations keep about the size of the model's input, so that a bias left where none belongs is seen.
   """

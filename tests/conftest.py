@@ -1,4 +1,4 @@
-"""Eight fake devices, parsed flags, one prepared data set and one compilation cache for all tests."""
+"""For all tests: eight emulated devices, parsed flags, one compilation cache, and one prepared data set."""
 
 import os
 import pathlib
@@ -24,3 +24,12 @@ def data_dir(tmp_path_factory):
   data.dir = str(tmp_path_factory.mktemp('data'))
   dataset.load(data)
   return data.dir
+
+
+@pytest.fixture(scope='session')
+def without_jax(tmp_path_factory):
+  """A PYTHONPATH that makes importing jax, or another package that takes seconds to import, end the program."""
+  folder = tmp_path_factory.mktemp('without_jax')
+  for name in ('jax', 'flax', 'grain', 'orbax', 'optax', 'tensorflow_datasets', 'matplotlib', 'pandas'):
+    (folder / f'{name}.py').write_text(f'raise SystemExit("{name} was imported")')
+  return os.pathsep.join((str(folder), str(pathlib.Path(__file__).parents[1])))

@@ -1,4 +1,4 @@
-"""The benchmarks that say what they measured; those beside them need minutes."""
+"""The benchmarks, each in its shortest form: what they print and write. `test_gpu_benchmarks.py` has the GPU's."""
 
 import functools
 import json
@@ -7,10 +7,12 @@ import time
 
 import numpy as np
 import pytest
+import small_stanford
 import tiny
 from PIL import Image
 
 from benchmarks import turns
+from fcn_jax.data.builders import stanford_background
 
 
 def test_a_small_network_is_timed(tmp_path):
@@ -61,7 +63,7 @@ def test_other_numbers_of_the_peer_are_an_error():
     with pytest.raises(AssertionError, match=f'{next(iter(wrong))}: .* differs'):
       turns.check(ours, ours | wrong, 1e-3)
   momentum = {'momentum/conv/bias': np.ones(3)}
-  turns.check(momentum, {'momentum/conv/bias': np.array([1, 1, 1.02])}, 1e-3)  # a maximum was decided otherwise
+  turns.check(momentum, {'momentum/conv/bias': np.array([1, 1, 1.02])}, 1e-3)  # rounding decided a maximum
   with pytest.raises(AssertionError, match='momentum/conv/bias'):
     turns.check(momentum, {'momentum/conv/bias': -np.ones(3)}, 1e-3)
   with pytest.raises(AssertionError, match='loss'):
@@ -71,9 +73,9 @@ def test_other_numbers_of_the_peer_are_an_error():
 @pytest.mark.slow
 @pytest.mark.parametrize('peer', ['none', 'torch'], ids=['alone', 'beside_pytorch'])
 def test_the_narrow_step_is_timed(tmp_path, peer):
-  """Beside PyTorch, that loss and momentum are the same is checked by the benchmark."""
+  """The benchmark itself checks that PyTorch's loss and momentum are the same."""
   if peer == 'torch':
-    pytest.importorskip('torch', reason="PyTorch is not here: pip install 'fcn_jax[bench]'")
+    pytest.importorskip('torch', reason="PyTorch is not installed: pip install 'fcn_jax[bench]'")
   command = [sys.executable, '-m', 'benchmarks.run', '--only=train, narrow', '--way=memory kept', f'--peer={peer}']
   done = tiny.run([*command, f'--json={tmp_path}/speed.json'], cwd=tiny.ROOT)
   assert done.returncode == 0, done.stderr
@@ -88,6 +90,38 @@ def test_the_narrow_step_is_timed(tmp_path, peer):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('peer', ['none', 'torch'], ids=['alone', 'beside_pytorch'])
+def test_the_rows_of_stanford_background(tmp_path, monkeypatch, peer):
+  """The benchmark itself checks that PyTorch's confusion matrix is the same."""
+  if peer == 'torch':
+    pytest.importorskip('torch', reason="PyTorch is not installed: pip install 'fcn_jax[bench]'")
+  monkeypatch.setattr(stanford_background, 'IMAGES', small_stanford.COUNT)
+  archive = small_stanford.pack(tmp_path / 'iccv09Data.tar.gz')
+  small_stanford.build(tmp_path, archive)
+  command = [sys.executable, '-m', 'benchmarks.run', '--only=evaluation of a split', '--only=input', '--way=plain']
+  command += [f'--peer={peer}', f'--archive={archive}', f'--json={tmp_path}/speed.json']
+  done = tiny.run(command, cwd=tiny.ROOT, env={'TFDS_DATA_DIR': str(tmp_path)})
+  assert done.returncode == 0, done.stderr
+  rows = json.loads((tmp_path / 'speed.json').read_text())['rows']
+  assert [row['workload'] for row in rows] == ['evaluation of a split', 'input, 320 images on one core']
+  assert all(row['ours_ms'] > 0 for row in rows) and rows[1]['images_per_second'] > 0
+  assert all((row['peer_ms'] is None) == (peer == 'none') for row in rows)
+
+
+def test_the_pytorch_steps_for_a_gpu():
+  """Unfolding fc6 changes how PyTorch computes it, not what."""
+  torch = pytest.importorskip('torch', reason="PyTorch is not installed: pip install 'fcn_jax[bench]'")
+  from benchmarks.gpu import torch_peer
+
+  x = torch.randn(2, 3, 64, 48)
+  with torch.inference_mode():
+    scores = [torch_peer.make_net(unfolded=unfolded, small=True)(x) for unfolded in (False, True)]
+  torch.testing.assert_close(*scores)
+  found = torch_peer.measure('fc6 unfolded', small=True)
+  assert found['step_ms'] > 0 and found['forward_ms'] > 0
+
+
+@pytest.mark.slow
 def test_growth_is_measured_and_drawn(tmp_path):
   done = tiny.run(
     [sys.executable, '-m', 'benchmarks.growth', '--axis=devices', f'--out={tmp_path}/growth'], cwd=tiny.ROOT
@@ -96,7 +130,7 @@ def test_growth_is_measured_and_drawn(tmp_path):
   found = json.loads((tmp_path / 'growth.json').read_text())
   assert list(found['devices']) == ['1', '2', '4', '8']
   assert all(point['ms'] > 0 and point['peak_gib'] > 0 for point in found['devices'].values())
-  # A device of eight has an eighth of the batch.
+  # Each of eight devices has an eighth of the batch.
   assert found['devices']['8']['temporary_gib'] < found['devices']['1']['temporary_gib']
-  with Image.open(tmp_path / 'growth.png') as picture:
-    assert picture.size[0] > 100
+  with Image.open(tmp_path / 'growth.png') as image:
+    assert image.size[0] > 100

@@ -1,66 +1,79 @@
-"""Scores on eight devices, on shared canvases, are those of each picture alone; no pixel is lost or counted twice."""
+"""Scores on eight devices, on shared canvases, are those of each image alone; no pixel is lost or counted twice."""
 
 import dataclasses
-import functools
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 import pytest
 from cheap import quick_jit, random_params
 
-from fcn_jax import config as configs
-from fcn_jax import evaluation
-from fcn_jax.data.dataset import IGNORE
-from fcn_jax.models.fcn import FCN
-from fcn_jax.models.vgg import VGG
+from fcn_jax import config as config_lib
+from fcn_jax import evaluation, models
+from fcn_jax.data.dataset import IGNORE, Classes
+from fcn_jax.errors import UserError
 from fcn_jax.run import devices
+from fcn_jax.run.directory import RunDirectory
 
 CLASSES = 4
+NAMES = ('sky', 'road', 'tree', 'house')
+SEMANTIC = {'semantic': Classes(NAMES, ((0, 0, 0),) * 4)}
+TWO_HEADS = SEMANTIC | {'geometric': Classes(('flat', 'upright'), ((0, 0, 0),) * 2)}
 
 
-class Drawn:
-  """Random pictures of the given sizes, as `pipeline.Pictures` has them."""
+class RandomSplit:
+  """Random images of the given sizes, with a label of each head."""
 
-  def __init__(self, sizes):
+  def __init__(self, sizes, heads=SEMANTIC):
     rng = np.random.default_rng(0)
-    self._pictures = []
-    for size in sizes:
-      label = rng.integers(0, CLASSES, size, np.uint8)
-      label[rng.random(size) < 0.2] = IGNORE
-      self._pictures.append({'image': rng.integers(0, 256, (*size, 3), np.uint8), 'label': label})
+    self.images = []
+    for number, size in enumerate(sizes):
+      labels = {head: rng.integers(0, len(classes), size, np.uint8) for head, classes in heads.items()}
+      for label in labels.values():
+        label[rng.random(size) < 0.2] = IGNORE
+      rgb = rng.integers(0, 256, (*size, 3), np.uint8)
+      self.images.append({'inputs': {'rgb': rgb}, 'labels': labels, 'id': f'image-{number}'})
 
   def __len__(self):
-    return len(self._pictures)
+    return len(self.images)
 
   def __getitem__(self, index):
-    return self._pictures[index]
+    return self.images[index]
 
   def sizes(self):
-    return np.array([picture['label'].shape for picture in self._pictures])
+    return np.array([image['inputs']['rgb'].shape[:2] for image in self.images])
+
+  def ids(self):
+    return [image['id'] for image in self.images]
 
 
 @dataclasses.dataclass(frozen=True)
 class ByBrightness:
-  """A network that compiles at once: the class is the quarter of 0..255 that the pixel's red lies in."""
+  """A network that compiles at once: the class depends on the red of a pixel, 0 to 255, and on the head."""
 
-  name: str  # each test its own, since eval steps are kept by network
+  heads: Mapping[str, int] = dataclasses.field(default_factory=lambda: {'semantic': CLASSES})
 
-  def apply(self, variables, images, size):
-    assert images.shape[0] == size.shape[0]
-    return jax.nn.one_hot(images[..., 0] // 64, CLASSES) + 0 * variables['params']['bias']
+  def apply(self, variables, inputs, size):
+    assert inputs['rgb'].shape[0] == size.shape[0]
+    zero = 0 * variables['params']['bias']
+    red = inputs['rgb'][..., 0]
+    return {head: jax.nn.one_hot(red // (256 // classes), classes) + zero for head, classes in self.heads.items()}
 
 
 PARAMS = {'bias': np.zeros((), np.float32)}
 
 
-def settings(batch_size, canvases):
-  config = configs.default('scenes')
-  config.eval.update(batch_size=batch_size, canvases=canvases)
-  return config
+def evaluator(network, canvases=1):
+  return evaluation.Evaluator(network, batch_size=8, canvases=canvases, threads=2)
 
 
-def slow_confusion(prediction, label):
-  matrix = np.zeros((CLASSES, CLASSES), np.int64)
+def score(split, network=None, canvases=1, **options):
+  """What `ByBrightness` scores on a split."""
+  return evaluator(network or ByBrightness(), canvases).score(devices.replicate(PARAMS), split, **options)
+
+
+def slow_confusion(prediction, label, classes=CLASSES):
+  matrix = np.zeros((classes, classes), np.int64)
   np.add.at(matrix, (label[label != IGNORE], prediction[label != IGNORE]), 1)
   return matrix
 
@@ -69,21 +82,23 @@ def test_eight_devices_take_part():
   assert jax.device_count() == 8
 
 
-def test_scores_are_those_of_each_picture_alone():
-  """Three sizes on two canvases, and eleven pictures on eight devices, so that fillers are needed."""
-  pictures = Drawn([(20, 40), (33, 18), (1, 1)] * 3 + [(33, 18), (20, 40)])
-  trunk = VGG(width=1 / 16, fc_channels=256)
-  net = FCN(CLASSES, trunk, stride=8, upsample='learned_random', std=(64.0, 64.0, 64.0))
-  params = random_params(net, np.zeros((1, 1, 1, 3), np.uint8))
-  alone = quick_jit(lambda image: net.apply({'params': params}, image[None])[0])
+def test_scores_are_those_of_each_image_alone():
+  """Three sizes on two canvases, and eleven images on eight devices, so that fillers are needed."""
+  split = RandomSplit([(20, 40), (33, 18), (1, 1)] * 3 + [(33, 18), (20, 40)])
+  config = config_lib.default('scenes')
+  config.model.update(width=1 / 16, fc_channels=256, norm='none', upsample='learned_random')
+  net = models.build(config.model, {'rgb': 3}, SEMANTIC)
+  params = random_params(net, net.example_inputs())
+  alone = quick_jit(lambda inputs: net.apply({'params': params}, inputs)['semantic'][0])
   expected = []
-  for picture in (pictures[i] for i in range(len(pictures))):
-    logits = np.asarray(alone(picture['image']))
+  for image in split.images:
+    logits = np.asarray(alone({'rgb': image['inputs']['rgb'][None]}))
     second, first = np.moveaxis(np.sort(logits), -1, 0)[-2:]
-    picture['label'][first - second < 1e-3] = IGNORE  # rounding may decide here
-    expected.append(slow_confusion(logits.argmax(-1), picture['label']))
+    label = image['labels']['semantic']
+    label[first - second < 1e-3] = IGNORE  # rounding may decide here
+    expected.append(slow_confusion(logits.argmax(-1), label))
 
-  matrices = evaluation.score(net, devices.replicate(params), pictures, settings(8, 2), CLASSES).matrices
+  matrices = evaluator(net, canvases=2).score(devices.replicate(params), split).matrices['semantic']
   assert matrices.dtype == np.int64
   assert np.array_equal(matrices, expected)
   assert np.all(matrices.sum((0, 1)) > 100)  # all classes are predicted
@@ -91,11 +106,20 @@ def test_scores_are_those_of_each_picture_alone():
 
 @pytest.mark.parametrize('count', [1, 8, 9])
 def test_fillers_do_not_count(count):
-  pictures = Drawn([(5, 7), (40, 3), (6, 6)] * 3)
-  pictures._pictures = pictures._pictures[:count]
-  scored = evaluation.score(ByBrightness('fillers'), devices.replicate(PARAMS), pictures, settings(8, 1), CLASSES)
-  expected = [slow_confusion(p['image'][..., 0] // 64, p['label']) for p in pictures._pictures]
-  assert np.array_equal(scored.matrices, expected)
+  split = RandomSplit([(5, 7), (40, 3), (6, 6)] * 3)
+  split.images = split.images[:count]
+  expected = [slow_confusion(x['inputs']['rgb'][..., 0] // 64, x['labels']['semantic']) for x in split.images]
+  assert np.array_equal(score(split).matrices['semantic'], expected)
+
+
+def test_each_head_is_scored_with_its_labels():
+  split = RandomSplit([(5, 7), (9, 3)] * 5, TWO_HEADS)
+  scored = score(split, ByBrightness({'semantic': 4, 'geometric': 2}))
+  for head, classes in (('semantic', 4), ('geometric', 2)):
+    of_images = [(x['inputs']['rgb'][..., 0] // (256 // classes), x['labels'][head]) for x in split.images]
+    assert np.array_equal(scored.matrices[head], [slow_confusion(*x, classes) for x in of_images])
+    assert scored.bands[head].shape[1:] == (classes, classes)
+    assert scored.examples[0]['predictions'][head].max() == classes - 1
 
 
 @pytest.mark.parametrize('fault', ['drops', 'doubles'])
@@ -107,33 +131,59 @@ def test_a_pixel_lost_or_counted_twice_is_noticed(monkeypatch, fault):
       return right(prediction, label.at[0, 0, 0].set(IGNORE), classes)
     return right(prediction, label, classes).at[0, 1, 1].add(1)
 
-  pictures = Drawn([(5, 7)])
-  pictures[0]['label'][0, 0] = 1
-  score = functools.partial(evaluation.score, ByBrightness(fault), devices.replicate(PARAMS), pictures, settings(8, 1))
+  split = RandomSplit([(5, 7)])
+  split[0]['labels']['semantic'][0, 0] = 1
   monkeypatch.setattr(evaluation, 'confusion', wrong)
-  with pytest.raises(AssertionError, match='labelled pixels, but'):
-    score(CLASSES)
+  with pytest.raises(AssertionError, match='labeled pixels, but'):
+    score(split)
 
 
-def test_examples_are_spread_over_the_split_at_their_own_sizes():
-  pictures = Drawn([(5, 7), (40, 3), (6, 6), (33, 33)] * 5)
-  scored = evaluation.score(ByBrightness('examples'), devices.replicate(PARAMS), pictures, settings(8, 2), CLASSES)
-  for example, number in zip(scored.examples, (0, 3, 7, 11, 15, 19), strict=True):
+def test_examples_are_spread_over_the_split_at_their_original_sizes():
+  split = RandomSplit([(5, 7), (40, 3), (6, 6), (33, 33)] * 5)
+  for example, number in zip(score(split, canvases=2).examples, (0, 3, 7, 11, 15, 19), strict=True):
     assert example['index'] == number
-    for name, value in pictures[number].items():
-      assert np.array_equal(example[name], value)
-    assert np.array_equal(example['prediction'], pictures[number]['image'][..., 0] // 64)
+    image, label = split[number]['inputs']['rgb'], split[number]['labels']['semantic']
+    assert np.array_equal(example['inputs']['rgb'], image)
+    assert np.array_equal(example['labels']['semantic'], label)
+    assert np.array_equal(example['predictions']['semantic'], image[..., 0] // 64)
 
 
-def test_more_examples_than_pictures_are_all_pictures():
-  pictures = Drawn([(5, 7), (6, 6)])
-  scored = evaluation.score(ByBrightness('few'), devices.replicate(PARAMS), pictures, settings(8, 1), CLASSES)
-  assert [example['label'].shape for example in scored.examples] == [(5, 7), (6, 6)]
+def test_in_a_split_of_few_images_all_are_examples():
+  split = RandomSplit([(5, 7), (6, 6)])
+  assert [example['labels']['semantic'].shape for example in score(split).examples] == [(5, 7), (6, 6)]
 
 
-def test_it_stops_between_batches_and_returns_nothing():
-  pictures = Drawn([(5, 7)] * 24)
+def test_scoring_can_be_stopped_between_images_and_then_returns_nothing():
   answers = iter([False, True])
-  arguments = ByBrightness('stop'), devices.replicate(PARAMS), pictures, settings(8, 1), CLASSES
-  assert evaluation.score(*arguments, stop=lambda: next(answers)) is None
-  assert next(answers, 'asked no more') == 'asked no more'
+  assert score(RandomSplit([(5, 7)] * 24), stop=lambda: next(answers)) is None
+  assert next(answers, 'not called again') == 'not called again'
+
+
+def test_the_files_and_fields_of_the_first_head_are_flat_and_others_have_its_name(tmp_path):
+  split, directory = RandomSplit([(5, 7), (9, 3)], TWO_HEADS), RunDirectory(tmp_path)
+  scored = score(split, ByBrightness({'semantic': 4, 'geometric': 2}))
+  scores = evaluation.write(directory, 'test', split, scored, TWO_HEADS, step=7)
+  assert {path.name for path in (tmp_path / 'eval').iterdir()} == {
+    *('test.json', 'test.npz', 'test'),
+    *('test.geometric.json', 'test.geometric.npz', 'test.geometric'),
+  }
+  for stem, head in (('test', 'semantic'), ('test.geometric', 'geometric')):
+    saved = directory.read_json(f'eval/{stem}.json', None)
+    assert saved['step'] == 7 and saved['images'] == 2 and saved['mean_iou'] == scores[head]['mean_iou']
+    with np.load(tmp_path / 'eval' / f'{stem}.npz') as arrays:
+      assert np.array_equal(arrays['confusion'], scored.matrices[head])
+      assert arrays['id'].tolist() == ['image-0', 'image-1']
+    names = {path.name for path in (tmp_path / 'eval' / stem).iterdir()}
+    assert names == {f'image-{i}.{kind}' for i in (0, 1) for kind in ('image.jpg', 'label.png', 'prediction.png')}
+  row = evaluation.metrics_row(scores)
+  assert row['eval/mean_iou'] == scores['semantic']['mean_iou']
+  assert row['eval/geometric/mean_iou'] == scores['geometric']['mean_iou']
+  assert row['eval/iou/sky'] == scores['semantic']['iou']['sky']
+  assert row['eval/geometric/iou/flat'] == scores['geometric']['iou']['flat']
+
+
+def test_a_split_without_labeled_pixels_cannot_be_scored(tmp_path):
+  split = RandomSplit([(5, 7)])
+  split[0]['labels']['semantic'][:] = IGNORE
+  with pytest.raises(UserError, match='test has no labeled pixel to score; expected labels other than 255'):
+    evaluation.write(RunDirectory(tmp_path), 'test', split, score(split), SEMANTIC, step=0)

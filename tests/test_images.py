@@ -1,4 +1,4 @@
-"""Pictures for people show the right colours and hold all that they are to show."""
+"""Images for people have the right colors and show everything that they should."""
 
 import io
 import itertools
@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from fcn_jax import images
-from fcn_jax.data.builders.scenes import Scenes
+from fcn_jax.data.builders.scenes import CLASSES
 
-CLASSES, PALETTE = Scenes.CLASSES, Scenes.PALETTE
+NAMES, PALETTE = CLASSES.names, CLASSES.palette
 
 
-def test_each_class_has_its_colour_and_all_else_is_black():
+def test_each_class_has_its_color_and_everything_else_is_black():
   label = np.array([[0, 7, 8], [3, 255, 100]], np.uint8)
   colors = images.colorize(label, PALETTE)
   assert colors.dtype == np.uint8
@@ -21,22 +21,20 @@ def test_each_class_has_its_colour_and_all_else_is_black():
 
 
 def example(height, width, seed=0):
+  """An image, a label and a prediction."""
   rng = np.random.default_rng(seed)
-  return {
-    'image': rng.integers(0, 256, (height, width, 3), np.uint8),
-    'label': rng.integers(0, 8, (height, width), np.uint8),
-    'prediction': rng.integers(0, 8, (height, width), np.uint8),
-  }
+  image = rng.integers(0, 256, (height, width, 3), np.uint8)
+  return image, *(rng.integers(0, 8, (height, width), np.uint8) for _ in range(2))
 
 
 def opened(png):
-  picture = Image.open(io.BytesIO(png))
-  assert picture.format == 'PNG' and picture.mode == 'RGB'
-  return np.asarray(picture)
+  image = Image.open(io.BytesIO(png))
+  assert image.format == 'PNG' and image.mode == 'RGB'
+  return np.asarray(image)
 
 
 def found(part, whole) -> list:
-  """Where a part stands in a picture: [[row, column], ...]."""
+  """The places of a part in an image: [[row, column], ...]."""
   rows, columns = (w - p + 1 for w, p in zip(whole.shape[:2], part.shape[:2], strict=True))
   corners = np.argwhere((whole[:rows, :columns] == part[0, 0]).all(-1))
   size = part.shape[:2]
@@ -44,36 +42,53 @@ def found(part, whole) -> list:
 
 
 @pytest.mark.parametrize('sizes', [[(20, 90)], [(30, 50), (50, 30), (40, 60)]])
-def test_image_label_and_prediction_stand_side_by_side(sizes):
+def test_image_label_and_prediction_are_side_by_side(sizes):
   examples = [example(*size, seed) for seed, size in enumerate(sizes)]
-  picture = opened(images.comparison(examples, CLASSES, PALETTE))
+  whole = opened(images.comparison(examples, NAMES, PALETTE))
   bottom = 0
-  for e in examples:
-    parts = [e['image'], *(images.colorize(e[name], PALETTE) for name in ('label', 'prediction'))]
-    places = [found(part, picture) for part in parts]
+  for image, *labels in examples:
+    parts = [image, *(images.colorize(x, PALETTE) for x in labels)]
+    places = [found(part, whole) for part in parts]
     assert all(len(place) == 1 for place in places)
     (rows, columns) = zip(*(place[0] for place in places), strict=True)
     assert len(set(rows)) == 1 and rows[0] >= bottom
-    width = e['label'].shape[1]
+    width = image.shape[1]
     assert columns[0] == 0 and all(b >= a + width for a, b in itertools.pairwise(columns))
-    bottom = rows[0] + e['label'].shape[0]
-  height, width = picture.shape[:2]
+    bottom = rows[0] + image.shape[0]
+  height, width = whole.shape[:2]
   assert bottom < height < bottom + 200  # the legend
   assert 3 * max(w for _, w in sizes) <= width < 3 * max(w for _, w in sizes) + 20
 
 
 @pytest.mark.parametrize('width', [90, 170, 400, 2000])
-def test_the_legend_fits_its_width_and_shows_every_colour(width):
-  picture = images.legend(CLASSES, PALETTE, width)
-  assert picture.shape[1] == width and picture.dtype == np.uint8
+def test_the_legend_fits_its_width_and_shows_every_color(width):
+  legend = images.legend(NAMES, PALETTE, width)
+  assert legend.shape[1] == width and legend.dtype == np.uint8
   for color in PALETTE:
-    # A whole swatch: antialiased letters have single pixels of any colour at most.
-    assert (picture == color).all(-1).sum() >= 50
-  ink = (picture != 255).any(-1)
-  assert not ink[:, -1].any(), 'nothing is cut off at the right'
-  assert not ink[-1].any(), 'nor at the bottom'
+    # A whole swatch: antialiased letters have at most single pixels of any color.
+    assert (legend == color).all(-1).sum() >= 50
+  ink = (legend != 255).any(-1)
+  assert not ink[:, -1].any(), 'the right is cut off'
+  assert not ink[-1].any(), 'the bottom is cut off'
 
 
 def test_a_narrow_legend_has_more_lines():
-  heights = [images.legend(CLASSES, PALETTE, width).shape[0] for width in (100, 300, 2000)]
+  heights = [images.legend(NAMES, PALETTE, width).shape[0] for width in (100, 300, 2000)]
   assert heights == sorted(heights, reverse=True) and heights[0] > heights[1] > heights[2]
+
+
+def test_the_stream_that_is_shown_is_the_first_with_three_channels_or_gray():
+  rng = np.random.default_rng(0)
+  depth, rgb, more = (rng.integers(0, 256, (5, 7, channels), np.uint8) for channels in (1, 3, 3))
+  assert np.array_equal(images.viewable({'depth': depth, 'rgb': rgb, 'more': more}), rgb)
+  for gray in (depth, np.dstack([depth, rgb])):  # one channel, or four
+    shown = images.viewable({'gray': gray})
+    assert shown.dtype == np.uint8 and np.array_equal(shown, np.repeat(depth, 3, -1))
+
+
+def test_a_png_of_class_numbers_is_exact_and_its_palette_is_the_class_colors():
+  label = np.array([[0, 7], [255, 3]], np.uint8)
+  with Image.open(io.BytesIO(images.indexed(label, PALETTE))) as image:
+    assert image.mode == 'P' and np.array_equal(np.asarray(image), label)
+    colors = np.array(image.getpalette()).reshape(-1, 3)
+  assert colors[: len(PALETTE)].tolist() == [list(color) for color in PALETTE]

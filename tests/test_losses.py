@@ -1,18 +1,18 @@
-"""The loss against a slow double loop, and as a sum that adds up."""
+"""The loss against a slow double loop, its weights, and sums that add up."""
 
 import jax
 import numpy as np
 import pytest
 
-from fcn_jax.data.dataset import IGNORE
-from fcn_jax.losses import inverse_weights, pixel_weights, sample_cells, softmax_cross_entropy
+from fcn_jax.data.dataset import IGNORE, Classes
+from fcn_jax.losses import class_weights, inverse_weights, pixel_weights, sample_cells, softmax_cross_entropy
 
 CLASSES = 4
 
 
 @pytest.fixture(scope='module')
 def batch():
-  """Logits and labels of three pictures: some pixels of the first ignored, all of the last."""
+  """Logits and labels of three images: some pixels of the first are ignored, and all of the last."""
   rng = np.random.default_rng(0)
   logits = rng.normal(scale=3, size=(3, 5, 7, CLASSES)).astype(np.float32)
   label = rng.integers(0, CLASSES, (3, 5, 7), np.uint8)
@@ -58,14 +58,14 @@ def test_equals_a_slow_double_loop(batch, loss_and_gradient, label_type):
 
 
 def test_scores_are_not_stored_again():
-  """Neither their exponentials nor the scores of the labels: only what is given and the gradient are that large."""
+  """Neither their exponentials nor the scores of the labels: only the inputs and the gradient are that large."""
   logits, label = np.zeros((2, 64, 64, 21), np.float32), np.zeros((2, 64, 64), np.uint8)
   compiled = jax.jit(jax.value_and_grad(softmax_cross_entropy)).lower(logits, label, label * np.float32(1)).compile()
   assert compiled.memory_analysis().temp_size_in_bytes < logits.nbytes / 4
 
 
-def test_the_batch_is_the_sum_of_its_pictures(batch, loss_and_gradient):
-  """Not of their means: the pictures hold different numbers of labelled pixels."""
+def test_the_loss_of_a_batch_is_the_sum_over_its_images(batch, loss_and_gradient):
+  """Not of their means: the images have different numbers of labeled pixels."""
   logits, label = batch
   (total, count), _ = loss_and_gradient(logits, label)
   alone = []
@@ -78,12 +78,12 @@ def test_the_batch_is_the_sum_of_its_pictures(batch, loss_and_gradient):
   assert total == pytest.approx(sum(float(t) for t, _ in alone), rel=1e-5)
 
 
-def test_nothing_labelled_is_zero_with_zero_gradients(batch, loss_and_gradient):
+def test_without_labeled_pixels_loss_and_gradient_are_zero(batch, loss_and_gradient):
   logits, label = batch
   for scores in (logits, np.full_like(logits, 1e30)):
     (total, count), gradient = loss_and_gradient(scores, np.full_like(label, IGNORE))
     assert total == count == 0
-    assert np.array_equal(gradient, np.zeros_like(gradient))  # which NaN is not
+    assert np.array_equal(gradient, np.zeros_like(gradient))  # NaN would not be equal
 
 
 def test_large_scores_neither_overflow_nor_round_to_nothing(batch, loss_and_gradient):
@@ -110,7 +110,7 @@ def test_weights_of_classes_equal_a_slow_double_loop(batch, loss_and_gradient):
   assert not gradient[label == IGNORE].any()
 
 
-def test_weights_of_one_are_no_weights(batch, loss_and_gradient):
+def test_weights_of_one_change_nothing(batch, loss_and_gradient):
   logits, label = batch
   (total, count), gradient = loss_and_gradient(logits, label)
   (weighted, weight), weighted_gradient = loss_and_gradient(logits, label, np.ones(CLASSES, np.float32))
@@ -118,7 +118,7 @@ def test_weights_of_one_are_no_weights(batch, loss_and_gradient):
   np.testing.assert_array_equal(gradient, weighted_gradient)
 
 
-def test_weights_by_shares_are_one_on_average_and_zero_without_a_share():
+def test_inverse_weights_are_one_on_average_and_zero_for_an_absent_class():
   shares = np.array([0.7, 0.25, 0, 0.05])
   weights = inverse_weights(shares)
   assert weights.dtype == np.float32
@@ -128,16 +128,27 @@ def test_weights_by_shares_are_one_on_average_and_zero_without_a_share():
   np.testing.assert_allclose(inverse_weights(np.full(CLASSES, 0.25)), 1)
 
 
+def test_class_weights_are_those_of_all_training_pixels_of_each_head():
+  """Not of the first 500 images, which are enough for a line on the screen."""
+  sky, tree = np.array([[0, 0, 0, IGNORE]], np.uint8), np.array([[1, 1, 1, 1]], np.uint8)
+  split = [{'labels': {'a': sky, 'b': tree}}] * 600 + [{'labels': {'a': tree, 'b': tree}}] * 50
+  heads = {'a': Classes(('x', 'y', 'z'), ((0, 0, 0),) * 3), 'b': Classes(('x', 'y'), ((0, 0, 0),) * 2)}
+  weights = class_weights('inverse', split, heads)
+  np.testing.assert_allclose(weights['a'], [2000 / 1800 / 2, 2000 / 200 / 2, 0], rtol=1e-6)
+  np.testing.assert_allclose(weights['b'], [0, 1])
+  assert class_weights('none', split, heads) == {'a': None, 'b': None}
+
+
 @pytest.fixture(scope='module')
 def labels():
-  """Four pictures whose size is no multiple of a cell, all of one class but for some ignored pixels."""
+  """Four images whose size is no multiple of a cell, all of one class except for some ignored pixels."""
   label = np.ones((4, 40, 70), np.uint8)
   label[:, 3:9, 5:7] = IGNORE
   return label
 
 
 def kept_cells(label, sampled) -> np.ndarray:
-  """Which cells of 32 pixels stayed, bool [B, 2, 3]; each must have stayed, or gone, as a whole."""
+  """Which cells of 32 pixels still count, bool [B, 2, 3]; a cell must count, or not, as a whole."""
   stayed = np.zeros((len(label), 2, 3), bool)
   for place in np.ndindex(stayed.shape):
     number, row, column = place
@@ -147,19 +158,19 @@ def kept_cells(label, sampled) -> np.ndarray:
   return stayed
 
 
-def test_cells_stay_or_go_as_a_whole_with_their_probability(labels):
+def test_cells_count_or_not_as_a_whole_with_the_given_probability(labels):
   sample = jax.jit(jax.vmap(lambda key: sample_cells(key, labels, 0.3, 32)))
   sampled = np.asarray(sample(jax.random.split(jax.random.key(0), 400)))
   assert sampled.dtype == np.uint8 and sampled.shape == (400, *labels.shape)
   stayed = np.array([kept_cells(labels, one) for one in sampled])
-  # Each cell of each picture on its own: 400 draws of 0.3 have a standard deviation of 0.023.
+  # Each cell of each image is drawn independently: 400 draws of 0.3 have a standard deviation of 0.023.
   assert np.abs(stayed.mean(0) - 0.3).max() < 0.1
   assert abs(stayed.mean() - 0.3) < 0.02
   pairs = np.corrcoef(stayed.reshape(400, -1).T)
   assert np.abs(pairs - np.eye(len(pairs))).max() < 0.25
 
 
-def test_the_sampled_loss_is_on_average_its_share(labels, loss_and_gradient):
+def test_the_sampled_loss_is_on_average_its_share_of_the_whole(labels, loss_and_gradient):
   rng = np.random.default_rng(0)
   logits = rng.normal(size=(*labels.shape, CLASSES)).astype(np.float32)
   (total, count), _ = loss_and_gradient(logits, labels)

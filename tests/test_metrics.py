@@ -20,7 +20,7 @@ def confusion():
 
 @pytest.fixture(scope='module')
 def batch():
-  """Predictions and labels of three pictures: class 4 in neither, class 3 predicted alone, one picture ignored."""
+  """Predictions and labels of three images: class 4 is in neither, class 3 only predicted, one image ignored."""
   rng = np.random.default_rng(0)
   label = rng.integers(0, 3, (3, 9, 11), np.uint8)
   prediction = np.where(rng.random(label.shape) < 0.5, label, rng.integers(0, 4, label.shape)).astype(np.uint8)
@@ -38,7 +38,7 @@ def slow_confusion(prediction, label):
 
 
 def slow_metrics(n):
-  """Pixel accuracy, mean accuracy, mean IU and frequency-weighted IU, as CVPR'15 writes them, and the IUs."""
+  """Pixel accuracy, mean accuracy, mean IoU and frequency-weighted IoU as CVPR'15 defines them, and all IoUs."""
   total = sum(n[i][j] for i in range(CLASSES) for j in range(CLASSES))
   t = [sum(n[i][j] for j in range(CLASSES)) for i in range(CLASSES)]
   predicted = [sum(n[j][i] for j in range(CLASSES)) for i in range(CLASSES)]
@@ -54,13 +54,13 @@ def slow_metrics(n):
   }
 
 
-def test_confusion_counts_each_picture_exactly(batch, confusion):
+def test_confusion_counts_each_image_exactly(batch, confusion):
   prediction, label = batch
   matrices = confusion(prediction, label)
   assert matrices.dtype == np.int32
   assert matrices.shape == (3, CLASSES, CLASSES)
-  for matrix, *picture in zip(matrices, prediction, label, strict=True):
-    assert np.array_equal(matrix, slow_confusion(*picture))
+  for matrix, *image in zip(matrices, prediction, label, strict=True):
+    assert np.array_equal(matrix, slow_confusion(*image))
   assert np.sum(matrices) == np.count_nonzero(label != IGNORE)
 
 
@@ -73,14 +73,14 @@ def test_confusion_counts_beyond_what_float32_can(confusion):
 
 
 def test_a_label_out_of_range_is_not_counted_as_another_class(confusion):
-  """So the pixel total of `scoring.score` falls short, and says so."""
+  """An evaluation then counts too few pixels, which is an error (`test_evaluation.py`)."""
   matrix = confusion(np.zeros((1, 2, 2), np.uint8), np.full((1, 2, 2), CLASSES, np.uint8))
   assert not matrix.any()
 
 
 def test_summary_equals_a_slow_double_loop(batch):
-  matrix = sum(slow_confusion(*picture) for picture in zip(*batch, strict=True))
-  assert not matrix[3].any()  # class 3: predicted, never labelled
+  matrix = sum(slow_confusion(*image) for image in zip(*batch, strict=True))
+  assert not matrix[3].any()  # class 3: predicted, but in no label
   assert matrix[:, 3].any()
   summary = metrics.summarize(matrix, NAMES)
   expected = slow_metrics(matrix.tolist())
@@ -88,7 +88,7 @@ def test_summary_equals_a_slow_double_loop(batch):
   assert summary == pytest.approx(expected)
 
 
-def test_absent_classes_are_left_out_of_the_means(batch):
+def test_absent_classes_are_left_out_of_the_means():
   matrix = np.zeros((CLASSES, CLASSES), int)
   matrix[:2, :2] = [[30, 10], [20, 40]]
   summary = metrics.summarize(matrix, NAMES)
@@ -104,13 +104,13 @@ def test_a_perfect_prediction_scores_one():
 
 
 def test_large_totals_do_not_overflow():
-  """A split may hold more pixels than int32 counts: Cityscapes' training split holds six thousand million."""
+  """A split may have more pixels than int32 can count: the training split of Cityscapes has 6 billion."""
   matrix = np.full((CLASSES, CLASSES), 2**31 - 1, np.int32)
   summary = metrics.summarize(matrix, NAMES)
   assert summary['pixel_accuracy'] == pytest.approx(1 / CLASSES)
   assert summary['mean_iou'] == pytest.approx(1 / (2 * CLASSES - 1))
 
 
-def test_nothing_labelled_is_an_error():
-  with pytest.raises(ValueError, match='no labelled pixel'):
+def test_a_matrix_without_labeled_pixels_is_an_error():
+  with pytest.raises(ValueError, match='confusion matrix is empty; expected at least one labeled pixel'):
     metrics.summarize(np.zeros((CLASSES, CLASSES), int), NAMES)

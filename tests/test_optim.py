@@ -1,21 +1,19 @@
-"""Update rules against the papers', schedules at their ends, and what decays."""
+"""Update rules against those of the papers, the ends of schedules, and which parameters decay."""
 
 import jax
 import numpy as np
 import optax
 import pytest
-from cheap import quick_jit, shapes_of
+from cheap import network, quick_jit, shapes_of, vgg
 
 from fcn_jax import config as configs
 from fcn_jax import optim
-from fcn_jax.models.fcn import FCN
-from fcn_jax.models.vgg import VGG
 
 STEPS = 20
 
 
 def settings(**changes):
-  """Section `optim` of a config, plain unless changed."""
+  """The section `optim` of a config: plain SGD, plus changes."""
   section = configs.default('scenes').optim
   section.update(
     name='sgd', lr=0.1, momentum=0.9, weight_decay=0.0, bias_lr=1.0, schedule='constant', power=0.9, warmup=0, clip=0.0
@@ -61,7 +59,7 @@ def norm_of(tree):
 
 
 def kinds(tree):
-  """Leaves by the way they are treated: kernel, bias of a convolution, anything else."""
+  """Leaves by how the optimizer treats them: kernel, bias of a convolution, anything else."""
 
   def kind(path, _):
     owner, name = path[-2].key, path[-1].key
@@ -76,7 +74,7 @@ def kinds(tree):
   ('count', 'changes'),
   [
     (10, {'weight_decay': 0.02, 'schedule': 'polynomial', 'warmup': 3, 'momentum': 0.8}),
-    (50, {'weight_decay': 5e-4, 'lr': 1e-3, 'momentum': 0.99}),  # the authors', but for the rate of a mean
+    (50, {'weight_decay': 5e-4, 'lr': 1e-3, 'momentum': 0.99}),  # the authors', except for the learning rate of a mean
   ],
 )
 def test_sgd_is_caffes_rule(count, changes):
@@ -103,10 +101,10 @@ def test_sgd_is_caffes_rule(count, changes):
 
 
 @pytest.mark.parametrize('name', ['sgd', 'adamw'])
-def test_a_frozen_trunk_stays_and_the_rest_moves_as_without(name):
+def test_a_frozen_backbone_stays_and_the_rest_is_trained_as_without(name):
   params, gradients = random_tree(0), [random_tree(1), random_tree(2)]
   free, frozen = (
-    train(settings(name=name, weight_decay=0.1, freeze_trunk=x), params, gradients)[-1] for x in (False, True)
+    train(settings(name=name, weight_decay=0.1, freeze_backbone=x), params, gradients)[-1] for x in (False, True)
   )
   jax.tree.map(np.testing.assert_array_equal, frozen['trunk'], params['trunk'])
   for layer in ('score_fr', 'upsample_to_1'):
@@ -114,8 +112,8 @@ def test_a_frozen_trunk_stays_and_the_rest_moves_as_without(name):
     assert not np.array_equal(frozen[layer]['kernel'], params[layer]['kernel'])
 
 
-def test_adamw_decays_kernels_alone():
-  """Without a gradient nothing else moves anything."""
+def test_adamw_decays_kernels_only():
+  """Without a gradient, only weight decay changes a parameter."""
   params = random_tree(0)
   zero = jax.tree.map(np.zeros_like, params)
   (after,) = train(settings(name='adamw', lr=0.1, weight_decay=0.5), params, [zero])
@@ -126,7 +124,7 @@ def test_adamw_decays_kernels_alone():
   jax.tree.map(check, kinds(params), params, after)
 
 
-def test_adamw_moves_every_parameter_by_the_rate_at_first():
+def test_the_first_step_of_adamw_is_the_learning_rate_for_every_parameter():
   params, gradient = random_tree(0), random_tree(1)
   (after,) = train(settings(name='adamw', lr=0.01), params, [gradient])
 
@@ -138,7 +136,7 @@ def test_adamw_moves_every_parameter_by_the_rate_at_first():
 
 @pytest.mark.parametrize('name', ['sgd', 'adamw'])
 def test_clipping_bounds_the_norm_and_leaves_small_gradients_alone(name):
-  """The norm of all parameters together. AdamW's second step tells gradients of different sizes apart."""
+  """The norm of all gradients together. Only from its second step on does AdamW depend on their size."""
   section = settings(name=name, momentum=0.0)
   params, first, second = (random_tree(seed) for seed in range(3))
   norm = norm_of(second)
@@ -162,12 +160,12 @@ def test_clipping_bounds_the_norm_and_leaves_small_gradients_alone(name):
 
 @pytest.mark.parametrize('warmup', [0, 5])
 @pytest.mark.parametrize('name', ['constant', 'polynomial', 'cosine'])
-def test_schedules_start_at_the_rate_and_end_where_they_should(name, warmup):
+def test_schedules_start_at_the_learning_rate_and_end_at_zero_or_constant(name, warmup):
   rate = optim.schedule(settings(schedule=name, warmup=warmup), STEPS)
   rates = [float(rate(step)) for step in range(STEPS + 1)]
   assert rates[warmup] == max(rates) == pytest.approx(0.1)
   assert rates[-1] == pytest.approx(0.1 if name == 'constant' else 0, abs=1e-8)
-  assert min(rates[:-1]) > 0  # each update does something
+  assert min(rates[:-1]) > 0  # each update has an effect
   if warmup:
     assert rates[0] == pytest.approx(0.1 / warmup)
     np.testing.assert_allclose(np.diff(rates[: warmup + 1]), (rates[warmup] - rates[0]) / warmup, rtol=1e-4)
@@ -176,7 +174,7 @@ def test_schedules_start_at_the_rate_and_end_where_they_should(name, warmup):
 
 
 def test_schedules_halfway():
-  """In the middle of what follows the warm-up."""
+  """In the middle of the steps after the warm-up."""
   for name, expected in (('polynomial', 0.1 * 0.5**0.9), ('cosine', 0.05)):
     rate = optim.schedule(settings(schedule=name, warmup=4), STEPS)
     assert float(rate(4 + (STEPS - 4) // 2)) == pytest.approx(expected)
@@ -184,8 +182,7 @@ def test_schedules_halfway():
 
 @pytest.mark.parametrize('norm', ['none', 'group'])
 def test_kernels_of_a_network_decay_and_its_upsampling_does_not(norm):
-  net = FCN(classes=3, trunk=VGG(norm=norm), stride=8, skips=('pool4', 'pool3'), upsample='bilinear_learned')
-  params = shapes_of(net, np.zeros((1, 1, 1, 3), np.uint8))
+  params = shapes_of(network(vgg(norm=norm, group_size=4), upsample='bilinear_learned'))
 
   def names(mask):
     leaves = jax.tree_util.tree_flatten_with_path(mask)[0]
@@ -198,7 +195,7 @@ def test_kernels_of_a_network_decay_and_its_upsampling_does_not(norm):
   }
   scores = {'score_fr', 'score_pool4', 'score_pool3'}
   assert names(optim.decays(params)) == {f'{layer}/kernel' for layer in convolutions | scores}
-  # With a norm only the scores have biases; a norm's own shift is none.
+  # With a norm, only the scores have biases; the shift of a norm does not count as one.
   assert names(optim.biases(params)) == {
     f'{layer}/bias' for layer in scores | (convolutions if norm == 'none' else set())
   }

@@ -1,4 +1,4 @@
-"""The smallest run that trains, saves and evaluates, and the command that starts it, for the tests of commands."""
+"""For tests of commands: the smallest run that trains, saves and evaluates, and the command that starts it."""
 
 import os
 import pathlib
@@ -11,8 +11,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# One configuration for all tests that train: each other one would be compiled anew. Checkpoints at 3, 6, 9, 12,
-# evaluations at 4, 8, 12: a kill may come before, between and after the two.
+# One configuration for all tests that train, because each configuration is compiled separately. Checkpoints come at
+# steps 3, 6, 9 and 12 and evaluations at 4, 8 and 12, so a kill may come before, between and after the two.
 STEPS = 12
 SETTINGS = {
   'model.width': 0.0625,
@@ -46,29 +46,30 @@ def prepare(folder, change=lambda image: image) -> str:
   return data.dir
 
 
-def command(data_dir, workdir, **settings) -> list[str]:
-  """The command of the run; `settings` are further ones, with __ for the dot."""
+def command(data_dir, workdir, *, dataset: str = '', **settings) -> list[str]:
+  """The command that trains the run.
+
+  Args:
+    data_dir: `data.dir`.
+    workdir: the run directory.
+    dataset: the argument of the config file; '' for its default.
+    **settings: further settings, with __ for the dot.
+  """
   changed = SETTINGS | {'data.dir': data_dir} | {name.replace('__', '.'): x for name, x in settings.items()}
   flags = [f'--config.{name}={value}' for name, value in changed.items()]
-  return [
-    sys.executable,
-    '-m',
-    'fcn_jax.main',
-    f'--config={ROOT}/experiments/fcn32s.py',
-    *flags,
-    f'--workdir={workdir}',
-  ]
+  config = f'{ROOT}/experiments/fcn32s.py' + (f':{dataset}' if dataset else '')
+  return [sys.executable, '-m', 'fcn_jax.main', f'--config={config}', *flags, f'--workdir={workdir}']
 
 
 def start(arguments, **options) -> subprocess.Popen:
-  """Starts a command on one device, with its output in pipes; `env` holds further variables."""
+  """Starts a command on one device, with its output in pipes; `env` has further environment variables."""
   env = os.environ | {'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)} | options.pop('env', {})
   pipe = subprocess.PIPE
   return subprocess.Popen(arguments, env=env, stdout=pipe, stderr=pipe, text=True, **options)
 
 
 def until(condition, *processes) -> None:
-  """Returns when the condition holds; the processes must be alive until then."""
+  """Returns as soon as the condition holds; the processes must run until then."""
   while not condition():
     for process in processes:
       assert process.poll() is None, process.communicate()
@@ -76,9 +77,9 @@ def until(condition, *processes) -> None:
 
 
 def free_port() -> int:
-  with socket.socket() as one:
-    one.bind(('localhost', 0))
-    return one.getsockname()[1]
+  with socket.socket() as server:
+    server.bind(('localhost', 0))
+    return server.getsockname()[1]
 
 
 def run(arguments, **options) -> subprocess.CompletedProcess:

@@ -4,7 +4,7 @@ An experiment file starts from `default`; `validate` is called before anything s
 """
 
 from fcn_jax.config.checks import check_model, unknown_setting, validate
-from fcn_jax.config.defaults import add_settings, base, default, flatten
+from fcn_jax.config.defaults import add_settings, base, default, flatten, usual
 from fcn_jax.config.recipes import RECIPES, apply_recipe
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
   'default',
   'flatten',
   'unknown_setting',
+  'usual',
   'validate',
 ]

@@ -93,7 +93,8 @@ def _check_values(flat: dict, choices: dict, ranges: dict) -> None:
       raise UserError(f'{field} is {flat[field]!r}{nearest(flat[field], allowed)}')
   for field, (low, high) in ranges.items():
     if field in flat and not low <= flat[field] <= high:
-      raise UserError(f'{field} is {flat[field]}; expected {low:g} to {high:g}')
+      expected = f'{low} or more' if high == math.inf else f'{low} to {high}'
+      raise UserError(f'{field} is {flat[field]}; expected {expected}')
 
 
 def _check_fields(flat: dict, settings: dict) -> None:

@@ -8,7 +8,7 @@ import ml_collections
 
 from fcn_jax.config import recipes
 from fcn_jax.data import names
-from fcn_jax.errors import UserError
+from fcn_jax.errors import UserError, closest
 
 
 def default(argument: str = 'scenes', recipe_of: dict[str, str] | None = None) -> ml_collections.ConfigDict:
@@ -37,17 +37,25 @@ def default(argument: str = 'scenes', recipe_of: dict[str, str] | None = None) -
   return config
 
 
+def usual(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The settings that the data set and the recipe of a config give, or the base if it has neither."""
+  return default(f'{config.data.name},recipe={config.recipe}') if config.recipe else base()
+
+
 def add_settings(config: ml_collections.ConfigDict, settings: dict) -> None:
   """Sets settings by dotted name; the section `data` may get new ones, the others may not."""
   for field, value in settings.items():
     section, _, leaf = field.rpartition('.')
     if section == 'data':
       config.data[leaf] = value
-    else:
-      try:
-        config.update_from_flattened_dict({field: value})
-      except (KeyError, AttributeError, TypeError) as error:
-        raise UserError(f'the data set {config.data.name} sets {field} to {value!r}: {error}') from error
+      continue
+    known = flatten(config)
+    if field not in known:
+      raise UserError(f'the data set {config.data.name} sets {field}, which does not exist{closest(field, known)}')
+    try:
+      config.update_from_flattened_dict({field: value})
+    except TypeError as error:
+      raise UserError(f'the data set {config.data.name} sets {field} to {value!r}: {error}') from error
 
 
 def base() -> ml_collections.ConfigDict:

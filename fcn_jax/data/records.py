@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import io
 import logging
+import os
 import threading
 from collections.abc import Iterable, Iterator
 
@@ -12,6 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from fcn_jax import files
 from fcn_jax.data.dataset import Classes, Data, Example
 from fcn_jax.errors import UserError
 
@@ -90,8 +92,9 @@ def _prepared(builder_class: type[Builder], data, options: dict) -> Builder:
 
 
 def _open(builder_class: type[Builder], data, options: dict) -> Builder:
+  folder = os.fspath(files.path(data.dir)) if data.dir else None
   try:
-    return builder_class(**options, data_dir=data.dir or None, file_format='array_record')
+    return builder_class(**options, data_dir=folder, file_format='array_record')
   except OSError as error:
     raise UserError(f'cannot use data.dir {data.dir}: {error}') from error
 

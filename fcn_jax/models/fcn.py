@@ -106,8 +106,8 @@ class FCN(nn.Module):
     first, *others = layouts.values()
     for name in self.taps:
       for other in others:
-        a, b = first.canvas[name], other.canvas[name]
-        if (a.start, a.stride) != (b.start, b.stride) or not np.array_equal(a.size, b.size):
+        a, b = first.canvas[name], other.canvas.get(name)
+        if b is None or (a.start, a.stride) != (b.start, b.stride) or not np.array_equal(a.size, b.size):
           raise ValueError(f'the backbones of the streams differ at the tap {name}: {a} and {b}; expected equal grids')
     return first
 

@@ -63,10 +63,9 @@ class Grid:
     Raises:
       ValueError: neither kernel aligns the two grids.
     """
-    factor = self.stride // finer.stride
-    for kernel in (2 * factor, 2 * factor - 1):
-      risen = self.upsampled(kernel, factor)
-      if risen.stride == finer.stride and not (finer.start - risen.start) % finer.stride:
+    factor, rest = divmod(self.stride, finer.stride)
+    for kernel in () if rest else (2 * factor, 2 * factor - 1):
+      if not (finer.start - self.upsampled(kernel, factor).start) % finer.stride:
         return kernel
     raise ValueError(
       f'no bilinear kernel upsamples {self} onto {finer}; expected a whole ratio of strides, and starts that are a '

@@ -60,11 +60,12 @@ def write(folder: epath.Path, runs: list[Result], rows: list[str], cols: list[st
   """
   from fcn_jax.report import figures, page
 
-  out, cells, fields = folder / 'report', results.grouped(runs, rows + cols), rows + cols
+  out, cells = folder / 'report', results.grouped(runs, rows + cols)
+  networks = tables.labeled(cells, rows + cols)
   first = tables.main(cells, rows, cols, metric)
   introduction = about(runs)
   text, sections = [f'# {folder.name}\n', *(f'{sentence}\n' for sentence in introduction)], []
-  for part in [Part(first), *(parts(cells, fields) if results.done(cells) else [])]:
+  for part in [Part(first), *(parts(networks, tables.differences(cells, rows + cols)) if networks else [])]:
     table, plot = part.table, None
     if part.figure:
       files.write(out / f'{part.name}.png', figures.encoded(part.figure, 'png'))
@@ -72,7 +73,7 @@ def write(folder: epath.Path, runs: list[Result], rows: list[str], cols: list[st
     if table.lines:
       text.append(f'## {table.title}\n\n{table.note}\n\n{table.markdown()}\n')
     sections.append(page.section(table, heat=part.heat, plot=plot))
-  sections.append(page.gallery(cells, fields))
+  sections.append(page.gallery(networks))
   markdown = '\n'.join(text)
   files.write(out / 'table.md', markdown)
   files.write(out / 'table.tex', first.latex())
@@ -98,24 +99,23 @@ class Part:
   heat: bool = False
 
 
-def parts(cells: results.Cells, fields: list[str]) -> list[Part]:
-  """The sections after the first table, in order; at least one run must be done."""
+def parts(networks: tables.Networks, found: list[tables.Difference]) -> list[Part]:
+  """The sections after the first table, in order; `found` are the differences between the networks."""
   from fcn_jax.report import figures
 
-  example = next(iter(results.done(cells).values()))[0]
-  found = tables.differences(cells, fields)
+  example = next(iter(networks.values()))[0]
   curves = tables.Table('Learning curves', 'Mean over seeds; the shading runs from the lowest to the highest.', [], [])
   listed = [
     Part(tables.difference_table(found, len(example.ids)), 'intervals', figures.intervals(found) if found else None),
-    Part(tables.scores(cells, fields)),
+    Part(tables.scores(networks)),
     Part(tables.published_table(example.settings['data.name'])),
-    Part(tables.bands(cells, fields)),
-    Part(tables.classes(cells, fields), heat=True),
-    Part(tables.kernels(cells, fields), 'kernels', figures.kernels(cells, fields)),
-    Part(tables.costs(cells, fields)),
-    Part(curves, 'curves', figures.curves(cells, fields)),
+    Part(tables.bands(networks)),
+    Part(tables.classes(networks), heat=True),
+    Part(tables.kernels(networks), 'kernels', figures.kernels(networks)),
+    Part(tables.costs(networks)),
+    Part(curves, 'curves', figures.curves(networks)),
   ]
-  return [part for part in listed if part.table and (part.table.lines or part.figure)]
+  return [part for part in listed if part.table.lines or part.figure]
 
 
 def about(runs: list[Result]) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fcn_jax.models import grid
-from fcn_jax.report import results, tables
+from fcn_jax.report import tables
 
 _STYLE = {
   'font.size': 9,
@@ -27,19 +27,17 @@ def encoded(figure: Figure, form: str) -> bytes:
 
 
 @matplotlib.rc_context(_STYLE)
-def curves(cells: results.Cells, fields: list[str]) -> Figure:
+def curves(networks: tables.Networks) -> Figure:
   """Mean IoU and training loss by step: lines are means over seeds, shading runs from the lowest to the highest."""
   figure = Figure(figsize=(10, 3.6))
   axes = figure.subplots(1, 2)
-  scored = results.done(cells)
-  for number, (key, members) in enumerate(scored.items()):
+  for number, (network, members) in enumerate(networks.items()):
     style = {'color': matplotlib.colormaps['tab10'](number % 10), 'linestyle': ('-', '--', ':', '-.')[number // 10 % 4]}
     for axis, metric, scale in ((axes[0], 'eval/mean_iou', 100), (axes[1], 'train/loss', 1)):
       by_seed = [{row['step']: scale * row[metric] for row in run.log if metric in row} for run in members]
       steps = sorted(set.intersection(*map(set, by_seed)))
       values = np.array([[curve[step] for step in steps] for curve in by_seed])
-      name, marker = tables.label(fields, key, members), '.' if len(steps) < 20 else ''
-      axis.plot(steps, values.mean(0), label=name, marker=marker, **style)
+      axis.plot(steps, values.mean(0), label=network, marker='.' if len(steps) < 20 else '', **style)
       axis.fill_between(steps, values.min(0), values.max(0), color=style['color'], alpha=0.15, linewidth=0)
   axes[0].set(xlabel='step', ylabel='mean IoU, percent')
   axes[1].set(xlabel='step', ylabel='training loss')
@@ -63,24 +61,24 @@ def intervals(found: list[tables.Difference]) -> Figure:
 
 
 @matplotlib.rc_context(_STYLE)
-def kernels(cells: results.Cells, fields: list[str]) -> Figure | None:
+def kernels(networks: tables.Networks) -> Figure | None:
   """Bilinear and trained kernels of the first seed, averaged over classes; None if no network trains upsampling."""
   rows = [
-    (tables.label(fields, key, members), layer, kernel.mean(-1))
-    for key, members in results.done(cells).items()
+    (network, layer, kernel.mean(-1))
+    for network, members in networks.items()
     for layer, kernel in members[0].kernels.items()
   ]
   if not rows:
     return None
   figure = Figure(figsize=(6, 1.6 * len(rows)))
   axes = figure.subplots(len(rows), 3, squeeze=False)
-  for line, (name, layer, kernel) in zip(axes, rows, strict=True):
+  for line, (network, layer, kernel) in zip(axes, rows, strict=True):
     bilinear = grid.bilinear_kernel((len(kernel) + 1) // 2, len(kernel))
     largest = max(np.abs(kernel).max(), 1)
     for axis, shown in zip(line, (bilinear, kernel, kernel - bilinear), strict=True):
       image = axis.imshow(shown, cmap='RdBu_r', vmin=-largest, vmax=largest)
       axis.set(xticks=[], yticks=[])
-    line[0].set_ylabel(f'{name}\n{layer}', rotation=0, ha='right', va='center')
+    line[0].set_ylabel(f'{network}\n{layer}', rotation=0, ha='right', va='center')
     figure.colorbar(image, ax=list(line), fraction=0.02)
   for axis, title in zip(axes[0], ('bilinear', 'trained', 'difference'), strict=True):
     axis.set_title(title)

@@ -58,6 +58,11 @@ class Result:
     """The stride of the finest scores in pixels of the image; `model.stride` counts cells of `model.shrink` pixels."""
     return self.settings['model.stride'] * self.settings['model.shrink']
 
+  @property
+  def scored(self) -> epath.Path:
+    """The folder of the example images of the last evaluation."""
+    return self.path / 'eval' / self.split
+
   @functools.cached_property
   def _matrices(self) -> dict[str, np.ndarray]:
     return _arrays(self.path / 'eval' / f'{self.split}.npz')
@@ -91,9 +96,8 @@ class Result:
 
   @functools.cached_property
   def examples(self) -> list[str]:
-    """The ids of the images that have files ID.image.jpg, ID.label.png and ID.prediction.png in `eval/SPLIT`."""
-    found = (self.path / 'eval' / self.split).glob('*.prediction.png')
-    return sorted(path.name.removesuffix('.prediction.png') for path in found)
+    """The ids of the images that have files ID.image.jpg, ID.label.png and ID.prediction.png in `scored`."""
+    return sorted(path.name.removesuffix('.prediction.png') for path in self.scored.glob('*.prediction.png'))
 
 
 # The runs of each network, by its values of the settings that vary; the runs of a network differ in the seed only.
@@ -138,24 +142,22 @@ def layout(runs: list[Result], rows: list[str] | None, cols: list[str] | None) -
   Raises:
     UserError: a setting is unknown, or a setting that varies is in neither, so that a table would average over it.
   """
-  vary = varying(runs)
+  vary, named = varying(runs), (rows or []) + (cols or [])
   fields = {field for run in runs for field in run.settings}
-  for field in (rows or []) + (cols or []):
+  for field in named:
     if field not in fields:
       raise UserError(f'there is no setting {field}{closest(field, fields)}; these settings vary: {", ".join(vary)}')
   if rows is None and cols is None:
     return (vary[:-1], vary[-1:]) if len(vary) > 1 else (vary, [])
-  named = (rows or []) + (cols or [])
-  if rows is None:
-    rows = [field for field in vary if field not in named]
-  elif cols is None:
-    cols = [field for field in vary if field not in named]
-  if unnamed := [field for field in vary if field not in rows + (cols or [])]:
+  unnamed = [field for field in vary if field not in named]
+  if rows is None or cols is None:
+    return (unnamed, cols) if rows is None else (rows, unnamed)
+  if unnamed:
     raise UserError(
       f'{", ".join(unnamed)} varies between these runs, and the table would average different networks; '
       f'add it to --rows or --cols, for example --rows={",".join([*rows, *unnamed])}'
     )
-  return rows, cols or []
+  return rows, cols
 
 
 def grouped(runs: list[Result], fields: list[str]) -> Cells:
@@ -203,25 +205,17 @@ def _read_run(path: epath.Path) -> Result:
       f'{path} is done, but its scores in eval/ are incomplete; recompute them with '
       f'python -m fcn_jax.evaluate --workdir={path}'
     )
-  timing = directory.read_rows(path / 'timing.jsonl', status['step'])
-  timing = [row for row in timing if 'images_per_second' in row]
-  return Result(
-    name=path.name,
-    path=path,
-    state='done',
-    settings=settings,
-    split=split,
-    scores={name: scores[name] for name in metrics.METRICS} | {f'iou/{name}': x for name, x in scores['iou'].items()},
-    bands=scores['boundary_iou'],
-    network=network,
-    costs={
-      'parameters': network['parameters'],
-      'gflop': network['gflop'],
-      'images_per_second': float(np.median([row['images_per_second'] for row in timing])),
-      'peak_memory_gib': timing[-1]['peak_memory_gib'],
-      'minutes': status['wall_seconds'] / 60,
-    },
-  )
+  timing = [row for row in directory.read_rows(path / 'timing.jsonl', status['step']) if 'images_per_second' in row]
+  costs = {
+    'parameters': network['parameters'],
+    'gflop': network['gflop'],
+    'images_per_second': float(np.median([row['images_per_second'] for row in timing])),
+    'peak_memory_gib': timing[-1]['peak_memory_gib'],
+    'minutes': status['wall_seconds'] / 60,
+  }
+  bands = scores['boundary_iou']
+  scores = {name: scores[name] for name in metrics.METRICS} | {f'iou/{name}': x for name, x in scores['iou'].items()}
+  return Result(path.name, path, 'done', settings, split, scores, bands, network, costs)
 
 
 def _comparable(settings: dict) -> dict:

@@ -12,13 +12,12 @@ from fcn_jax.metrics import METRICS
 from fcn_jax.report import bootstrap, published
 from fcn_jax.report.results import Cells, Result, done
 
-TITLES = {
-  'pixel_accuracy': 'pixel accuracy',
-  'mean_accuracy': 'mean accuracy',
-  'mean_iou': 'mean IoU',
-  'fw_iou': 'fw IoU',
-}
+TITLES = {metric: metric.replace('_', ' ').replace('iou', 'IoU') for metric in METRICS}
 _SPREAD = 'Percent: mean ± standard deviation over seeds (number of seeds).'
+_LATEX = str.maketrans({'_': '\\_', '%': '\\%', '&': '\\&', '#': '\\#', '±': '$\\pm$'})
+
+# The runs of each network that are done, by its label.
+Networks = dict[str, list[Result]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +44,10 @@ class Table:
 
   def latex(self) -> str:
     """A tabular, for use in a table environment."""
-    special = {'_': '\\_', '%': '\\%', '&': '\\&', '#': '\\#', '±': '$\\pm$'}
-
-    def escaped(row: list[str]) -> str:
-      return ' & '.join(''.join(special.get(character, character) for character in cell) for cell in row) + ' \\\\'
-
-    lines = [escaped(line) for line in self._highlighted('\\textbf{{{}}}')]
+    rows = [self.head, *self._highlighted('\\textbf{{{}}}')]
+    head, *lines = [' & '.join(cell.translate(_LATEX) for cell in row) + ' \\\\' for row in rows]
     begin = f'\\begin{{tabular}}{{{"l" * len(self.head)}}}'
-    return '\n'.join([begin, '\\hline', escaped(self.head), '\\hline', *lines, '\\hline', '\\end{tabular}', ''])
+    return '\n'.join([begin, '\\hline', head, '\\hline', *lines, '\\hline', '\\end{tabular}', ''])
 
   def _highlighted(self, mark: str) -> list[list[str]]:
     lines = [list(line) for line in self.lines]
@@ -87,6 +82,11 @@ def label(fields: list[str], values: tuple, runs: list[Result]) -> str:
   """'stride 8, upsample bilinear_fixed', or 'all runs' if nothing varies; the arguments are those of `texts`."""
   parts = [f'{short(field)} {text}' for field, text in zip(fields, texts(fields, values, runs), strict=True)]
   return ', '.join(parts) or 'all runs'
+
+
+def labeled(cells: Cells, fields: list[str]) -> Networks:
+  """The runs that are done, by the label of their network."""
+  return {label(fields, key, members): members for key, members in done(cells).items()}
 
 
 def statistics(members: list[Result], metric: str) -> tuple[float, float, int] | None:
@@ -127,11 +127,11 @@ def main(cells: Cells, rows: list[str], cols: list[str], metric: str) -> Table:
   return Table(title, note, [*map(short, rows), *columns], lines, best)
 
 
-def scores(cells: Cells, fields: list[str]) -> Table:
+def scores(networks: Networks) -> Table:
   """All metrics of each network, and the upper bounds of their strides."""
   lines, bounds = [], {}
-  for key, members in done(cells).items():
-    lines.append([label(fields, key, members), *(cell(members, metric) for metric in METRICS)])
+  for network, members in networks.items():
+    lines.append([network, *(cell(members, metric) for metric in METRICS)])
     bounds |= {run.stride_px: run.network['upper_bound'][run.split] for run in members}
   for stride in sorted(bounds, reverse=True):
     lines.append([f'upper bound, stride {stride} px', *(f'{100 * bounds[stride][m]:.2f}' for m in METRICS)])
@@ -141,61 +141,56 @@ def scores(cells: Cells, fields: list[str]) -> Table:
   return Table('All metrics', f'{_SPREAD} {note}', ['network', *TITLES.values()], lines)
 
 
-def bands(cells: Cells, fields: list[str]) -> Table:
+def bands(networks: Networks) -> Table:
   """Mean IoU near class boundaries."""
-  widths = list(dict.fromkeys(w for members in done(cells).values() for run in members for w in run.bands))
+  widths = dict.fromkeys(width for members in networks.values() for run in members for width in run.bands)
   lines = []
-  for key, members in done(cells).items():
+  for network, members in networks.items():
     means = [_mean([run.bands[width] for run in members]) for width in widths]
-    lines.append([label(fields, key, members), *means, _mean([run.scores['mean_iou'] for run in members])])
+    lines.append([network, *means, _mean([run.scores['mean_iou'] for run in members])])
   note = 'Mean IoU of pixels within N pixels of a boundary between two classes. Percent, mean over seeds.'
   head = ['network', *(f'{width} px' for width in widths), 'everywhere']
   return Table('Mean IoU near class boundaries', note, head, lines)
 
 
-def classes(cells: Cells, fields: list[str]) -> Table:
-  """IoU per class."""
-  names = next(([n for n in run.scores if n.startswith('iou/')] for run in itertools.chain(*done(cells).values())), [])
+def classes(networks: Networks) -> Table:
+  """IoU per class; `networks` is not empty."""
+  names = [name for name in next(iter(networks.values()))[0].scores if name.startswith('iou/')]
   lines = [
-    [label(fields, key, members), *(_mean([run.scores[name] for run in members]) for name in names)]
-    for key, members in done(cells).items()
+    [network, *(_mean([run.scores[name] for run in members]) for name in names)]
+    for network, members in networks.items()
   ]
   note = 'Percent, mean over seeds. Empty if a class appears in neither labels nor predictions.'
   return Table('IoU per class', note, ['network', *(name.removeprefix('iou/') for name in names)], lines)
 
 
-def kernels(cells: Cells, fields: list[str]) -> Table | None:
-  """How far trained upsampling kernels are from bilinear interpolation; None if no network trains upsampling."""
+def kernels(networks: Networks) -> Table:
+  """How far trained upsampling kernels are from bilinear interpolation."""
   lines = []
-  for key, members in done(cells).items():
+  for network, members in networks.items():
     for layer, kernel in members[0].kernels.items():
       values = pd.Series([x for run in members for x in run.network['kernel_distance'][layer]])
       spread = values.mean(), values.min(), values.max()
       factor = (len(kernel) + 1) // 2
-      lines.append([label(fields, key, members), f'{factor}x, {layer}', *(f'{x:.3f}' for x in spread)])
+      lines.append([network, f'{factor}x, {layer}', *(f'{x:.3f}' for x in spread)])
   note = (
     'Relative distance ||K - B|| / ||B|| (Frobenius norm) of a trained kernel K from the bilinear kernel B. '
     '0 = bilinear; 1 = as far as an all-zero kernel. Mean, minimum and maximum are over classes and seeds. The plot '
     'shows the first seed, averaged over classes.'
   )
   head = ['network', 'layer', 'mean', 'minimum', 'maximum']
-  return Table('Upsampling kernels: distance from bilinear', note, head, lines) if lines else None
+  return Table('Upsampling kernels: distance from bilinear', note, head, lines)
 
 
-def costs(cells: Cells, fields: list[str]) -> Table:
+def costs(networks: Networks) -> Table:
   """Size, speed and memory of each network."""
   lines, sizes = [], set()
-  for key, members in done(cells).items():
+  for network, members in networks.items():
     means = pd.DataFrame([run.costs for run in members]).mean()
     sizes |= {'{}x{}'.format(*run.network['size']) for run in members}
-    lines.append([
-      label(fields, key, members),
-      f'{means.parameters / 1e6:.2f}',
-      f'{means.gflop:.2f}',
-      f'{means.images_per_second:.1f}',
-      f'{means.peak_memory_gib:.2f}',
-      f'{means.minutes:.1f}',
-    ])  # fmt: skip
+    size = f'{means.parameters / 1e6:.2f}', f'{means.gflop:.2f}'
+    training = f'{means.images_per_second:.1f}', f'{means.peak_memory_gib:.2f}', f'{means.minutes:.1f}'
+    lines.append([network, *size, *training])
   note = (
     f'GFLOP: one forward pass of one image ({", ".join(sorted(sizes))} pixels). Speed, memory and time: training, mean '
     'over seeds.'
@@ -241,8 +236,8 @@ def differences(cells: Cells, fields: list[str]) -> list[Difference]:
   for a, b in pairs:
     paired = [run.seed for run in scored[a]] == [run.seed for run in scored[b]]
     found = bootstrap.difference(drawn[b], drawn[a], paired_seeds=paired)
-    value, low, high = (100 * found[name] for name in ('difference', 'low', 'high'))
-    out.append(Difference(label(fields, a, scored[a]), label(fields, b, scored[b]), value, low, high))
+    values = (100 * found[name] for name in ('difference', 'low', 'high'))
+    out.append(Difference(label(fields, a, scored[a]), label(fields, b, scored[b]), *values))
   return out
 
 
@@ -258,13 +253,12 @@ def difference_table(found: list[Difference], images: int) -> Table:
   return Table('Differences in mean IoU', note, ['first', 'second', 'difference', '95 % interval'], lines)
 
 
-def published_table(data_name: str) -> Table | None:
-  """Published results on the data set, or None if there are none."""
-  if data_name not in published.TABLES:
-    return None
-  note, rows = published.TABLES[data_name]
-  lines = [[row.network, row.source, *(str(row.scores.get(metric, '')) for metric in METRICS)] for row in rows]
-  return Table('Published results', note, ['network', 'source', *TITLES.values()], lines)
+def published_table(data_name: str) -> Table:
+  """Published results on the data set."""
+  note, rows = published.TABLES.get(data_name, ('', []))
+  head = ['network', 'source', *TITLES.values()]
+  lines = [[*map(str, row), *[''] * (len(head) - len(row))] for row in rows]
+  return Table('Published results', note, head, lines)
 
 
 def _mean(values: list[float | None]) -> str:

@@ -39,7 +39,7 @@ class RunDirectory:
 
   def __init__(self, path: os.PathLike | str, *, writes: bool = True):
     """If `writes` is false, everything that would write does nothing."""
-    self.path, self.writes = epath.Path(path), writes
+    self.path, self.writes = files.path(path), writes
 
   def __truediv__(self, name: str) -> epath.Path:
     return self.path / name
@@ -164,7 +164,7 @@ def resolve_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> ml
   saved = _read_saved(workdir)
   if not saved or not (config.init.run or config.init.weights):
     return config
-  usual = config_lib.default(f'{config.data.name},recipe={config.recipe}').model
+  usual = config_lib.usual(config).model
   with config.copy_and_resolve_references().unlocked() as changed:
     for field in ('mean', 'std'):
       if config.model[field] == usual[field]:

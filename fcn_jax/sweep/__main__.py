@@ -1,11 +1,12 @@
 """Runs a sweep: trains every run of an experiment that is not done yet, each in a process of its own.
 
   python -m fcn_jax.sweep --config=experiments/ablation.py --workdir=runs/ablation
-  python -m fcn_jax.sweep --config=experiments/ablation.py --workdir=runs/ablation --list
+  python -m fcn_jax.sweep --workdir=runs/ablation --list
   python -m fcn_jax.sweep --config=experiments/ablation.py --workdir=runs/ablation --only='stride=8,seed=0'
 
 The same command resumes a sweep: runs that are done are not repeated, unfinished runs continue. --config.* overrides,
-for example --config.train.steps=200, apply to every run. Each run's output is in log.txt in its folder.
+for example --config.train.steps=200, apply to every run. Each run's output is in log.txt in its folder. With --config,
+--list and --dry_run also show a sweep that has not started.
 
 Exit codes: 0 all runs are done; 1 at least one run failed, diverged or was skipped; 75 stopped by SIGTERM with
 everything saved; 130 the same by Ctrl-C.
@@ -57,21 +58,30 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
   if arguments:
     raise UserError(f'unexpected argument {arguments[0]!r}; settings are written --config.x=y')
-  given, config = flags.FLAGS, cli.config()
+  given = flags.FLAGS
+  if given.list and given.workdir and given['config'].value is None:
+    show(points.choose(points.recorded(files.path(given.workdir)), only=given.only, shard=given.shard))
+    return
+  config = cli.config()
   workdir = files.path(given.workdir or cli.default_workdir(config.data.name))
   all_runs = points.runs(config_flags.get_config_filename(given['config']), config, workdir)
   chosen = points.choose(all_runs, only=given.only, shard=given.shard)
   if given.dry_run:
     for run in chosen:
-      print(shlex.join(run.command()))
+      print(shlex.join(run.command))
     return
   if given.list:
-    progress.console.print(status.table(chosen, {run.name: status.state(run) for run in chosen}, {}))
+    show(chosen)
     return
   engine = make_engine(workdir)
   points.write_sweep(workdir, os.path.basename(cli.config_path()), config, all_runs)
   logger.info('%d runs, %s', len(chosen), engine.describe())
   sys.exit(Driver(chosen, engine, retries=given.retries, node_retries=given.node_retries).drive())
+
+
+def show(runs: list[points.Run]) -> None:
+  """Prints the states of the runs."""
+  progress.console.print(status.table(runs, {run.name: status.state(run) for run in runs}, {}))
 
 
 def make_engine(workdir: epath.Path) -> local.Local | ray.Ray:

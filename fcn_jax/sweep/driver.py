@@ -1,6 +1,7 @@
 """Drives a sweep: starts its runs, restarts those that fail or lose their node, and stops them on a signal."""
 
 import collections
+import contextlib
 import logging
 import time
 
@@ -9,6 +10,8 @@ from fcn_jax.run import progress
 from fcn_jax.run.signals import EXIT_CODES, StopSignals
 from fcn_jax.sweep import local, points, ray, status
 from fcn_jax.sweep.status import DIVERGED, DONE, ENDED, FAILED, PREEMPTED, QUEUED, RUNNING, SKIPPED, WAITING
+
+_PAUSE = 0.1  # seconds between rounds of the driver's loop
 
 logger = logging.getLogger(__name__)
 
@@ -20,15 +23,7 @@ class Driver:
     states: the state of each run, by name; the states are listed in `status.py`.
   """
 
-  def __init__(
-    self,
-    runs: list[points.Run],
-    engine: local.Local | ray.Ray,
-    *,
-    retries: int = 0,
-    node_retries: int = 5,
-    poll: float = 0.1,
-  ):
+  def __init__(self, runs: list[points.Run], engine: local.Local | ray.Ray, *, retries: int, node_retries: int):
     """Reads the state of every run; runs that are not done, also failed ones, will be started.
 
     Args:
@@ -36,12 +31,11 @@ class Driver:
       engine: where the runs are computed.
       retries: how often a failed run is restarted.
       node_retries: how often a run that lost its node is restarted.
-      poll: seconds between rounds of the driver's loop.
 
     Raises:
       UserError: the directory of a run holds a run with another config.
     """
-    self._runs, self._engine, self._poll = {run.name: run for run in runs}, engine, poll
+    self._runs, self._engine = {run.name: run for run in runs}, engine
     self.states = {run.name: DONE if status.state(run) == DONE else WAITING for run in runs}
     self._began = {}  # run name -> seconds since the epoch; the runs that the engine has
     self._attempts = {}  # run name -> id of the attempt before the current one
@@ -54,14 +48,15 @@ class Driver:
 
   def drive(self) -> int:
     """Runs the sweep until every run has ended or a signal arrives; returns the exit code."""
-    with StopSignals() as stop, status.Display(list(self._runs.values())) as display:
+    display = status.Display(list(self._runs.values()))
+    with StopSignals() as stop, display.live or contextlib.nullcontext():
       while not stop.signal and not all(state in ENDED for state in self.states.values()):
         self._start_runs()
         for ending in self._engine.ended():
           self._end_run(ending, display)
         self._look()
         display.show(self.states, self._began, self._seconds_left())
-        time.sleep(self._poll)
+        time.sleep(_PAUSE)
       if stop.signal:
         self._engine.stop(stop.signal)
         self.states |= dict.fromkeys(self._began, PREEMPTED)

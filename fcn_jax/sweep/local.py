@@ -107,7 +107,7 @@ class Local:
 
   def start(self, run: points.Run) -> None:
     slot, log = self._free.pop(0), Log(run.workdir / 'log.txt')
-    self._processes[run.name] = begin(run.command(), log, slot), slot, log
+    self._processes[run.name] = begin(run.command, log, slot), slot, log
 
   def ended(self) -> list[Ending]:
     """The runs that ended since the last call."""

@@ -21,22 +21,18 @@ class Run:
   Attributes:
     name: the settings that the point changes; also the name of the run's folder.
     workdir: the run directory.
-    config: the complete, validated config.
-    flags: the command-line flags that produce this config.
+    config: the complete, validated config; None if the run was read from `sweep.json`.
+    command: trains this run alone; empty if the run was read from `sweep.json`.
     point: the settings that the point changes.
     source: the name of the run in this sweep that this run starts from, or None.
   """
 
   name: str
   workdir: epath.Path
-  config: ml_collections.ConfigDict
-  flags: tuple[str, ...]
+  config: ml_collections.ConfigDict | None
+  command: list[str]
   point: dict
   source: str | None
-
-  def command(self) -> list[str]:
-    """The command that trains this run alone."""
-    return [sys.executable, '-m', 'fcn_jax.main', *self.flags, f'--workdir={self.workdir}']
 
 
 def load(path: str, argument: str) -> tuple[list[dict], ml_collections.ConfigDict]:
@@ -93,15 +89,9 @@ def runs(experiment: str, base: ml_collections.ConfigDict, workdir: epath.Path) 
     source = point.get('init.run') if point.get('init.run') in names else None
     if source:
       point = point | {'init.run': str(workdir / source)}
-    settings = (overridden | point).items()
-    named[name] = Run(
-      name=name,
-      workdir=workdir / name,
-      config=_overlaid(base, point, name),
-      flags=(f'--config={experiment}', *(f'--config.{field}={_as_flag(value)}' for field, value in settings)),
-      point=point,
-      source=source,
-    )
+    flags = [f'--config.{field}={_as_flag(value)}' for field, value in (overridden | point).items()]
+    command = [sys.executable, '-m', 'fcn_jax.main', f'--config={experiment}', *flags, f'--workdir={workdir / name}']
+    named[name] = Run(name, workdir / name, _overlaid(base, point, name), command, point, source)
   return list(named.values())
 
 
@@ -110,10 +100,7 @@ def lineage(run: Run, named: dict[str, Run]) -> list[Run]:
 
   This terminates: a run's name contains the name of the run that it starts from, so it is longer.
   """
-  found = [run]
-  while found[-1].source:
-    found.append(named[found[-1].source])
-  return found
+  return [run, *(lineage(named[run.source], named) if run.source else [])]
 
 
 def choose(all_runs: list[Run], *, only: str | None, shard: str | None) -> list[Run]:
@@ -165,6 +152,22 @@ def write_sweep(workdir: epath.Path, experiment: str, base: ml_collections.Confi
     raise UserError(f'{workdir} holds a sweep with another config: {different}. Choose another --workdir')
   mine['runs'] = theirs['runs'] | mine['runs']
   files.write_json(workdir / 'sweep.json', mine)
+
+
+def recorded(workdir: epath.Path) -> list[Run]:
+  """The runs that `sweep.json` lists. Neither the experiment file nor the module of the data set is needed.
+
+  Raises:
+    UserError: there is no `sweep.json`.
+  """
+  saved = files.read_json(workdir / 'sweep.json', None)
+  if saved is None:
+    raise UserError(f'{workdir} holds no sweep: there is no sweep.json in it; to list a new sweep, give --config')
+  named = {str(workdir / name): name for name in saved['runs']}
+  return [
+    Run(name, workdir / name, None, [], point, named.get(point.get('init.run')))
+    for name, point in saved['runs'].items()
+  ]
 
 
 def _overlaid(base: ml_collections.ConfigDict, point: dict, name: str) -> ml_collections.ConfigDict:

@@ -81,7 +81,7 @@ class Ray:
     return True
 
   def start(self, run: points.Run) -> None:
-    arguments = run.command()[1:], os.fspath(run.workdir), os.getcwd(), self._needs['CPU']
+    arguments = run.command[1:], os.fspath(run.workdir), os.getcwd(), self._needs['CPU']
     self._tasks[self._task.options(name=run.name).remote(*arguments)] = run.name
 
   def ended(self) -> list[Ending]:
@@ -134,15 +134,11 @@ def attempt(arguments: list[str], workdir: str, folder: str, cpus: float) -> int
   log.file.flush()
   process = begin([sys.executable, *arguments, '--take_over'], log, slot, cwd=folder)
   try:
-    while process.poll() is None:
+    while process.poll() is None and not (path.parent / _STOP).exists():
       time.sleep(_POLL)
       log.copy()
-      if (path.parent / _STOP).exists():
-        process.terminate()  # not SIGINT: Ray's workers ignore it, and their children do too until they train
-        process.wait()
   finally:
-    if process.poll() is None:
-      process.terminate()
-      process.wait()
+    process.terminate()  # not SIGINT: Ray's workers ignore it, and their children do too until they train
+    process.wait()
     log.close()
   return process.returncode

@@ -29,7 +29,8 @@ def state(run: points.Run) -> str:
   Raises:
     UserError: the directory holds a run with another config.
   """
-  directory.check(run.workdir, run.config)
+  if run.config:
+    directory.check(run.workdir, run.config)
   return files.read_json(run.workdir / 'status.json', {}).get('state', WAITING)
 
 
@@ -37,21 +38,12 @@ class Display:
   """Shows the progress of a sweep: a live table on a terminal, otherwise one line per change of a state.
 
   Attributes:
-    live: the live table, or None without a terminal.
+    live: the live table, a context manager; None without a terminal.
   """
 
   def __init__(self, runs: Sequence[points.Run]):
     self.live = Live(console=progress.console, auto_refresh=False) if progress.console.is_terminal else None
     self._runs, self._shown, self._time = runs, {}, 0.0
-
-  def __enter__(self) -> 'Display':
-    if self.live:
-      self.live.start()
-    return self
-
-  def __exit__(self, *_) -> None:
-    if self.live:
-      self.live.stop()
 
   def show(self, states: dict[str, str], began: dict[str, float], seconds_left: float | None) -> None:
     """Displays the states; the arguments are those of `table`."""

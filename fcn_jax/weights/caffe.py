@@ -9,33 +9,20 @@ import numpy as np
 from fcn_jax.errors import UserError
 from fcn_jax.weights.tensors import CAFFE_MEAN, SKIPS, Tensor, Weights, check_complete, convert_layer, layer_path
 
-# The fields of `caffe.proto` that hold weights. Message, field: number and type; [] is repeated. Packed floats are
-# declared as bytes, which have the same encoding: protobuf would make a Python number of each of the 138 million.
-# Networks from before 2015 have `layers`, later ones `layer`.
-_FIELDS = {
-  'BlobShape': {'dim': (1, ['int64'])},
-  'BlobProto': {
-    'num': (1, 'int32'),
-    'channels': (2, 'int32'),
-    'height': (3, 'int32'),
-    'width': (4, 'int32'),
-    'data': (5, 'bytes'),
-    'shape': (7, 'BlobShape'),
-    'double_data': (8, 'bytes'),
-  },
-  'V1LayerParameter': {'name': (4, 'string'), 'blobs': (6, ['BlobProto'])},
-  'LayerParameter': {'name': (1, 'string'), 'blobs': (7, ['BlobProto'])},
-  'NetParameter': {'layers': (2, ['V1LayerParameter']), 'layer': (100, ['LayerParameter'])},
+# The fields of `caffe.proto` that hold weights, by message. Packed floats are declared as bytes, which have the same
+# encoding: protobuf would make a Python number of each of the 138 million. Networks from before 2015 have `layers`,
+# later ones `layer`.
+_MESSAGES = {
+  'BlobShape': 'repeated int64 dim = 1',
+  'BlobProto': 'optional int32 num = 1; optional int32 channels = 2; optional int32 height = 3; '
+  'optional int32 width = 4; optional bytes data = 5; optional BlobShape shape = 7; optional bytes double_data = 8',
+  'V1LayerParameter': 'optional string name = 4; repeated BlobProto blobs = 6',
+  'LayerParameter': 'optional string name = 1; repeated BlobProto blobs = 7',
+  'NetParameter': 'repeated V1LayerParameter layers = 2; repeated LayerParameter layer = 100',
 }
 
-# The transposed convolutions of the authors' FCN-32s, 16s and 8s.
-_UPSAMPLING = {
-  'upscore': 'upsample_to_1',
-  'upscore2': 'upsample_to_16',
-  'upscore16': 'upsample_to_1',
-  'upscore_pool4': 'upsample_to_8',
-  'upscore8': 'upsample_to_1',
-}
+# The transposed convolutions of the authors' FCN-32s, 16s and 8s, with the strides that they upsample to.
+_UPSAMPLING = {'upscore': 1, 'upscore2': 16, 'upscore16': 1, 'upscore_pool4': 8, 'upscore8': 1}
 
 
 def read(path: pathlib.Path) -> Weights:
@@ -47,7 +34,7 @@ def read(path: pathlib.Path) -> Weights:
   tensors, others, factors = {}, {}, {}
   for name, blobs in _layers(path.read_bytes()):
     if name in _UPSAMPLING:
-      tensors[f'{_UPSAMPLING[name]}/kernel'] = Tensor(_kernel_per_class(blobs[0], name), name)
+      tensors[f'upsample_to_{_UPSAMPLING[name]}/kernel'] = Tensor(_kernel_per_class(blobs[0], name), name)
     elif name.removeprefix('scale_') in SKIPS:
       factors[name.removeprefix('scale_')] = _constant(blobs[0], name)
     elif target := layer_path(name):
@@ -87,22 +74,16 @@ def _array(blob, name: str) -> np.ndarray:
 
 @functools.cache
 def _net_parameter():
-  """The message class of a network with the fields in `_FIELDS`."""
+  """The message class of a network with the fields in `_MESSAGES`."""
   from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
   file = descriptor_pb2.FileDescriptorProto(name='fcn_jax/caffe.proto', package='fcn_jax.caffe', syntax='proto2')
-  kinds = descriptor_pb2.FieldDescriptorProto
-  for name, fields in _FIELDS.items():
-    message = file.message_type.add(name=name)
-    for field, (number, kind) in fields.items():
-      repeated = isinstance(kind, list)
-      kind = kind[0] if repeated else kind
-      added = message.field.add(name=field, number=number)
-      added.label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
-      if kind in _FIELDS:
-        added.type, added.type_name = kinds.TYPE_MESSAGE, f'.fcn_jax.caffe.{kind}'
-      else:
-        added.type = getattr(kinds, f'TYPE_{kind.upper()}')
+  for message, fields in _MESSAGES.items():
+    described = file.message_type.add(name=message)
+    for field in fields.split('; '):
+      label, kind, name, _, number = field.split()
+      field_type = {'type_name': f'.fcn_jax.caffe.{kind}'} if kind in _MESSAGES else {'type': f'TYPE_{kind.upper()}'}
+      described.field.add(name=name, number=int(number), label=f'LABEL_{label.upper()}', **field_type)
   pool = descriptor_pool.DescriptorPool()
   pool.Add(file)
   return message_factory.GetMessageClass(pool.FindMessageTypeByName('fcn_jax.caffe.NetParameter'))

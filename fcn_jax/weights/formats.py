@@ -5,17 +5,19 @@ pickles. Kernels are returned as [height, width, in, out] for RGB images, whatev
 together with the preprocessing that the file was trained with.
 """
 
+import io
 import os
 import pathlib
 
 import numpy as np
 
+from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.weights import caffe, keras, safetensors
 from fcn_jax.weights.tensors import Tensor, Weights
 
 
-def read(path) -> Weights:
+def read(path: os.PathLike | str) -> Weights:
   """The weights in a file.
 
   Raises:
@@ -50,20 +52,14 @@ def read(path) -> Weights:
   return weights
 
 
-def write(path, weights: Weights) -> None:
+def write(path: os.PathLike | str, weights: Weights) -> None:
   """Writes an .npz file that `read` reads."""
   arrays = {name: tensor.value for name, tensor in weights.tensors.items()}
   arrays |= {'preprocessing/mean': np.array(weights.mean), 'preprocessing/std': np.array(weights.std)}
   arrays |= {f'factor/{pool}': np.array(factor) for pool, factor in weights.factors.items()}
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  try:
-    with partial.open('wb') as file:
-      np.savez(file, **arrays)
-    partial.replace(path)
-  finally:
-    partial.unlink(missing_ok=True)
+  buffer = io.BytesIO()
+  np.savez(buffer, **arrays)
+  files.write(files.path(path), buffer.getvalue())
 
 
 def _read_npz(path: pathlib.Path) -> Weights:
@@ -77,9 +73,4 @@ def _read_npz(path: pathlib.Path) -> Weights:
   return Weights({name: Tensor(x, name) for name, x in arrays.items()}, {}, mean, std, factors)
 
 
-READERS = {
-  '.caffemodel': caffe.read,
-  '.safetensors': safetensors.read,
-  '.h5': keras.read,
-  '.npz': _read_npz,
-}
+READERS = {'.caffemodel': caffe.read, '.safetensors': safetensors.read, '.h5': keras.read, '.npz': _read_npz}

@@ -3,11 +3,9 @@
 import dataclasses
 import logging
 
-import jax
 import ml_collections
-from etils import epath
+from flax import traverse_util
 
-from fcn_jax import config as config_lib
 from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.run import checkpoint, directory
@@ -15,17 +13,8 @@ from fcn_jax.weights import match
 
 logger = logging.getLogger(__name__)
 
-# With equal parameters, two networks have equal scores on a coarse grid if these settings agree.
-_SCORE_SETTINGS = (
-  'model.name',
-  'model.backbone',
-  'model.shrink',
-  'model.geometry',
-  'model.at_once',
-  'model.group_size',
-  'model.norm',
-  'model.dtype',
-)
+# With equal parameters, two networks have equal scores on a coarse grid if these settings of `config.model` agree.
+_SCORE_SETTINGS = ('name', 'backbone', 'shrink', 'geometry', 'at_once', 'group_size', 'norm', 'dtype')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +44,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     UserError: that file cannot be read, that run is not done, or the config sets another preprocessing.
   """
   if config.init.run:
-    workdir = epath.Path(config.init.run)
+    workdir = files.path(config.init.run)
     source = directory.read_config(workdir).model
     state = files.read_json(workdir / 'status.json', {}).get('state', 'not started')
     if state != 'done':
@@ -78,14 +67,14 @@ def from_weights(params: dict, config: ml_collections.ConfigDict) -> dict:
 
 def from_run(params: dict, config: ml_collections.ConfigDict) -> Restored:
   """`params` with the tensors of the last checkpoint of `config.init.run`, as numpy arrays on the host."""
-  workdir = epath.Path(config.init.run)
+  workdir = files.path(config.init.run)
   source_config = directory.read_config(workdir)
   step, source = checkpoint.load_params(workdir)
   logger.info('initial parameters from step %d of %s:', step, workdir)
   restored, unused = restore_matching(params, source)
-  mine, theirs = config_lib.flatten(config), config_lib.flatten(source_config)
-  differences = [field for field in _SCORE_SETTINGS if mine[field] != theirs[field]]
-  if config.model.stride > source_config.model.stride:
+  mine, theirs = config.model, source_config.model
+  differences = [f'model.{name}' for name in _SCORE_SETTINGS if mine[name] != theirs[name]]
+  if mine.stride > theirs.stride:
     differences.append('model.stride')
   # The last upsampling comes after the coarse scores, and depends on the stride.
   differences += [name for name in unused if not name.startswith(('upsample_to_1/', 'upsample_to_1_'))]
@@ -100,12 +89,11 @@ def restore_matching(params: dict, source: dict) -> tuple[dict, list[str]]:
   Returns:
     The parameters, and the paths of the unused tensors.
   """
-  mine, theirs = match.tensors_by_path(params), match.tensors_by_path(source)
-  restored = {name for name, x in mine.items() if name in theirs and theirs[name].shape == x.shape}
-  unused = sorted(theirs.keys() - restored)
+  mine, theirs = (traverse_util.flatten_dict(tree, sep='/') for tree in (params, source))
+  restored = {name: theirs[name] for name, x in mine.items() if name in theirs and theirs[name].shape == x.shape}
+  unused = sorted(theirs.keys() - restored.keys())
   rows = [match.Row('restored' if name in restored else 'new', name, x.shape) for name, x in mine.items()]
   rows += [match.Row('unused', name, theirs[name].shape) for name in unused]
   for row in rows:
     logger.info('  %s', match.row_text(row))
-  leaves = [theirs[name] if name in restored else x for name, x in mine.items()]
-  return jax.tree.unflatten(jax.tree.structure(params), leaves), unused
+  return traverse_util.unflatten_dict(mine | restored, sep='/'), unused

@@ -4,12 +4,14 @@ import dataclasses
 import logging
 import os
 import pathlib
+import posixpath
 import re
 from collections.abc import Collection
 
 import jax
 import ml_collections
 import numpy as np
+from flax import traverse_util
 
 from fcn_jax import config as config_lib
 from fcn_jax import models
@@ -41,18 +43,11 @@ class Row:
   refused: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Download:
-  """A URL and the checksum of the file there, as 'algorithm:digits'."""
-
-  url: str
-  checksum: str
-
-
+# Name -> URL, and the checksum of the file there as 'algorithm:digits'.
 KNOWN = {
   # VGG-16 as its authors trained it in Caffe (Simonyan and Zisserman, ICLR 2015), converted by Keras applications, with
   # the checksum that Keras lists.
-  'vgg16': Download(
+  'vgg16': (
     'https://storage.googleapis.com/tensorflow/keras-applications/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels.h5',
     'md5:64373286793e3c8b2b4e3219cbf3544b',
   ),
@@ -70,25 +65,21 @@ def read(name: str) -> Weights:
 
 def fetch(name: str) -> pathlib.Path:
   """The file of a key of `KNOWN`, downloaded into the cache on first use."""
-  download, folder = KNOWN[name], _cache()
-  file = pathlib.PurePosixPath(download.url).name
+  url, checksum = KNOWN[name]
+  folder = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'fcn_jax' / 'weights'
   try:
     import pooch
 
     pooch.get_logger().setLevel('ERROR')  # by default it reports each step
-    return pathlib.Path(pooch.retrieve(download.url, download.checksum, fname=file, path=folder, progressbar=True))
+    return pathlib.Path(pooch.retrieve(url, checksum, posixpath.basename(url), folder, progressbar=True))
   except ModuleNotFoundError as error:
     raise UserError(f"downloading {name} requires {error.name}: pip install 'fcn_jax[weights]'") from error
   except Exception as error:  # requests, urllib3, pooch and the file system each have their own
     reason = str(error).split('\n')[0]
     raise UserError(
-      f'cannot download {download.url}: {reason}. If you have the file, move it to {folder}, or give its path instead '
+      f'cannot download {url}: {reason}. If you have the file, move it to {folder}, or give its path instead '
       f'of {name!r}'
     ) from error
-
-
-def _cache() -> pathlib.Path:
-  return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'fcn_jax' / 'weights'
 
 
 def with_preprocessing(config: ml_collections.ConfigDict, source, name: str) -> ml_collections.ConfigDict:
@@ -102,7 +93,7 @@ def with_preprocessing(config: ml_collections.ConfigDict, source, name: str) -> 
   Raises:
     UserError: the config sets other values, which are not the defaults of its data set and recipe.
   """
-  usual = config_lib.default(f'{config.data.name},recipe={config.recipe}').model
+  usual = config_lib.usual(config).model
   config = config.copy_and_resolve_references().unlock()
   for field in ('mean', 'std'):
     found, expected = tuple(config.model[field]), tuple(getattr(source, field))
@@ -134,21 +125,14 @@ def fit(params: dict, weights: Weights, config, name: str, *, whole: bool = Fals
   """
   _check_factors(weights, config.model, name)
   allowed = config.init.allow_mismatch.split('+') if config.init.allow_mismatch else []
-  by_path = tensors_by_path(params)
+  by_path = traverse_util.flatten_dict(params, sep='/')  # path, for example trunk/conv1_1/kernel
   rows = [_row(path, x, weights.tensors.get(path), allowed, whole) for path, x in by_path.items()]
   rows += unused(weights, allowed, by_path)
   for row in rows:
     logger.info('  %s', row_text(row))
   refuse(rows, name, flag='' if whole else '--config.init.allow_mismatch')
   loaded = {row.name for row in rows if row.outcome in ('loaded', 'reshaped')}
-  leaves = [weights.tensors[path].value if path in loaded else x for path, x in by_path.items()]
-  return jax.tree.unflatten(jax.tree.structure(params), leaves)
-
-
-def tensors_by_path(params: dict) -> dict:
-  """The leaves of a tree of parameters by path, for example trunk/conv1_1/kernel, in the order of the tree."""
-  leaves = jax.tree_util.tree_leaves_with_path(params)
-  return {jax.tree_util.keystr(path, simple=True, separator='/'): x for path, x in leaves}
+  return traverse_util.unflatten_dict(by_path | {path: weights.tensors[path].value for path in loaded}, sep='/')
 
 
 def row_text(row: Row) -> str:
@@ -178,9 +162,11 @@ def unused(weights: Weights, allowed: Collection[str], parameters: Collection[st
   rows = []
   for path, tensor in weights.tensors.items():
     if path not in parameters:
-      bilinear = _is_bilinear(path, tensor.value)  # equal to upsampling without parameters
+      kernel, upsampling = tensor.value, path.startswith('upsample_to_')
+      # Equal to upsampling without parameters.
+      bilinear = upsampling and np.allclose(kernel, grid.bilinear_kernel(len(kernel) // 2)[..., None], atol=1e-4)
       refused = not bilinear and layer_of(path) not in allowed
-      rows.append(Row('unused', path, tensor.value.shape, f'{tensor.source}{", bilinear" * bilinear}', refused))
+      rows.append(Row('unused', path, kernel.shape, f'{tensor.source}{", bilinear" * bilinear}', refused))
   for source, shape in weights.others.items():
     classifier = layer_of(source) in CLASSIFIERS
     note = 'the ImageNet classifier' if classifier else ''
@@ -207,12 +193,6 @@ def refuse(rows: list[Row], name: str, *, flag: str) -> None:
 def layer_of(name: str) -> str:
   """The layer of a parameter path or of a name in a file: fc6 for trunk/fc6/kernel."""
   return re.sub(r'^trunk(_[^/]+)?/|/(kernel|bias)$|\.(weight|bias)$|\[\d+\]$', '', name)
-
-
-def _is_bilinear(path: str, kernel: np.ndarray) -> bool:
-  if not path.startswith('upsample_to_'):
-    return False
-  return np.allclose(kernel, grid.bilinear_kernel(len(kernel) // 2)[..., None], atol=1e-4)
 
 
 def _check_factors(weights: Weights, model, name: str) -> None:

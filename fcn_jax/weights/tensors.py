@@ -81,17 +81,14 @@ def convert_layer(
   shape, changes = list(kernel.shape), [change] if change else []
   if kernel.ndim == 2:  # fully connected: a convolution whose kernel covers the whole feature map of the classifier
     side = 7 if path.endswith('fc6') else 1
-    kernel = kernel if channels_last else kernel.T
-    if len(kernel) % side**2:
+    if shape[0 if channels_last else 1] % side**2:
       raise UserError(f'{source} has shape {shape}; expected a multiple of {side**2} inputs')
-    inputs = (side, side, -1) if channels_last else (-1, side, side)
-    kernel = kernel.reshape(*inputs, kernel.shape[-1])
-    kernel = kernel if channels_last else kernel.transpose(1, 2, 0, 3)
+    kernel = kernel.reshape((side, side, -1, shape[1]) if channels_last else (shape[0], -1, side, side))
     changes.append(f'reshaped from {shape}')
-  elif kernel.ndim == 4:
-    kernel = kernel if channels_last else kernel.transpose(2, 3, 1, 0)
-  else:
+  if kernel.ndim != 4:
     raise UserError(f'{source} has shape {shape}; expected a kernel with 2 or 4 axes')
+  if not channels_last:
+    kernel = kernel.transpose(2, 3, 1, 0)
   if bgr and path == 'trunk/conv1_1':
     kernel = kernel[:, :, ::-1]
     changes.append('BGR reversed to RGB')

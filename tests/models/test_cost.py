@@ -1,67 +1,88 @@
-"""What a table says of a network beside its scores."""
-
-import json
+"""Parameters and FLOPs against counts by hand, and the distance of kernels from bilinear interpolation."""
 
 import numpy as np
 import pytest
-from cheap import random_params
-from etils import epath
+from cheap import random_params, shapes_of
 
-from fcn_jax import bounds
-from fcn_jax.data import dataset
-from fcn_jax.models import cost, fcn, grid
-from fcn_jax.models.fcn import FCN
-from fcn_jax.models.vgg import VGG
+from fcn_jax import config as config_lib
+from fcn_jax import models
+from fcn_jax.models import cost, grid
+from fcn_jax.models.grid import Grid
+from fcn_jax.models.vgg import BLOCKS, VGG16
 
 
-@pytest.mark.parametrize('stride', [2, 16])
-def test_distance_from_bilinear_is_relative_and_of_each_class(stride):
-  bilinear = grid.bilinear_kernel(stride)
+@pytest.mark.parametrize('side', [3, 4, 31, 32])
+def test_the_distance_from_bilinear_is_relative_and_of_each_class(side):
+  bilinear = grid.bilinear_kernel((side + 1) // 2, side)
   kernel = np.stack([bilinear, 0 * bilinear, 3 * bilinear], axis=-1)
-  assert cost.distances(kernel) == pytest.approx([0, 1, 2])
+  assert cost.kernel_distances(kernel) == pytest.approx([0, 1, 2])
 
 
-class Labels(list):
-  """Pictures of a split that are labels alone."""
-
-  def ids(self):
-    return [str(number) for number in range(len(self))]
-
-
-def labels(seed):
-  """Blocks of three classes, of sizes that no stride divides."""
-  blocks = np.random.default_rng(seed).integers(0, 3, (6, 7), np.uint8)
-  return Labels([{'label': np.kron(blocks, np.ones((7, 9), np.uint8))}])
-
-
-def test_the_file_says_size_cost_bounds_and_kernels(tmp_path):
-  data = dataset.Data(('a', 'b', 'c'), ((0, 0, 0),) * 3, {'train': labels(0), 'validation': labels(1)}, '')
-  model = FCN(3, VGG(width=1 / 16, fc_channels=256), stride=8, shrink=2, upsample='learned_random')
-  params = random_params(model, np.zeros((1, 1, 1, 3), np.uint8))
-  for split in ('validation', 'train'):
-    cost.write(epath.Path(tmp_path), split, model, params, data, (48, 64))
-  said = json.loads((tmp_path / 'eval' / 'network.json').read_text())
-  weights = [layer['kernel'].size + layer.get('bias', np.zeros(0)).size for layer in _layers(params)]
-  assert said['parameters'] == sum(weights)
-  assert said['size'] == [48, 64] and said['gflop'] == fcn.flops(model, 48, 64) / 1e9
-  for split, seed in (('train', 0), ('validation', 1)):  # the second did not push out the first
-    expected = bounds.upper_bounds([labels(seed)[0]['label']], 3)[16]  # the stride in pixels
-    assert said['upper_bound'][split]['mean_iou'] == expected['mean_iou'] < 1
-  with np.load(tmp_path / 'eval' / 'kernels.npz') as kernels:
-    assert set(kernels) == {'upsample_to_16', 'upsample_to_8', 'upsample_to_1'} == set(said['kernel_distance'])
-    for name, kernel in kernels.items():
-      assert np.array_equal(kernel, params[name]['kernel'])
-      assert said['kernel_distance'][name] == cost.distances(kernel)
+def multiply_adds(model, classes: int, size: tuple[int, int]) -> int:
+  """By hand: every convolution at every position, the scores of every tap, and 4 features per upsampled score."""
+  cells = Grid(np.array(size)).layer(model.shrink, stride=model.shrink, ceil=True)
+  grids = VGG16(geometry=model.geometry).grids(cells)
+  channels, total = 3, 0
+  for number, (out, convolutions) in enumerate(BLOCKS, 1):
+    for _ in range(convolutions):
+      total += 9 * channels * round(out * model.width) * np.prod(grids[f'conv{number}'].size)
+      channels = round(out * model.width)
+  fc = round(model.fc_channels * model.width)
+  total += (49 * channels + fc) * fc * np.prod(grids['fc7'].size)
+  taps = [('fc7', fc), ('pool4', round(512 * model.width)), ('pool3', round(256 * model.width))]
+  for tap, inputs in [x for x in taps if VGG16.taps[x[0]] >= model.stride]:
+    total += inputs * classes * np.prod(grids[tap].size)
+    total += 4 * classes * np.prod(grids[tap].size) * (tap != 'fc7')  # upsampled to this tap
+  return int(total + 4 * classes * np.prod(size))  # and to pixels
 
 
-def test_fixed_upsampling_leaves_no_kernels(tmp_path):
-  data = dataset.Data(('a', 'b', 'c'), ((0, 0, 0),) * 3, {'validation': labels(0)}, '')
-  model = FCN(3, VGG(width=1 / 16, fc_channels=256), stride=32, skips=())
-  params = random_params(model, np.zeros((1, 1, 1, 3), np.uint8))
-  cost.write(epath.Path(tmp_path), 'validation', model, params, data, (48, 64))
-  assert json.loads((tmp_path / 'eval' / 'network.json').read_text())['kernel_distance'] == {}
-  assert [path.name for path in (tmp_path / 'eval').iterdir()] == ['network.json']
+# On smaller images, more of XLA's products would be with padding.
+SCENES, PHOTOGRAPHS, VOC = [(128, 160), (120, 96), (200, 300)], [(240, 320), (375, 500)], [(250, 330), (500, 334)]
+
+
+@pytest.mark.parametrize(
+  ('dataset', 'classes', 'fields', 'sizes'),
+  [
+    ('scenes', 8, {}, SCENES),
+    ('scenes', 8, {'stride': 32}, SCENES),
+    ('scenes', 8, {'shrink': 2, 'stride': 16}, PHOTOGRAPHS),
+    ('voc2012', 21, {'geometry': 'aligned', 'stride': 32}, VOC),
+    ('voc2012', 21, {'geometry': 'aligned', 'stride': 8}, VOC),
+    ('voc2012', 21, {'geometry': 'caffe', 'stride': 32}, VOC),
+    ('voc2012', 21, {'geometry': 'caffe', 'stride': 8}, VOC),
+  ],
+)
+def test_flops_are_within_5_percent_of_a_count_by_hand(dataset, classes, fields, sizes):
+  """XLA counts additions of biases, ReLUs and maxima too, and leaves out products with the zeros of the padding."""
+  model = config_lib.default(dataset).model
+  model.update(fields)
+  net = models.build(model, {'rgb': 3}, {'semantic': classes}, platform='cpu')
+  for size in sizes:
+    ratio = cost.flops(net, size) / (2 * multiply_adds(model, classes, size))
+    assert ratio == pytest.approx(1, abs=0.05), size
+
+
+def test_flops_do_not_depend_on_the_platform():
+  model = config_lib.default('scenes').model
+  nets = [models.build(model, {'rgb': 3}, {'semantic': 8}, platform=platform) for platform in ('cpu', 'tpu')]
+  assert len({cost.flops(net, (120, 160)) for net in nets}) == 1
+
+
+def test_parameters_of_fcn_32s_are_those_of_the_paper():
+  """14,714,688 of the convolutions of VGG-16, 119,545,856 of fc6 and fc7, and 4096 * 21 + 21 of the scores."""
+  model = config_lib.default('voc2012').model
+  model.update(stride=32, upsample='bilinear_fixed')
+  params = shapes_of(models.build(model, {'rgb': 3}, {'semantic': 21}, platform='cpu'))
+  assert cost.parameters(params) == 134_346_581
+
+
+def test_parameters_are_counted_in_arrays_too():
+  model = config_lib.default('scenes').model
+  params = random_params(models.build(model, {'rgb': 3}, {'semantic': 8}, platform='cpu'))
+  layers = _layers(params)
+  weights = [layer[name].size for layer in layers for name in ('kernel', 'bias', 'scale') if name in layer]
+  assert cost.parameters(params) == sum(weights) > 0
 
 
 def _layers(tree):
-  return [tree] if 'kernel' in tree else [layer for branch in tree.values() for layer in _layers(branch)]
+  return [tree] if any(hasattr(x, 'size') for x in tree.values()) else [x for y in tree.values() for x in _layers(y)]

@@ -1,4 +1,4 @@
-"""Sizes and offsets against positions that are followed through the layers, one by one."""
+"""Sizes, places and offsets of grids against windows and positions that are followed layer by layer."""
 
 import itertools
 
@@ -7,30 +7,90 @@ import numpy as np
 import pytest
 
 from fcn_jax.models import grid
+from fcn_jax.models.grid import Grid
+from fcn_jax.models.names import TAPS
+from fcn_jax.models.vgg import PADDINGS, VGG16
+
+SKIPS = {name: stride for name, stride in TAPS['vgg16'].items() if name != 'fc7'}
+STRIDES = tuple(TAPS['vgg16'].values())
+
+
+def windows(size, kernel, stride, padding, ceil):
+  """The first position of each window along an axis of `size`, by the rule of Caffe and PyTorch.
+
+  Rounded down, every window lies within the padded axis. Rounded up, there is one more where some positions are in no
+  window yet, unless that window would start in the padding at the end.
+  """
+  starts, end = [-padding], size + padding
+  while True:
+    following = starts[-1] + stride
+    if following + kernel > end and not (ceil and starts[-1] + kernel < end and following < size):
+      return starts
+    starts.append(following)
+
+
+LAYERS = [
+  (kernel, stride, padding)
+  for kernel, stride, padding in itertools.product((1, 2, 3, 5, 7, 11), (1, 2, 3, 4), (0, 1, 2, 3, 100))
+  if padding <= kernel // 2 or padding == 100
+]
+
+
+@pytest.mark.parametrize('ceil', [False, True])
+def test_a_layer_has_the_windows_of_a_slow_walk_and_sits_in_their_middles(ceil):
+  for kernel, stride, padding in LAYERS:
+    if ceil and padding > kernel // 2:  # neither library pools so
+      continue
+    for size in range(max(1, kernel - 2 * padding), 40):
+      starts = windows(size, kernel, stride, padding, ceil)
+      found = Grid(np.array([size, size]), 5.0, 3).layer(kernel, stride, padding, ceil=ceil)
+      middles = 5 + 3 * (np.array(starts) + (kernel - 1) / 2)  # pixels, from those of the input's grid
+      assert found.size.tolist() == [len(starts)] * 2, (size, kernel, stride, padding)
+      assert np.array_equal(found.start + found.stride * np.arange(len(starts)), middles)
+
+
+def test_a_layer_has_the_size_that_jax_gives():
+  """Convolutions round down."""
+  for kernel, stride, padding in LAYERS:
+    for size in ((13, 40), (16, 21)):
+      shapes = jax.ShapeDtypeStruct((1, 1, *size), np.float32), jax.ShapeDtypeStruct((1, 1, kernel, kernel), np.float32)
+      out = jax.eval_shape(
+        lambda x, k, s=stride, p=padding: jax.lax.conv_general_dilated(x, k, (s, s), ((p, p), (p, p))), *shapes
+      )
+      assert Grid(np.array(size)).layer(kernel, stride, padding).size.tolist() == list(out.shape[2:])
+
+
+def test_the_images_of_a_batch_have_the_sizes_that_they_have_alone():
+  sizes = np.array([[40, 17], [23, 31], [16, 16]])
+  for kernel, stride, padding in LAYERS:
+    for ceil in (False, True):
+      together = Grid(sizes).layer(kernel, stride, padding, ceil=ceil).upsampled(4, stride)
+      alone = [Grid(size).layer(kernel, stride, padding, ceil=ceil).upsampled(4, stride).size for size in sizes]
+      assert np.array_equal(together.size, alone)
 
 
 def positions(stride, count):
-  """Where the first features of a map sit in the picture: a 3x3 convolution moves nothing, a pooling takes a mean."""
+  """Where the first features of a map sit in the image: a 3x3 convolution moves nothing, a pooling takes a mean."""
   places = np.arange(count * stride, dtype=float)
   while stride > 1:
     places, stride = (places[0::2] + places[1::2]) / 2, stride // 2
   return places
 
 
-def crop_that_lines_up(coarse, fine):
+def crop_that_aligns(coarse, fine):
   """How many rows too far a transposed convolution puts features of one stride on the grid of a finer one."""
   factor, count = coarse // fine, 4
   kernel = 2 * factor
   reached = np.array([np.arange(kernel) + factor * i for i in range(count)])  # rows that feature i is added to
-  grid = positions(fine, count * factor)
-  wanted = np.interp(positions(coarse, count), grid, np.arange(len(grid)))
+  finer = positions(fine, count * factor)
+  wanted = np.interp(positions(coarse, count), finer, np.arange(len(finer)))
   offsets = reached.mean(axis=1) - wanted
   assert np.all(offsets == offsets[0])
   return offsets[0]
 
 
 def test_feature_i_sits_in_the_middle_of_its_cell():
-  for stride in grid.STRIDES:
+  for stride in STRIDES:
     assert np.array_equal(positions(stride, 5), stride * np.arange(5) + (stride - 1) / 2)
 
 
@@ -38,24 +98,27 @@ def test_feature_i_sits_in_the_middle_of_its_cell():
   ('net', 'offsets'),
   [(32, [16]), (16, [1, 8]), (8, [1, 1, 4]), (4, [1, 1, 1, 2]), (2, [1, 1, 1, 1, 1])],
 )
-def test_crops_line_up_with_pixels(net, offsets):
-  strides = [s for s in grid.STRIDES if s >= net] + [1]
+def test_crops_align_with_pixels(net, offsets):
+  strides = [s for s in STRIDES if s >= net] + [1]
   steps = list(itertools.pairwise(strides))
-  assert [crop_that_lines_up(coarse, fine) for coarse, fine in steps] == offsets
+  assert [crop_that_aligns(coarse, fine) for coarse, fine in steps] == offsets
   assert crops('aligned', net) == [(0, n) for n in offsets]
 
 
-def crops(kind, net):
-  """Of each step from fc7 to pixels: the offset that the skip is cropped at, and that of what comes up to it."""
-  maps, found = grid.maps(np.array([375, 500]), grid.PADDINGS[kind], 1), []
-  now = maps['fc7']
-  for skip, stride in grid.SKIP_STRIDES.items():
+def crops(geometry, net):
+  """Of each step from fc7 to pixels: the offset that the skip is cropped at, and that of the upsampled scores."""
+  pixels = Grid(np.array([375, 500]))
+  grids, found = VGG16(geometry=geometry).grids(pixels), []
+  now = grids['fc7']
+  for skip, stride in SKIPS.items():
     if stride >= net:
-      risen = now.upsampled(2)
-      ahead = risen.offset(maps[skip])
+      assert now.kernel_to(grids[skip]) == 4
+      risen = now.upsampled(4, 2)
+      ahead = risen.offset(grids[skip])
       found.append((max(-ahead, 0), max(ahead, 0)))
-      now = maps[skip] if ahead >= 0 else risen
-  return [*found, (0, now.upsampled(now.stride).offset(maps['pixels']))]
+      now = grids[skip] if ahead >= 0 else risen
+  assert now.kernel_to(pixels) == 2 * now.stride
+  return [*found, (0, now.upsampled(2 * now.stride, now.stride).offset(pixels))]
 
 
 @pytest.mark.parametrize(
@@ -67,14 +130,15 @@ def test_caffe_crops_are_those_of_the_authors_networks(net, expected):
   assert crops('caffe', net) == expected
 
 
-@pytest.mark.parametrize('kind', ['aligned', 'caffe'])
+@pytest.mark.parametrize('geometry', ['aligned', 'caffe'])
 @pytest.mark.parametrize('shrink', [1, 2])
-def test_maps_sit_where_their_features_are_followed_to(kind, shrink):
-  """Each layer as a slow walk: the mean of the places that a feature is made from."""
-  first, fc6 = grid.PADDINGS[kind]
+def test_grids_of_vgg_sit_where_their_features_are_followed_to(geometry, shrink):
+  """Each layer as a slow walk: the mean of the places that a feature is computed from."""
+  first, fc6 = PADDINGS[geometry]
   size = 301
   places = np.arange(-(-size // shrink)) * shrink + (shrink - 1) / 2
-  maps = grid.maps(np.array([size, size]), (first, fc6), shrink)
+  cells = Grid(np.array([size, size])).layer(shrink, stride=shrink, ceil=True)
+  grids = VGG16(geometry=geometry).grids(cells)
 
   def convolved(places, kernel, padding):
     step = places[1] - places[0]
@@ -83,48 +147,51 @@ def test_maps_sit_where_their_features_are_followed_to(kind, shrink):
 
   places = convolved(places, 3, first)
   for number in range(1, 6):
-    known = maps[f'conv{number}']
-    assert (known.start, known.size[0]) == (places[0], len(places))
+    found = grids[f'conv{number}']
+    assert (found.start, found.size[0]) == (places[0], len(places))
     if len(places) % 2:
       places = np.append(places, places[-1] + places[1] - places[0])
     places = (places[0::2] + places[1::2]) / 2
-    assert (maps[f'pool{number}'].start, maps[f'pool{number}'].size[0]) == (places[0], len(places))
+    assert (grids[f'pool{number}'].start, grids[f'pool{number}'].size[0]) == (places[0], len(places))
   places = convolved(places, 7, fc6)
-  assert (maps['fc7'].start, maps['fc7'].size[0], maps['fc7'].stride) == (places[0], len(places), 32 * shrink)
+  assert (grids['fc7'].start, grids['fc7'].size[0], grids['fc7'].stride) == (places[0], len(places), 32 * shrink)
 
 
 def test_sizes_of_caffe_are_those_of_the_authors_networks():
-  """A 500x500 picture: conv1 698, pool5 22, fc7 16, and 34 after one upsampling."""
-  maps = grid.maps(np.array([500, 500]), grid.PADDINGS['caffe'], 1)
-  assert [maps[name].size[0] for name in ('conv1', 'pool1', 'pool5', 'fc7')] == [698, 349, 22, 16]
-  assert maps['fc7'].upsampled(2).size[0] == 34 and maps['fc7'].upsampled(32).size[0] == 544
+  """A 500x500 image: conv1 698, pool5 22, fc7 16, and 34 after one upsampling."""
+  grids = VGG16(geometry='caffe').grids(Grid(np.array([500, 500])))
+  assert [grids[name].size[0] for name in ('conv1', 'pool1', 'pool5', 'fc7')] == [698, 349, 22, 16]
+  assert grids['fc7'].upsampled(4, 2).size[0] == 34 and grids['fc7'].upsampled(64, 32).size[0] == 544
 
 
-def test_maps_that_do_not_line_up_are_an_error():
-  pixels = grid.Map(np.array([8, 8]), 0.0, 1)
-  with pytest.raises(ValueError, match='do not line up'):
-    pixels.offset(grid.Map(np.array([8, 8]), 0.5, 1))
-  with pytest.raises(ValueError, match='do not line up'):
-    pixels.offset(pixels.pooled())
+def test_grids_that_do_not_align_are_an_error():
+  pixels = Grid(np.array([8, 8]))
+  with pytest.raises(ValueError, match='do not align'):
+    pixels.offset(Grid(np.array([8, 8]), 0.5))
+  with pytest.raises(ValueError, match='do not align'):
+    pixels.offset(pixels.layer(2, stride=2))
 
 
-def test_halving_again_and_again_is_one_division_that_rounds_up():
+def test_halving_repeatedly_is_one_division_that_rounds_up():
   sizes = np.arange(1, 300)
-  halved = sizes
-  for stride in reversed(grid.STRIDES):
-    halved = grid.ceil_divide(halved, 2)
-    assert np.array_equal(halved, np.ceil(sizes / stride))
-    assert np.array_equal(halved, grid.ceil_divide(sizes, stride))
-  assert grid.ceil_divide(7, 2) == 4
+  halved = Grid(sizes)
+  for stride in reversed(STRIDES):
+    halved = halved.layer(2, stride=2, ceil=True)
+    assert np.array_equal(halved.size, np.ceil(sizes / stride))
+    assert np.array_equal(halved.size, Grid(sizes).layer(stride, stride=stride, ceil=True).size)
+    assert halved.start == (stride - 1) / 2 and halved.stride == stride
 
 
-def test_strides_are_every_power_of_two_from_coarse_to_fine():
-  assert grid.STRIDES == (32, 16, 8, 4, 2)
-  assert grid.SKIP_STRIDES == {'pool4': 16, 'pool3': 8, 'pool2': 4, 'pool1': 2}
+@pytest.mark.parametrize('geometry', ['aligned', 'caffe'])
+def test_the_taps_have_the_strides_that_their_names_are_listed_with(geometry):
+  """`names.TAPS` is what the check of a config knows of a backbone; FCN rises by factors of 2, coarse to fine."""
+  grids = VGG16(geometry=geometry).grids(Grid(np.array([64, 64])))
+  assert VGG16.taps == TAPS['vgg16'] == {name: grids[name].stride for name in VGG16.taps}
+  assert all(coarse == 2 * fine for coarse, fine in itertools.pairwise(STRIDES))
 
 
 @pytest.mark.parametrize('compiled', [False, True])
-def test_valid_mask_is_true_within_each_picture_alone(compiled):
+def test_valid_mask_is_true_within_each_image_alone(compiled):
   sizes = np.array([[1, 1], [3, 5], [4, 2], [4, 6]], np.int32)
   make = jax.jit(grid.valid_mask, static_argnums=(1, 2)) if compiled else grid.valid_mask
   mask = np.asarray(make(sizes, 4, 6))
@@ -133,3 +200,10 @@ def test_valid_mask_is_true_within_each_picture_alone(compiled):
   for number, (height, width) in enumerate(sizes):
     expected[number, :height, :width] = True
   assert np.array_equal(mask, expected)
+
+
+def test_a_layout_masks_by_the_sizes_of_the_images():
+  canvas, images = Grid(np.array([4, 6])), Grid(np.array([[3, 5], [1, 2]]))
+  layout = grid.Layout({'x': canvas}, {'x': images})
+  assert np.array_equal(layout.mask('x'), grid.valid_mask(images.size, 4, 6))
+  assert grid.Layout({'x': canvas}).mask('x') is None

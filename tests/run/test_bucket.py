@@ -1,4 +1,4 @@
-"""Runs, sweeps and reports in gs://, against a server on this machine that speaks its API."""
+"""Runs, sweeps and reports in gs://, with a local server that implements the API of Google Cloud Storage."""
 
 import json
 import signal
@@ -16,10 +16,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def bucket():
-  """The variables that have both clients, of the files and of the checkpoints, ask the local server."""
+  """Environment variables with which the clients of both files and checkpoints use the local server."""
   port = tiny.free_port()
   command = [sys.executable, tiny.ROOT / 'tests' / 'bucket.py', str(port)]
-  # It tells of every request: into a pipe that nobody reads, it would come to a stop.
+  # It logs every request, and would block on a pipe that nobody reads.
   server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
   address = f'http://localhost:{port}'
   try:
@@ -47,13 +47,14 @@ def _until_up(server, url: str) -> None:
 def read(bucket, path: str) -> bytes:
   """The content of an object."""
   url = f'{bucket["STORAGE_EMULATOR_HOST"]}/storage/v1/b/bucket/o/{path.replace("/", "%2F")}?alt=media'
-  with urllib.request.urlopen(url, timeout=10) as answer:
-    return answer.read()
+  with urllib.request.urlopen(url, timeout=10) as response:
+    return response.read()
 
 
 def names(bucket) -> list[str]:
-  with urllib.request.urlopen(f'{bucket["STORAGE_EMULATOR_HOST"]}/storage/v1/b/bucket/o', timeout=10) as answer:
-    return [item['name'] for item in json.load(answer).get('items', [])]
+  """The paths of all objects."""
+  with urllib.request.urlopen(f'{bucket["STORAGE_EMULATOR_HOST"]}/storage/v1/b/bucket/o', timeout=10) as response:
+    return [item['name'] for item in json.load(response).get('items', [])]
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +62,7 @@ def data_dir(tmp_path_factory):
   return tiny.prepare(tmp_path_factory.mktemp('bucket') / 'data')
 
 
-def test_a_run_that_is_stopped_goes_on_to_the_same_numbers_as_on_a_disk(bucket, data_dir, tmp_path):
+def test_a_run_that_was_stopped_resumes_to_the_same_metrics_as_on_a_disk(bucket, data_dir, tmp_path):
   alone = tiny.run(tiny.command(data_dir, tmp_path / 'run'))
   assert alone.returncode == 0, alone.stderr
   command = tiny.command(data_dir, 'gs://bucket/runs/one')
@@ -98,5 +99,5 @@ def test_a_sweep_and_its_report(bucket, data_dir):
   report = tiny.run([sys.executable, '-m', 'fcn_jax.report', 'gs://bucket/ablation'], env=bucket)
   assert report.returncode == 0, report.stderr
   table = read(bucket, 'ablation/report/table.md').decode()
-  assert 'Of 27 runs 3 are done: 24 missing.' in table and '2 missing' in table and '3 missing' in table
+  assert '3 of 27 runs are done (24 missing).' in table and '2 missing' in table and '3 missing' in table
   assert read(bucket, 'ablation/report/index.html').startswith(b'<!doctype html>')

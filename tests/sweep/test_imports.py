@@ -1,4 +1,4 @@
-"""The packages `sweep` and `report` load without jax, and their commands can be imported together."""
+"""The packages `sweep`, `report` and `models` load without jax, and their commands can be imported together."""
 
 import subprocess
 import sys
@@ -19,7 +19,8 @@ def python(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-  'name', ['fcn_jax.sweep', 'fcn_jax.sweep.__main__', 'fcn_jax.report', 'fcn_jax.report.__main__']
+  'name',
+  ['fcn_jax.sweep', 'fcn_jax.sweep.__main__', 'fcn_jax.report', 'fcn_jax.report.__main__', 'fcn_jax.models'],
 )
 def test_a_package_and_its_command_do_not_import_jax(name):
   python(f'import sys, {name}; assert not {{"jax", "fcn_jax.train"}} & set(sys.modules)')

@@ -33,7 +33,7 @@ def test_a_point_becomes_a_run_with_name_directory_config_and_command(tmp_path):
   run = runs[1]
   assert str(run.workdir) == 'runs/x/stride=16,scale=0.5+2.0' and run.source is None
   assert (run.config.model.stride, run.config.data.scale, run.config.train.steps) == (16, (0.5, 2.0), 60)
-  assert run.command()[1:] == [
+  assert run.command[1:] == [
     '-m',
     'fcn_jax.main',
     f'--config={tmp_path}/experiment.py',
@@ -117,6 +117,23 @@ def test_a_directory_belongs_to_one_sweep_which_may_grow(tmp_path):
   (tmp_path / 'config.json').write_text('{}')
   with pytest.raises(UserError, match='holds a single run, not a sweep'):
     points.write_sweep(epath.Path(tmp_path), 'ablation.py', base, runs)
+
+
+def test_the_runs_of_a_sweep_that_has_started_are_read_from_sweep_json(tmp_path):
+  """Names, folders, points and sources, without the experiment file."""
+  experiment = str(ROOT / 'experiments/stages.py')
+  base, folder = points.load(experiment, '')[1], epath.Path(tmp_path)
+  runs = points.runs(experiment, base, folder)
+  points.write_sweep(folder, 'stages.py', base, runs)
+  recorded = points.recorded(folder)
+  assert any(run.source for run in recorded)
+  for mine, theirs in zip(recorded, runs, strict=True):
+    assert (mine.name, mine.workdir, mine.source) == (theirs.name, theirs.workdir, theirs.source)
+    assert mine.point == json.loads(json.dumps(theirs.point)) and mine.config is None
+  chosen = [[run.name for run in points.choose(x, only=None, shard='1/2')] for x in (recorded, runs)]
+  assert chosen[0] == chosen[1]
+  with pytest.raises(UserError, match=r'holds no sweep: there is no sweep\.json in it'):
+    points.recorded(epath.Path(tmp_path / 'other'))
 
 
 SWEEPS = {

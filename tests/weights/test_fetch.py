@@ -38,19 +38,19 @@ def test_a_file_is_downloaded_once_and_checked(tmp_path, monkeypatch, server):
   weight_formats.write_keras(folder / 'vgg16.h5', network(config)[1])
   digest = hashlib.md5((folder / 'vgg16.h5').read_bytes()).hexdigest()
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-  monkeypatch.setitem(match.KNOWN, 'small', match.Download(f'{url}/vgg16.h5', f'md5:{digest}'))
+  monkeypatch.setitem(match.KNOWN, 'small', (f'{url}/vgg16.h5', f'md5:{digest}'))
   for _ in range(2):
     assert len(match.read('small').tensors) == 30
   assert requests == ['/vgg16.h5']
 
-  monkeypatch.setitem(match.KNOWN, 'small', match.Download(f'{url}/vgg16.h5', f'md5:{"0" * 32}'))
+  monkeypatch.setitem(match.KNOWN, 'small', (f'{url}/vgg16.h5', f'md5:{"0" * 32}'))
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'another'))
   with pytest.raises(UserError, match=r'cannot download http://localhost.*hash'):
     match.read('small')
   assert not list((tmp_path / 'another').rglob('*vgg16*'))
 
   port = tiny.free_port()
-  monkeypatch.setitem(match.KNOWN, 'small', match.Download(f'http://localhost:{port}/vgg16.h5', f'md5:{digest}'))
+  monkeypatch.setitem(match.KNOWN, 'small', (f'http://localhost:{port}/vgg16.h5', f'md5:{digest}'))
   with pytest.raises(
     UserError, match=r"cannot download .*move it to .*another/fcn_jax/weights, or give its path instead of 'small'"
   ):
@@ -58,5 +58,5 @@ def test_a_file_is_downloaded_once_and_checked(tmp_path, monkeypatch, server):
 
 
 def test_vgg16_has_a_url_and_a_checksum():
-  download = match.KNOWN['vgg16']
-  assert download.url.startswith('https://') and download.checksum.startswith('md5:') and len(download.checksum) == 36
+  url, checksum = match.KNOWN['vgg16']
+  assert url.startswith('https://') and checksum.startswith('md5:') and len(checksum) == 36

@@ -116,7 +116,7 @@ def test_a_run_stops_if_its_coarse_scores_differ(data, fcn32s, tmp_path, monkeyp
 def test_scores_of_another_preprocessing_are_not_compared(data, fcn32s, tmp_path):
   done = tiny.run(tiny.command(data, tmp_path / 'run', init__run=fcn32s, model__shrink=2))
   assert done.returncode == 0, done.stderr
-  assert f'not comparable with those of {fcn32s}, for model.shrink' in done.stdout
+  assert f'not comparable with those of {fcn32s}, because of model.shrink' in done.stdout
 
 
 def test_a_run_starts_only_from_a_run_that_is_done(data, fcn32s, tmp_path):

@@ -82,7 +82,9 @@ def test_backbone_equals_torchvisions_in_pytorch(tmp_path, batch_norm):
     fc7 = peer['classifier'][:5](peer['features'][end:](pool4).flatten(1))
 
   normalized = (image - np.array(config.model.mean)) / np.array(config.model.std)
-  taps = model.backbone.apply({'params': loaded['trunk']}, normalized[None].astype(np.float32), lambda _: None, False)
+  taps = model.backbones['rgb'].apply(
+    {'params': loaded['trunk']}, normalized[None].astype(np.float32), lambda _: None, False
+  )
   check_close(np.asarray(taps['pool4'])[0], pool4[0].permute(1, 2, 0).numpy())
   check_close(np.asarray(taps['fc7'])[0, 3, 3], fc7[0].numpy())
 

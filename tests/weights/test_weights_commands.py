@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import weight_formats
+from flax import traverse_util
 from PIL import Image
 from weight_formats import (
   SMALL,
@@ -21,7 +22,7 @@ from weight_formats import (
   write_caffemodel,
 )
 
-from fcn_jax.weights import formats, match, tensors
+from fcn_jax.weights import formats, tensors
 
 
 def command(module, *arguments, cwd):
@@ -104,7 +105,7 @@ def test_evaluate_scores_a_file(tmp_path, data_dir):
   rng = np.random.default_rng(0)
   random = {
     path: tensors.Tensor(rng.normal(0, 0.1, x.shape).astype(np.float32), '')
-    for path, x in match.tensors_by_path(shapes).items()
+    for path, x in traverse_util.flatten_dict(shapes, sep='/').items()
   }
   formats.write(tmp_path / 'fcn.npz', tensors.Weights(random, {}, (120.0, 120.0, 120.0), (64.0, 64.0, 64.0)))
   flags = small_flags('fcn32s.py', model__norm='none', data__dir=data_dir)
