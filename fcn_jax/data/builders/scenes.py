@@ -38,8 +38,7 @@ def load(data):
 
 
 def describe(data):
-  """Streams and heads: see `dataset.describe`."""
-  del data  # they depend on no setting
+  """Streams and heads, which depend on no setting: see `dataset.describe`."""
   return records.INPUTS, {records.HEAD: CLASSES}
 
 
@@ -52,7 +51,7 @@ class Scenes(records.Builder):
   """
 
   def examples(self, dl_manager) -> dict[str, Iterator[dict]]:
-    del dl_manager  # nothing to download
+    """They are drawn; nothing is downloaded."""
     return {split: map(functools.partial(_example, split), range(count)) for split, count in SPLITS.items()}
 
 
