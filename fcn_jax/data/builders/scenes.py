@@ -56,9 +56,9 @@ class Scenes(records.Builder):
 
 
 def _example(split: str, index: int) -> dict:
-  drawn = {name: Image.fromarray(pixels) for name, pixels in image(split, index).items()}
-  jpeg, png = images.encoded(drawn['image'], 'JPEG', quality=92), images.encoded(drawn['label'])
-  return {'image': jpeg, 'label': png, 'id': f'{split}_{index:05d}'}
+  drawn = image(split, index)
+  jpeg = images.encoded(Image.fromarray(drawn['image']), 'JPEG', quality=92)
+  return {'image': jpeg, 'label': images.encoded(Image.fromarray(drawn['label'])), 'id': f'{split}_{index:05d}'}
 
 
 def image(split: str, index: int) -> dict[str, np.ndarray]:
