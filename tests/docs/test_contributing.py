@@ -55,7 +55,7 @@ def test_a_backbone(monkeypatch):
   assert entry['vgg16'] == names.CHANNELS['vgg16'] and tiny.taps == names.TAPS['tiny']
 
   settings = config_lib.base().model
-  settings.update(backbone='tiny', stride=4)
+  settings.update(backbone='tiny', stride=2)
   model = models.build(settings, {'rgb': 3}, {'semantic': 5})
   params = random_params(model, model.example_inputs())
   assert {'trunk', 'score_fr', 'score_stem'} == params.keys() and 'stem' in params['trunk']
