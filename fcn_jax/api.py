@@ -187,7 +187,7 @@ def build_model(
   model = models.build(
     config.model, inputs or {'rgb': 3}, classes if isinstance(classes, Mapping) else {'semantic': classes}
   )
-  params = jax.jit(model.init)(jax.random.key(seed), model.example_inputs())['params']
+  params = models.init(model, seed)
   return model, match.fit(params, file, config, weights) if weights and file else params
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fcn_jax import losses, session
+from fcn_jax import losses, models, session
 from fcn_jax.run import devices, hosts
 
 SAMPLING = 1  # folded into the step's key for the cells that count; dropout uses the key itself
@@ -29,10 +29,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 def init_state(model, optimizer, seed: int) -> TrainState:
   """The state at step 0."""
-  # On CPUs, optimizing the random number generators takes four times as long as everything else here.
-  quick = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
-  init = jax.jit(model.init, compiler_options=quick)
-  params = init(jax.random.key(seed), model.example_inputs())['params']
+  params = models.init(model, seed)
   return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jnp.array(seed, jnp.int32))
 
 

@@ -47,7 +47,7 @@ def shapes_of(model, *inputs):
 
 
 def random_params(model, *inputs, seed: int = 0):
-  """Parameters without compiling the model's own initialization; here biases and score layers are not zero.
+  """Parameters without compiling the initialization of the model; here biases and score layers are not zero.
 
   Activations keep about the size of the model's input, so that a bias left where none belongs is seen.
   """

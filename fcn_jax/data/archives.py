@@ -17,6 +17,8 @@ from fcn_jax.data import records
 from fcn_jax.errors import UserError
 
 LARGEST = 2**24  # bytes of an image or a label, at most
+# The color modes that images (JPEG) and labels (PNG) may have, and their description.
+MODES = {'JPEG': (('RGB',), 'RGB'), 'PNG': (('P', 'L'), 'class numbers with a palette')}
 
 
 class Builder(records.Builder, skip_registration=True):
@@ -113,13 +115,20 @@ def _safe_name(member: tarfile.TarInfo, path: epath.Path, url: str) -> str:
   raise UserError(f'{path}: the member {member.name!r} {found}; expected plain files, as in {url}')
 
 
-def jpeg_size(image: bytes, where: str) -> tuple[int, int]:
-  """Width and height of an RGB JPEG. Raises: UserError: it cannot be decoded, or is not RGB."""
+def decoded(content: bytes, form: str, where: str) -> Image.Image:
+  """The image in a file of the format `form`, JPEG or PNG.
+
+  Raises:
+    UserError: it cannot be decoded, or has none of the color modes in `MODES`; names it as `where`.
+  """
   try:
-    with Image.open(io.BytesIO(image), formats=['JPEG']) as opened:
-      opened.load()
+    image = Image.open(io.BytesIO(content), formats=[form])
+    image.load()
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    raise UserError(f'{where} has {len(image)} bytes that cannot be decoded; expected a complete JPEG image') from error
-  if opened.mode != 'RGB':
-    raise UserError(f'{where} has the color mode {opened.mode}; expected RGB')
-  return opened.size
+    raise UserError(
+      f'{where} has {len(content)} bytes that cannot be decoded; expected a complete {form} image'
+    ) from error
+  modes, expected = MODES[form]
+  if image.mode not in modes:
+    raise UserError(f'{where} has the color mode {image.mode}; expected {expected}')
+  return image

@@ -41,12 +41,10 @@ def augment(example: Example, rng: np.random.Generator, data) -> dict:
     image = moved(pixels, Image.Resampling.BILINEAR)
     return np.asarray(_randomly_recolored(image, rng, data) if name == 'rgb' else image)
 
-  return on_canvas(
-    {name: moved_stream(name, pixels) for name, pixels in inputs.items()},
-    # Class numbers cannot be interpolated.
-    {name: np.asarray(moved(label, Image.Resampling.NEAREST)) for name, label in labels.items()},
-    data.train_size,
-  )
+  inputs = {name: moved_stream(name, pixels) for name, pixels in inputs.items()}
+  # Class numbers cannot be interpolated.
+  labels = {name: np.asarray(moved(label, Image.Resampling.NEAREST)) for name, label in labels.items()}
+  return on_canvas(inputs, labels, data.train_size)
 
 
 def on_canvas(inputs: dict[str, np.ndarray], labels: dict[str, np.ndarray], canvas: tuple[int, int]) -> dict:

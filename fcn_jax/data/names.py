@@ -25,8 +25,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
   'voc2011': {'archive': '', 'train_size': (512, 512)},  # VOCtrainval_25-May-2011.tar
   'voc2012': {'archive': '', 'train_size': (512, 512)},  # VOCtrainval_11-May-2012.tar
   'sbd': {'sbd_archive': '', 'train_size': (512, 512)},  # benchmark.tgz
-  # What the papers train and score on: VOCtrainval_25-May-2011.tar and benchmark.tgz.
-  'voc2011_sbd': {'archive': '', 'sbd_archive': '', 'train_size': (512, 512)},
+  'voc2011_sbd': {'archive': '', 'sbd_archive': '', 'train_size': (512, 512)},  # both: the split of the papers
 }
 
 DATASETS = {name: f'fcn_jax.data.builders.{name}' for name in SETTINGS}

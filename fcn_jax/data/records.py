@@ -71,12 +71,9 @@ def load_builder(builder_class: type[Builder], splits: dict[str, str], data, cla
   skip = {name: tfds.decode.SkipDecoding() for name in ('image', 'label')}
   sources = {name: builder.as_data_source(split, decoders=skip) for name, split in splits.items()}
   room = data.cache_gib * 2**30 / sum(map(len, sources.values()))  # bytes per image
-  return Data(
-    inputs=INPUTS,
-    heads={HEAD: classes},
-    splits={name: Records(source, room=room * len(source)) for name, source in sources.items()},
-    fingerprint=fingerprint(builder.info.full_name, sources),
-  )
+  images = {name: Records(source, room=room * len(source)) for name, source in sources.items()}
+  digest = fingerprint(builder.info.full_name, sources)
+  return Data(inputs=INPUTS, heads={HEAD: classes}, splits=images, fingerprint=digest)
 
 
 def _prepared(builder_class: type[Builder], data, options: dict) -> Builder:
@@ -128,12 +125,14 @@ class Records:
   def __getitem__(self, index: int) -> Example:
     if index in self._cache:
       return self._cache[index]
-    example = _decode(self._source[index])
-    size = sum(array.nbytes for part in ('inputs', 'labels') for array in example[part].values())
+    record = self._source[index]
+    image = np.asarray(Image.open(io.BytesIO(record['image'])).convert('RGB'))
+    label = np.asarray(Image.open(io.BytesIO(record['label'])))
+    example = {'inputs': {STREAM: image}, 'labels': {HEAD: label}, 'id': record['id'].decode()}
     with self._lock:
-      if index not in self._cache and size <= self._room:
+      if index not in self._cache and image.nbytes + label.nbytes <= self._room:
         self._cache[index] = example
-        self._room -= size
+        self._room -= image.nbytes + label.nbytes
     return example
 
   def ids(self) -> list[str]:
@@ -145,9 +144,3 @@ class Records:
       headers = (Image.open(io.BytesIO(self._source[i]['label'])).size for i in range(len(self)))
       self._sizes = np.array([(height, width) for width, height in headers]).reshape(-1, 2)
     return self._sizes
-
-
-def _decode(record: dict) -> Example:
-  image = np.asarray(Image.open(io.BytesIO(record['image'])).convert('RGB'))
-  label = np.asarray(Image.open(io.BytesIO(record['label'])))
-  return {'inputs': {STREAM: image}, 'labels': {HEAD: label}, 'id': record['id'].decode()}

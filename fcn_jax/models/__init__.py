@@ -66,6 +66,17 @@ def build(
   )
 
 
+def init(model: 'FCN', seed: int) -> dict:
+  """The initial parameters of a network."""
+  import jax
+
+  # On CPUs, optimizing the random number generators takes longer than everything else before the first step.
+  quick = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
+  made = jax.jit(model.init, compiler_options=quick)(jax.random.key(seed), model.example_inputs())
+  params: dict = made['params']
+  return params
+
+
 def _per_stream(model, field: str, inputs: Mapping[str, int]) -> dict[str, tuple[float, ...]]:
   """`model.mean` or `model.std`, one number per channel, cut into the streams."""
   values = list(model[field])

@@ -117,11 +117,10 @@ def load_params(workdir: os.PathLike | str, which: str = 'last') -> tuple[int, d
   """
   path = _folder(workdir, {'last': 'checkpoints', 'best': 'best'}[which])
   steps = ocp.utils.checkpoint_steps(path) if path.exists() else []
+  if not steps and which == 'best':
+    when = 'a run keeps one only on data sets with both a validation and a test split'
+    raise UserError(f'{workdir} has no best checkpoint; {when}')
   if not steps:
-    if which == 'best':
-      raise UserError(
-        f'{workdir} has no best checkpoint; a run keeps one only on data sets with both a validation and a test split'
-      )
     raise UserError(f'{workdir} has no checkpoint; expected a run that has saved one')
   step = max(steps)
   # On one device of this process, whichever devices the run had.

@@ -61,8 +61,8 @@ def lost_host(error: Exception) -> str | None:
 
 def exit_now(reason: str) -> None:
   """Ends this process with a message. A normal exit of jax would wait for the lost host."""
-  sys.stderr.write(f'error: {reason}. Run the same command on all hosts to resume from the last checkpoint\n')
-  sys.stderr.flush()
+  message = f'error: {reason}. Run the same command on all hosts to resume from the last checkpoint'
+  print(message, file=sys.stderr, flush=True)
   os._exit(EXIT_CODES[signal.SIGTERM])
 
 

@@ -67,7 +67,8 @@ class Ray:
   def slots(self) -> int:
     """How many runs fit on the cluster now; at least 1, because the cluster may still grow."""
     available = self._ray.cluster_resources()
-    return max(1, min(int(available.get(name, 0) // n) for name, n in self._needs.items() if n))
+    fits = [int(available.get(name, 0) // n) for name, n in self._needs.items() if n]
+    return max(1, min(fits, default=1))
 
   def describe(self) -> str:
     alive = sum(node['Alive'] for node in self._ray.nodes())

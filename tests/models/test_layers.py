@@ -1,4 +1,4 @@
-"""Layers in a form of their own give the numbers of the framework's, on the platforms that they are meant for."""
+"""Layers in faster forms give the numbers of the framework's layers, and are used on the platforms that they serve."""
 
 import flax.linen as nn
 import jax

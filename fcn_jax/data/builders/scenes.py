@@ -38,8 +38,7 @@ def load(data):
 
 
 def describe(data):
-  """Streams and heads: see `dataset.describe`."""
-  del data  # they depend on no setting
+  """Streams and heads, which depend on no setting: see `dataset.describe`."""
   return records.INPUTS, {records.HEAD: CLASSES}
 
 
@@ -52,14 +51,14 @@ class Scenes(records.Builder):
   """
 
   def examples(self, dl_manager) -> dict[str, Iterator[dict]]:
-    del dl_manager  # nothing to download
+    """They are drawn; nothing is downloaded."""
     return {split: map(functools.partial(_example, split), range(count)) for split, count in SPLITS.items()}
 
 
 def _example(split: str, index: int) -> dict:
-  drawn = {name: Image.fromarray(pixels) for name, pixels in image(split, index).items()}
-  jpeg, png = images.encoded(drawn['image'], 'JPEG', quality=92), images.encoded(drawn['label'])
-  return {'image': jpeg, 'label': png, 'id': f'{split}_{index:05d}'}
+  drawn = image(split, index)
+  jpeg = images.encoded(Image.fromarray(drawn['image']), 'JPEG', quality=92)
+  return {'image': jpeg, 'label': images.encoded(Image.fromarray(drawn['label'])), 'id': f'{split}_{index:05d}'}
 
 
 def image(split: str, index: int) -> dict[str, np.ndarray]:

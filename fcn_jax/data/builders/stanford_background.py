@@ -100,7 +100,7 @@ def read(path: epath.Path, kind: str) -> list[dict]:
     if missing := [member for member in pair if member not in files]:
       raise UserError(f'{path} has no {missing[0]}; expected {layout}')
     image, label = (files[member] for member in pair)
-    size = archives.jpeg_size(image, where=f'{path}: {pair[0]}')
+    size = archives.decoded(image, 'JPEG', where=f'{path}: {pair[0]}').size
     label = _parse(label, size=size, classes=len(CLASSES[kind]), where=f'{path}: {pair[1]}')
     examples.append({'image': image, 'label': images.encoded(Image.fromarray(label)), 'id': name})
   if len(examples) != IMAGES:

@@ -47,8 +47,7 @@ def load(builder_class: type, data):
 
 
 def describe(data):
-  """Streams and heads: see `dataset.describe`."""
-  del data  # they depend on no setting
+  """Streams and heads, which depend on no setting: see `dataset.describe`."""
   return records.INPUTS, {records.HEAD: CLASSES}
 
 
@@ -81,7 +80,7 @@ def read_voc(path: epath.Path, year: int, lists: Iterable[str]) -> dict[str, lis
   """
   root = rf'(?:TrainVal/)?VOCdevkit/VOC{year}'
   ids = _lists(path, f'{root}/ImageSets/Segmentation', lists, COUNTS[year], URLS[year])
-  return _examples(path, ids, root, 'JPEGImages', 'SegmentationClass', _parse_palette, URLS[year])
+  return _examples(path, ids, root, 'JPEGImages', 'SegmentationClass', _parse_png, URLS[year])
 
 
 def read_sbd(path: epath.Path, lists: Iterable[str]) -> dict[str, list[dict]]:
@@ -117,7 +116,7 @@ def _examples(path, ids: dict, root: str, images: str, masks: str, parse, url: s
       if (folder, name) not in files:
         raise UserError(f'{path} has no file for {name} in {folder}, but {name} is in its list {listed}')
     (image, jpeg), (mask, content) = files[images, name], files[masks, name]
-    width, height = archives.jpeg_size(jpeg, where=f'{path}: {image}')
+    width, height = archives.decoded(jpeg, 'JPEG', where=f'{path}: {image}').size
     label = parse(content, where=f'{path}: {mask}')
     if label.shape != (height, width):
       raise UserError(f'{path}: {mask} is {list(label.shape)}; expected {[height, width]}, like {image}')
@@ -127,16 +126,9 @@ def _examples(path, ids: dict, root: str, images: str, masks: str, parse, url: s
   return examples
 
 
-def _parse_palette(content: bytes, where: str) -> np.ndarray:
+def _parse_png(content: bytes, where: str) -> np.ndarray:
   """A PNG of class numbers as uint8 [H, W]."""
-  try:
-    with Image.open(io.BytesIO(content), formats=['PNG']) as opened:
-      label = np.asarray(opened)
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    raise UserError(f'{where} has {len(content)} bytes that cannot be decoded; expected a complete PNG') from error
-  if opened.mode not in ('P', 'L'):
-    raise UserError(f'{where} has the color mode {opened.mode}; expected class numbers with a palette')
-  return label
+  return np.asarray(archives.decoded(content, 'PNG', where))
 
 
 def _parse_mat(content: bytes, where: str) -> np.ndarray:
