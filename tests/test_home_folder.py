@@ -16,7 +16,8 @@ from PIL import Image
 import fcn_jax
 from fcn_jax import bounds, files, predict, session
 from fcn_jax import config as config_lib
-from fcn_jax.data import archives, dataset
+from fcn_jax.data import dataset
+from fcn_jax.data.builders import stanford_background
 from fcn_jax.errors import UserError
 from fcn_jax.run import directory
 from fcn_jax.weights import formats, initialize, match
@@ -35,6 +36,7 @@ def home(tmp_path, monkeypatch):
 
 def test_workdir(home):
   config = config_lib.default('scenes')
+  config.eval.batch_size = 8  # divisible by the number of devices
   _, made = session.prepare(config, '~/run')
   assert made.path == files.path(str(home / 'run')) and (home / 'run').is_dir()
   directory.RunDirectory('~/run').write('deep/file', 'text')
@@ -66,7 +68,8 @@ def test_data_dir(home):
   assert len(dataset.load(data).splits['train']) == 24
 
 
-def test_data_archive(home):
+def test_data_archive(home, monkeypatch):
+  monkeypatch.setattr(stanford_background, 'IMAGES', small_stanford.COUNT)
   small_stanford.pack(home / 'small.tar.gz')
   data = config_lib.default('stanford_background').data
   data.update(dir='~/data', archive='~/small.tar.gz')
@@ -76,17 +79,16 @@ def test_data_archive(home):
 
 
 def test_data_sbd_archive(home):
-  """The path goes to the same function as `data.archive`."""
-  (home / 'benchmark.tgz').write_bytes(b'')
-  found = archives.with_archive(
-    None, 'sbd', given='~/benchmark.tgz', url='', setting='data.sbd_archive', read=lambda path: path
-  )
-  assert found == files.path(str(home / 'benchmark.tgz'))
+  data = config_lib.default('sbd').data
+  data.update(dir='~/data', sbd_archive='~/benchmark.tgz')
+  with pytest.raises(UserError, match=re.escape(f'there is no archive {home}/benchmark.tgz')):
+    dataset.load(data)
 
 
 def test_init_run(home):
   untrained.write(home / 'source')
   config = config_lib.default('scenes')
+  config.model.norm = 'none'
   config.init.run = '~/source'
   resolved = initialize.resolve(config)
   assert resolved.model.mean == config.model.mean
