@@ -9,10 +9,14 @@ Writes eval/SPLIT.json (scores), eval/SPLIT.npz (one confusion matrix per image)
 the network) to the run directory; for weights, to the folder --out.
 """
 
+import logging
+
 from absl import flags
 
 from fcn_jax import cli
 from fcn_jax.errors import UserError
+
+logger = logging.getLogger('fcn_jax.evaluate')  # here `__name__` is '__main__'
 
 _MOVED = 'Moved to python -m fcn_jax.bounds.'
 
@@ -52,8 +56,6 @@ def main(arguments: list[str]) -> None:
 
 def evaluate(given) -> None:
   """Scores a checkpoint of the run, or the weights, and writes and prints the result."""
-  import logging
-
   from fcn_jax.run import directory, progress
 
   run_directory = directory.RunDirectory(given.workdir or given.out)
@@ -95,7 +97,7 @@ def evaluate(given) -> None:
   scores = evaluation.write(run_directory, name, split, scored, data.heads, step)
   bounds.write_network(run_directory, name, model, params, data, config.data.train_size)
   source, pixels = given.weights or f'{run_directory}, step {step}', scores[head]['pixels']
-  logging.getLogger(__name__).info(f'{source}, on {name} of {data.fingerprint}: {len(split)} images, {pixels:,} pixels')
+  logger.info(f'{source}, on {name} of {data.fingerprint}: {len(split)} images, {pixels:,} pixels')
   for of_head in scores.values():
     progress.show_scores(of_head)
 

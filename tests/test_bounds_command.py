@@ -1,0 +1,47 @@
+"""`python -m fcn_jax.bounds` scores masks or the labels of a data set; `test_cli.py` has its errors."""
+
+import json
+import sys
+
+import tiny
+from PIL import Image
+
+from fcn_jax import bounds, images
+from fcn_jax import config as config_lib
+from fcn_jax.data import dataset
+from fcn_jax.data.builders import scenes
+
+
+def run(*arguments, cwd):
+  done = tiny.run([sys.executable, '-m', 'fcn_jax.bounds', *arguments], cwd=cwd)
+  assert (done.returncode, done.stderr) == (0, ''), done.stderr
+  return done.stdout
+
+
+def expected(labels):
+  return {str(stride): score for stride, score in bounds.upper_bounds(labels, len(scenes.CLASSES)).items()}
+
+
+def test_masks_with_and_without_a_palette(tmp_path):
+  labels = [scenes.image('validation', index)['label'][:100, :120] for index in range(2)]
+  (tmp_path / 'masks').mkdir()
+  Image.fromarray(labels[0]).save(tmp_path / 'masks' / 'a.png')
+  (tmp_path / 'masks' / 'b.png').write_bytes(images.indexed(labels[1], scenes.CLASSES.palette))
+  output = run('--masks=masks', '--classes=8', '--out=made/bounds.json', cwd=tmp_path)
+  scores = json.loads((tmp_path / 'made' / 'bounds.json').read_text())
+  assert scores == expected(labels)
+  rows = [line.split('│')[1:-1] for line in output.splitlines() if '│' in line]
+  rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in rows}
+  assert {stride: cells[:2] for stride, cells in rows.items()} == {
+    stride: [f'{100 * x[name]:.2f} %' for name in ('mean_iou', 'pixel_accuracy')] for stride, x in scores.items()
+  }
+  assert (rows['128'][2], rows['4'][2], rows['2'][2]) == ('50.9 %', '98.5 %', '')  # the paper's
+
+
+def test_the_labels_of_a_data_set(tmp_path):
+  data = config_lib.default('scenes').data
+  data.dir = tiny.prepare(tmp_path / 'data')
+  run(f'--config={tiny.ROOT}/experiments/fcn16s.py', f'--config.data.dir={data.dir}', '--split=train', cwd=tmp_path)
+  train = dataset.load(data).splits['train']
+  labels = [train[i]['labels']['semantic'] for i in range(len(train))]
+  assert json.loads((tmp_path / 'upper_bounds.json').read_text()) == expected(labels)
