@@ -1,4 +1,4 @@
-"""What each start of a run runs on: `env.json`."""
+"""`env.json`: the code, machine and data of each start of a run."""
 
 import datetime
 import importlib.metadata

@@ -87,7 +87,7 @@ class Local:
 
   Attributes:
     slots: how many runs fit at a time.
-    poll: seconds between looks at the run directories.
+    poll: seconds between checks of the run directories.
   """
 
   poll = 0.1
