@@ -92,7 +92,7 @@ class Session:
 
   def __init__(self, config, run_directory: RunDirectory, lock: RunLock | None):
     self._config, self._directory, self._lock = config, run_directory, lock
-    with hosts.first_host_first('data are prepared'):  # for all hosts, if they share a disk
+    with hosts.first_host_first('the data is prepared'):  # for all hosts, if they share a disk
       self.data = dataset.load(config.data)
     environment.check_fingerprint(run_directory, self.data.fingerprint)
     self.model = models.build(

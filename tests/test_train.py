@@ -143,7 +143,7 @@ def test_a_batch_of_little_weight_is_divided_by_that_weight():
 
 
 def test_class_weights_count_all_training_images():
-  """Not the first 500 only, which the start-up summary counts."""
+  """Not the first 500 only, which the startup summary counts."""
   images = [{'labels': {'semantic': np.array([[0, 0, 0, IGNORE]], np.uint8)}}] * 600
   images += [{'labels': {'semantic': np.array([[1, 1, 1, 1]], np.uint8)}}] * 50
   heads = {'semantic': Classes(('a', 'b', 'c'), ((0, 0, 0),) * 3)}

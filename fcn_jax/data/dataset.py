@@ -77,7 +77,7 @@ class Data:
     inputs: channels of each input stream: {'rgb': 3}, or {'rgb': 3, 'depth': 1}.
     heads: classes of each head: {'semantic': Classes(...)}.
     splits: images by purpose: train; validation, test or both.
-    fingerprint: changes when the images or labels do; a resumed run compares it.
+    fingerprint: changes when images or labels change; a resumed run compares it.
   """
 
   inputs: dict[str, int]

@@ -43,7 +43,7 @@ class Driver:
     self._failures, self._losses = collections.Counter(), collections.Counter()
     self._seconds = []  # duration of each run that this process completed
     self._slots = 1  # how many runs fit at a time; on Ray this changes
-    self._prepared = False  # whether the data are prepared
+    self._prepared = False  # whether the data is prepared
     self._retries, self._node_retries = retries, node_retries
 
   def drive(self) -> int:

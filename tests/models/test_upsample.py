@@ -1,6 +1,6 @@
 """Transposed convolution as multiplication by C^T, and bilinear interpolation as one kernel of it.
 
-Kernels have the size 2s, where two grids are half a pixel apart, or 2s - 1, where they are a whole number apart.
+Kernels have the size 2s if two grids are half a pixel apart, and 2s - 1 if they are a whole number of pixels apart.
 """
 
 import jax
@@ -140,7 +140,7 @@ def test_fixed_is_bilinear_resizing_in_the_interior(rng, stride):
   size = 4 * stride, 3 * stride
   ours, _ = start(stride, 'bilinear_fixed', x)
   resized = jax.image.resize(x, (1, *size, 2), 'bilinear')
-  # Half a cell at the edge lies outside of all features' centers; there we fade to zero, because a convolution pads.
+  # Half a cell at the edge is outside of all features' centers; there we fade to zero, because a convolution pads.
   edge = stride // 2
   inside = np.s_[:, edge:-edge, edge:-edge]
   np.testing.assert_allclose(ours[inside], resized[inside], rtol=1e-5, atol=1e-5)
