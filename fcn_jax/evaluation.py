@@ -202,7 +202,7 @@ def file_stem(name: str, head: str, heads) -> str:
 def metrics_row(scores: dict[str, dict]) -> dict:
   """The row for `metrics.jsonl` from the scores of each head.
 
-  The fields of the first head are eval/METRIC and eval/iou/CLASS; those of another head are eval/HEAD/METRIC and
+  The fields of the first head are eval/METRIC and eval/iou/CLASS. The fields of another head are eval/HEAD/METRIC and
   eval/HEAD/iou/CLASS.
   """
   row = {}

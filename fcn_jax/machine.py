@@ -19,7 +19,7 @@ def tune_for_cpu() -> None:
   """
   if os.environ.get('FCN_JAX_TUNE_CPU') == '0':
     return
-  # Convolutions by Eigen: YNNPACK, the default of jax 0.10, computes those of narrow networks on one core. Other
+  # Convolutions by Eigen: YNNPACK, the default of jax 0.10, computes convolutions of narrow networks on one core. Other
   # releases are untested, and XLA ends the process at an unknown flag.
   flags = os.environ.get('XLA_FLAGS', '')
   if importlib.metadata.version('jaxlib').startswith('0.10.') and _FUSION not in flags:

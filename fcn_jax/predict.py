@@ -77,8 +77,8 @@ def main(arguments: list[str]) -> None:
 def output_names(arguments: list[str], out: pathlib.Path) -> dict[pathlib.Path, str]:
   """The image files that the arguments name, each with the name of its output without the ending.
 
-  The output of a file is named after its stem; that of a file in a folder, after its path below the folder. If `out` is
-  inside one of the folders, its images are skipped: they are earlier predictions.
+  The output of a file is named after its stem. The output of a file in a folder is named after its path below the
+  folder. If `out` is inside one of the folders, its images are skipped: they are earlier predictions.
   """
   found, out = {}, out.resolve()
   for argument in (pathlib.Path(word).expanduser() for word in arguments):

@@ -182,7 +182,7 @@ class Session:
     return self._own_reason() if jax.process_count() == 1 else self._signal_of_all
 
   def log(self, numbers: dict) -> None:
-    """Takes the numbers of a step, and logs those of the previous step while the devices work on this one."""
+    """Stores the numbers of a step, and logs those of the previous step while the devices work on this one."""
     if self._wait_each_step:
       jax.block_until_ready(self.state)
     self._read_pending()

@@ -21,7 +21,7 @@ _TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}
 
 
 def load(model, params: dict, config, data: Data, evaluator: Evaluator) -> tuple[dict, dict | None]:
-  """The parameters of a new run, on the devices, including those of the run or weights file that it starts from.
+  """The parameters of a new run, on the devices, with those that come from another run or from a weights file.
 
   Args:
     model: the network.

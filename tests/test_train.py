@@ -1,4 +1,4 @@
-"""The training step: on one device and on eight, in parts, with several heads, and in what it draws at random."""
+"""The training step: on one device and on eight, in parts, with several heads, and its random numbers."""
 
 import jax
 import numpy as np
@@ -197,7 +197,7 @@ def test_the_signal_of_one_device_reaches_all(number):
   assert [int(shard.data) for shard in numbers['signal'].addressable_shards] == [number] * 8
 
 
-# What is drawn at random.
+# Random numbers.
 
 
 def lowered(config, seed: int = 0) -> str:

@@ -29,7 +29,7 @@ def build(
     inputs: channels of each input stream, such as {'rgb': 3}.
     heads: classes of each head, as a number or a collection: {'semantic': 21}.
     freeze_backbone: no gradient flows into the backbone.
-    platform: the hardware that the program is compiled for, 'cpu', 'gpu' or 'tpu'; by default that of this process.
+    platform: the hardware to compile for, 'cpu', 'gpu' or 'tpu'; by default the hardware of this process.
 
   Returns:
     A linen module: `network.apply({'params': params}, inputs, size)` gives {head: scores [B, H, W, classes]}.

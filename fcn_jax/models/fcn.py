@@ -77,7 +77,7 @@ class FCN(nn.Module):
     Args:
       inputs: of each stream, [B, H, W, C], in 0..255, of any type.
       size: int [B, 2], the height and width of each image, which sits at the top left of its canvas; None if every
-        image fills it. Scores within `size` are those that the image would get alone; the others are to be ignored.
+        image fills it. Scores within `size` are the same as for the image alone; ignore the others.
       train: use dropout; requires the random key 'dropout'.
 
     Returns:

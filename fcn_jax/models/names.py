@@ -15,7 +15,7 @@ TAPS = {
   'vgg16': {'fc7': 32, 'pool4': 16, 'pool3': 8, 'pool2': 4, 'pool1': 2},
 }
 
-# Channels of the first layer at width 1. Those of all other convolutions are multiples of it.
+# Channels of the first layer at width 1. The channels of all other convolutions are multiples of it.
 CHANNELS = {'vgg16': 64}
 
 

@@ -46,7 +46,7 @@ class VGG16(nn.Module):
   taps: ClassVar[dict[str, int]] = names.TAPS['vgg16']
 
   def grids(self, image: Grid) -> dict[str, Grid]:
-    """The grids of conv1 to conv5 (all convolutions of a block), pool1 to pool5, and fc7, from that of the input."""
+    """The grids of conv1 to conv5 (all convolutions of a block), pool1 to pool5 and fc7, given the input's grid."""
     first, fc6 = PADDINGS[self.geometry]
     found, grid = {}, image.layer(3, padding=first)
     for number in range(1, len(BLOCKS) + 1):

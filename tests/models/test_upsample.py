@@ -167,7 +167,7 @@ GRIDS = [  # coarse, fine, kernel: places and strides in pixels
 @pytest.mark.parametrize('method', ['bilinear_fixed', 'bilinear_learned'])
 @pytest.mark.parametrize(('coarse', 'fine', 'kernel'), GRIDS)
 def test_a_ramp_is_reproduced_by_the_kernel_and_the_offset_of_the_grids(coarse, fine, kernel, method):
-  """Features whose values are the pixels that they sit at give, on the finer grid, the pixels that it sits at."""
+  """If the values of features are their positions in pixels, the values on the finer grid are the positions there."""
   assert coarse.kernel_to(fine) == kernel
   factor = coarse.stride // fine.stride
   risen = coarse.upsampled(kernel, factor)
