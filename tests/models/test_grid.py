@@ -184,7 +184,7 @@ def test_halving_repeatedly_is_one_division_that_rounds_up():
 
 @pytest.mark.parametrize('geometry', ['aligned', 'caffe'])
 def test_the_taps_have_the_strides_that_their_names_are_listed_with(geometry):
-  """The check of a config reads `names.TAPS` instead of the backbone; FCN upsamples by factors of 2, coarse to fine."""
+  """`names.TAPS` is what the check of a config knows of a backbone; FCN rises by factors of 2, coarse to fine."""
   grids = VGG16(geometry=geometry).grids(Grid(np.array([64, 64])))
   assert VGG16.taps == TAPS['vgg16'] == {name: grids[name].stride for name in VGG16.taps}
   assert all(coarse == 2 * fine for coarse, fine in itertools.pairwise(STRIDES))

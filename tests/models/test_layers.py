@@ -1,4 +1,4 @@
-"""Layers in a special form compute what the framework's layers compute, on the platforms that they are meant for."""
+"""Layers in a form of their own give the numbers of the framework's, on the platforms that they are meant for."""
 
 import flax.linen as nn
 import jax
