@@ -1,4 +1,4 @@
-"""Everything around a step: evaluation of a split, the input pipeline, start-up, logs and checkpoints.
+"""Everything around a step: evaluation of a split, the input pipeline, startup, logs and checkpoints.
 
 Rows of `benchmarks/run.py`.
 """

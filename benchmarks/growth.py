@@ -2,7 +2,7 @@
 
   python -m benchmarks.growth --out=growth
 
-Each point is a process of its own, because memory is measured as the peak of a process (of the device, if it reports
+Each point is a separate process, because memory is measured as the peak of a process (or of the device, if it reports
 one). Devices of a CPU are simulated and share its cores: they show the cost of splitting a batch, not a gain.
 """
 

@@ -5,9 +5,9 @@
   python -m benchmarks.run --suite=gpu --peer=none
 
 Both sides of a row start from the same numbers, and the benchmark first checks that they compute the same results.
-Then they take turns, so that other work on the machine affects both. `ratio` is the other side's median time over
-ours: above 1, ours is faster. PyTorch runs in a process of its own, in several configurations
-(`benchmarks/turns.py`); the fastest counts. In some rows the other side is a variant of our code; its name says which.
+Then they take turns, so that other work on the machine affects both. `ratio` is the other side's median time divided
+by ours: above 1, ours is faster. PyTorch runs in a separate process, in several configurations
+(`benchmarks/turns.py`); the fastest counts. In some rows the other side is a variant of our code, which its name gives.
 Rows of Stanford Background require `--archive`.
 """
 
@@ -43,8 +43,8 @@ def define_flags() -> None:
   flags.DEFINE_enum('suite', 'cpu', list(steps.SUITES), 'Which workloads.')
   flags.DEFINE_enum('peer', 'torch', ['torch', 'none'], 'What to compare with.')
   flags.DEFINE_multi_enum('way', list(turns.WAYS), list(turns.WAYS), 'Configurations of PyTorch; all by default.')
-  flags.DEFINE_multi_string('only', [''], 'Only rows whose names contain this.')
-  flags.DEFINE_integer('rounds', 7, 'Timed rounds per row, after the warm-up.', lower_bound=7)
+  flags.DEFINE_multi_string('only', [''], 'Only rows whose names contain this text.')
+  flags.DEFINE_integer('rounds', 7, 'Timed rounds per row, after the warmup.', lower_bound=7)
   flags.DEFINE_string('archive', '', 'iccv09Data.tar.gz, for the rows of Stanford Background.')
   flags.DEFINE_string('json', '', 'A JSON file to write, after each row.')
 
@@ -70,7 +70,7 @@ def measure_all() -> None:
   }
   print(f'{found["machine"]}; {found["versions"]}; float32 matrix product {found["matrix_peak_gflops"]:.0f} GFLOP/s')
   if not given.archive:
-    print('evaluation, input and real data are left out, because --archive is not given')
+    print('evaluation, input and real data are skipped: they require --archive')
   print(f'| {" | ".join(COLUMNS.values())} |\n|{"---|" * len(COLUMNS)}')
   rows = steps.rows(given.suite, ways, given.rounds) | around.rows(given.archive, ways, given.rounds)
   for name, measure in rows.items():

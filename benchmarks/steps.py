@@ -91,7 +91,7 @@ NARROW = Workload(0.25, 16, (120, 160))
 
 
 def no_signal() -> jax.Array:
-  """The argument of a step that says that no host has received a signal."""
+  """The argument `signal` of a step if no host has received a signal."""
   return devices.shard(np.zeros(jax.local_device_count(), np.int32))
 
 
@@ -113,7 +113,7 @@ def with_scores(params: dict) -> dict:
 
 
 def flat(tree) -> dict[str, np.ndarray]:
-  """The arrays of a tree by path, as in 'trunk/conv1_1/kernel'."""
+  """The arrays of a tree by path, for example 'trunk/conv1_1/kernel'."""
   return {
     jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(x) for path, x in jax.tree.leaves_with_path(tree)
   }

@@ -1,8 +1,8 @@
-"""Two sides that take turns; if one side is PyTorch, it runs in a process of its own.
+"""Two sides that take turns; if one side is PyTorch, it runs in a separate process.
 
-PyTorch's speed depends on how the process gets its memory, in other ways than ours does, and a process cannot change
-that after its start. So PyTorch runs in several configurations (`WAYS`), and the fastest counts. Nothing here imports
-jax or PyTorch.
+PyTorch's speed depends on how the process gets its memory, in other ways than the speed of our code, and a process
+cannot change that after its start. So PyTorch runs in several configurations (`WAYS`), and the fastest counts. Nothing
+here imports jax or PyTorch.
 """
 
 import contextlib

@@ -2,7 +2,8 @@
 
   python -m fcn_jax.sweep --config=experiments/skips.py --workdir=runs/skips
 
-`none` upsamples to the stride in bilinear steps alone: the control for the networks with skip connections.
+The network with skips `none` upsamples to the stride in bilinear steps alone. It is the control for the networks with
+skip connections.
 """
 
 from fcn_jax.config import default

@@ -1,9 +1,10 @@
-"""Training in stages (FCN-16s from FCN-32s, FCN-8s from that FCN-16s) against training in one go; three seeds.
+"""Training in stages (FCN-16s from FCN-32s, FCN-8s from that FCN-16s) against training in one stage; three seeds.
 
   python -m fcn_jax.sweep --config=experiments/stages.py --workdir=runs/stages
 
-A run that starts from another one waits for it. Each stage trains as long as a network trained in one go, as in the
-paper (CVPR'15, section 4.3), so the last stage has seen three times as many images. Tables give the minutes.
+A run that starts from another one waits for it. Each stage trains as long as a network trained in one stage, as in the
+paper (CVPR'15, section 4.3). So after the last stage, the network has seen three times as many images. Tables give the
+minutes of each stage.
 """
 
 from fcn_jax.config import default

@@ -4,8 +4,8 @@
   python -m fcn_jax.sweep --config=experiments/stanford_small.py --workdir=runs/stanford
 
 The argument is the stride, 32, 16 or 8. Because the backbone sees half the resolution, these strides are 64, 32 and
-16 pixels. The sweep runs all three with two seeds. At stride 8 on fold 0, expect about 78.8 % pixel accuracy and 59.3
-% mean IoU (`results/stanford_background.md`).
+16 pixels. The sweep runs all three with two seeds. At stride 8 on fold 0, expect about 78.8 % pixel accuracy and
+59.3 % mean IoU (`results/stanford_background.md`).
 """
 
 from fcn_jax.config import default

@@ -4,8 +4,8 @@
   labels = run.predict(image)
   model, params = fcn_jax.build_model('fcn8s', classes=21)
 
-To read the code, start with `train.py` (the loop) over `session.py`, then `models/fcn.py` (the network) over
-`models/vgg.py`, `models/grid.py` and `models/upsample.py`, `data/pipeline.py` (the batches), `losses.py`,
+To read the code, start with `train.py` (the loop) and `session.py`. Then read `models/fcn.py` (the network), which uses
+`models/vgg.py`, `models/grid.py` and `models/upsample.py`; then `data/pipeline.py` (the batches), `losses.py`,
 `metrics.py` and `evaluation.py`. `config/defaults.py` lists every setting. Importing the package starts nothing; jax
 is imported when a name below is used.
 """

@@ -19,7 +19,7 @@ from fcn_jax.weights import match
 # The networks that `build_model` makes, as settings of the section `model`.
 MODELS = {'fcn32s': {'stride': 32}, 'fcn16s': {'stride': 16}, 'fcn8s': {'stride': 8}}
 CHECKPOINTS = ('last', 'best')
-BATCH_PIXELS = 2**20  # of the canvases of a batch together; a larger image is computed alone
+BATCH_PIXELS = 2**20  # largest total of the canvases of a batch; a larger image is a batch by itself
 
 
 class Predictor:
@@ -55,7 +55,7 @@ class Predictor:
     Args:
       images: an image [H, W, 3] (or [H, W, C]) in 0..255, or a dict of such arrays by input stream; or a list of
         images, which may have different sizes.
-      head: whose classes; by default the first head's.
+      head: the head to predict with; by default the first.
 
     Returns:
       uint8 [H, W], or a list of these.
@@ -77,10 +77,10 @@ class Predictor:
     Args:
       images: each [H, W, C], or a dict of such arrays by input stream.
       canvas: height and width that the images are padded to.
-      count: number of images that the program is compiled for; by default that of `images`.
+      count: number of images that the program is compiled for; by default `len(images)`.
 
     Returns:
-      For each image, of each head float32 [H, W, classes].
+      For each image, a dict by head: float32 [H, W, classes].
     """
     examples = [augment.on_canvas(self._streams(image), {}, canvas) for image in images]
     examples += examples[:1] * (count - len(examples))
@@ -163,10 +163,10 @@ def build_model(
 
   Args:
     name: a key of `MODELS`: 'fcn32s', 'fcn16s' or 'fcn8s'.
-    classes: the number of classes, or that of each head.
+    classes: the number of classes, or a dict of these by head.
     backbone: a key of `models.names.BACKBONES`.
-    weights: a weights file (`weights/formats.py`), or 'vgg16', which is downloaded; it sets mean and std too. Score
-      layers that the file lacks start at zero.
+    weights: a weights file (`weights/formats.py`), or 'vgg16', which is downloaded. The file also sets `mean` and
+      `std`. Score layers that the file lacks start at zero.
     inputs: channels of each input stream; {'rgb': 3} by default.
     seed: of the initial parameters.
     **settings: further settings of the section `model` of a config, such as width=0.25 or geometry='caffe'.

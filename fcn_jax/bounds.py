@@ -1,11 +1,11 @@
-"""Upper bounds: the scores that labels themselves reach after downsampling to the grid of each stride, and back.
+"""Upper bounds: downsamples the ground truth to each stride, upsamples it again, and scores the result.
 
   python -m fcn_jax.bounds --config=experiments/fcn16s.py
   python -m fcn_jax.bounds --masks=folder/of/png --classes=21
 
-No network whose finest scores have that stride can be expected to do better. As in the papers' table of upper bounds
-(CVPR'15, appendix A): a cell of the grid holds the fraction of each class in it, these fractions are upsampled
-bilinearly, and the largest wins. Prints a table and writes it to --out.
+A network of a stride cannot be expected to score higher than the bound of that stride (CVPR'15, appendix A). Each cell
+of the grid has the fraction of each class in it. These fractions are upsampled bilinearly, and the class with the
+largest fraction wins. Prints a table, and writes the scores to --out.
 """
 
 import functools
@@ -28,11 +28,11 @@ def define_flags() -> None:
   """Defines the flags of the command."""
   cli.define_config()
   flags.DEFINE_string(
-    'split', None, 'Split of the data set of --config; by default the one that results are reported on.'
+    'split', None, 'Split of the data set of --config. Default: test, or validation if there is no test split.'
   )
-  flags.DEFINE_string('masks', None, 'Folder of PNG masks of class numbers, instead of --config.')
+  flags.DEFINE_string('masks', None, 'Folder with PNG masks of class numbers, instead of --config.')
   flags.DEFINE_integer('classes', None, 'Number of classes in the masks.', lower_bound=1, upper_bound=255)
-  flags.DEFINE_string('out', 'upper_bounds.json', 'File to write.')
+  flags.DEFINE_string('out', 'upper_bounds.json', 'JSON file to write.')
 
 
 def main(arguments: list[str]) -> None:
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _labels_of_config(split: str | None) -> tuple[Iterable[np.ndarray], int]:
-  """The labels of the data set of --config (of its first head), and the number of classes."""
+  """The labels of the first head of the data set of --config, and the number of classes."""
   config = cli.config()
   from fcn_jax.data import dataset
 
@@ -121,11 +121,11 @@ def upper_bounds(labels: Iterable[np.ndarray], classes: int, strides: tuple[int,
 
   Args:
     labels: uint8 [H, W] each, 255 for pixels to ignore.
-    classes: their number.
+    classes: the number of classes.
     strides: in pixels.
 
   Returns:
-    `metrics.summarize` of each stride, with classes by number.
+    The result of `metrics.summarize` for each stride; classes are named by their numbers.
 
   Raises:
     UserError: no pixel has a class.
@@ -136,7 +136,7 @@ def upper_bounds(labels: Iterable[np.ndarray], classes: int, strides: tuple[int,
   totals = {stride: np.zeros((classes, classes), np.int64) for stride in strides}
   for label in labels:
     padding = [(0, -length % CANVAS) for length in label.shape]
-    label = np.pad(label, padding, constant_values=IGNORE)  # fractions in a cell are of its labeled pixels
+    label = np.pad(label, padding, constant_values=IGNORE)  # only labeled pixels count in the fractions of a cell
     for stride in strides:
       totals[stride] += np.asarray(_compiled()(label, stride, classes))
   if not totals[strides[0]].any():
@@ -148,9 +148,11 @@ def upper_bounds(labels: Iterable[np.ndarray], classes: int, strides: tuple[int,
 def write_network(directory, split: str, model, params: dict, data, size: tuple[int, int]) -> None:
   """Writes `eval/network.json`, and `eval/kernels.npz` with the trained upsampling kernels [k, k, C], by layer.
 
-  The JSON file has `parameters`, their number; `gflop` of a forward pass of one image of `size`, [H, W]; `upper_bound`,
-  by split, of the stride of the network's finest scores (of the first head); and `kernel_distance`, by layer and class,
-  the relative distance of the trained kernels from bilinear ones (`cost.kernel_distances`).
+  The JSON file has these fields:
+    parameters: the number of parameters.
+    size, gflop: height and width of an image, and the GFLOP of its forward pass.
+    upper_bound: by split, the upper bound of the first head at the stride of the network's finest scores.
+    kernel_distance: by layer and class, the relative distance of the trained kernel from the bilinear kernel.
   """
   from fcn_jax.metrics import METRICS
   from fcn_jax.models import cost

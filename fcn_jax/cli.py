@@ -1,7 +1,7 @@
 """What all commands share: flags, the config, logging, and how errors reach the user.
 
-Nothing here imports jax, so that `--help` and every error in a command line come at once. A command module has
-`define_flags()`, which runs only when the command does, so that several command modules can be imported together.
+Nothing here imports jax, so that `--help` and errors in a command line appear immediately. A command module has
+`define_flags()`, which is called only when the command runs, so that several command modules can be imported together.
 """
 
 import itertools
@@ -35,7 +35,7 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] = la
   machine.tune_for_cpu()
   flags.DEFINE_bool('debug', False, "Show tracebacks, and the libraries' log messages.")
   define_flags()
-  configure_logging(debug='--debug' in sys.argv)  # not the flag: an error may be about the flags
+  configure_logging(debug='--debug' in sys.argv)  # flags are not parsed yet, and parsing may fail
   app.run(lambda argv: _guarded(main, argv[1:]), flags_parser=lambda argv: _guarded(_parse, argv))
 
 
@@ -47,13 +47,13 @@ class _ConsoleHandler(logging.Handler):
 
 
 def configure_logging(*, debug: bool = False) -> None:
-  """Prints the messages of fcn_jax from INFO on; with `debug` those of all libraries too."""
+  """Prints the messages of fcn_jax from level INFO up; with `debug`, also those of all libraries."""
   logger = logging.getLogger('fcn_jax')
   logger.handlers, logger.propagate = [_ConsoleHandler()], False
   logger.setLevel(logging.INFO)
   if not debug:
-    # TFDS and Orbax log every step that they take, and report a file that cannot be read or written in hundreds of
-    # lines from several threads; our own error says it in one sentence.
+    # TFDS and Orbax log every step that they take. They report a file that cannot be read or written in hundreds of
+    # lines from several threads; our error message is one sentence.
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger('asyncio').setLevel(logging.CRITICAL)
     sys.unraisablehook = lambda _: None
@@ -62,7 +62,7 @@ def configure_logging(*, debug: bool = False) -> None:
 
 
 def mute() -> None:
-  """Prints warnings only: of several hosts, the first one prints the messages of a run."""
+  """Prints warnings only: in a run on several hosts, only the first host prints messages."""
   logging.getLogger('fcn_jax').setLevel(logging.WARNING)
 
 
@@ -98,7 +98,7 @@ def config() -> ml_collections.ConfigDict:
 
 
 def default_workdir(data_name: str) -> str:
-  """runs/EXPERIMENT-ARGUMENT; ARGUMENT is that of the config file, or the data set if there is none."""
+  """runs/EXPERIMENT-ARGUMENT; ARGUMENT is the argument of the config file, or the data set if there is none."""
   path, _, argument = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
   return f'runs/{os.path.splitext(os.path.basename(path))[0]}-{argument or data_name}'
 
@@ -110,7 +110,7 @@ def _guarded(function, argv):
     if '--debug' in sys.argv:
       raise
     sys.exit(f'error: {error}')
-  except BrokenPipeError:  # as `| head` leaves it
+  except BrokenPipeError:  # the reader of the output has ended, for example `head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(EXIT_BROKEN_PIPE)
   except KeyboardInterrupt:
@@ -174,7 +174,7 @@ def _not_loaded(error: Exception, argv: list[str] | None = None) -> str:
     return f'there is no config file {path} (looked in {os.getcwd()})'
   if os.path.isdir(path):
     return f'{path} is a folder; expected a Python file such as experiments/fcn16s.py'
-  reason = str(error).strip().splitlines()[-1].strip()  # ml_collections puts lines of its own before it
+  reason = str(error).strip().splitlines()[-1].strip()  # ml_collections adds other lines before the reason
   return f'the config file {path} does not load: {type(error).__name__}: {reason}'
 
 

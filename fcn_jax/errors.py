@@ -1,4 +1,4 @@
-"""The one kind of error that is meant for the user, and how a wrong name is answered."""
+"""The one kind of error that is meant for the user, and the suggestions for a wrong name."""
 
 import difflib
 

@@ -1,4 +1,4 @@
-"""Scores a run, or weights of a file, on a split, with every image at its own size.
+"""Scores a run, or a weights file, on a split. Every image is scored at its original size.
 
   python -m fcn_jax.evaluate --workdir=runs/fcn16s-scenes
   python -m fcn_jax.evaluate --workdir=runs/fcn16s-scenes --split=train --save_predictions=predictions
@@ -6,7 +6,7 @@
     --weights=fcn8s-heavy-pascal.caffemodel --out=released
 
 Writes eval/SPLIT.json (scores), eval/SPLIT.npz (one confusion matrix per image) and eval/network.json (size and cost of
-the network) to the run directory; for weights, to the folder --out.
+the network). With --workdir these files go to the run directory, with --weights to the folder --out.
 """
 
 import logging
@@ -25,11 +25,11 @@ def define_flags() -> None:
   """Defines the flags of the command."""
   cli.define_config()
   flags.DEFINE_string('workdir', None, 'Run to score.')
-  flags.DEFINE_string('split', None, 'Split to score; by default the one that results are reported on.')
+  flags.DEFINE_string('split', None, 'Split to score. Default: test, or validation if there is no test split.')
   flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Checkpoint to score.')
-  flags.DEFINE_string('save_predictions', None, 'Folder for one PNG of class numbers per image.')
+  flags.DEFINE_string('save_predictions', None, 'Folder for the predictions: one PNG of class numbers per image.')
   flags.DEFINE_string('weights', None, 'Weights file to score instead of a run; --config describes the network.')
-  flags.DEFINE_string('out', 'scores', 'Folder to write to for --weights.')
+  flags.DEFINE_string('out', 'scores', 'With --weights: folder for the scores.')
   flags.DEFINE_bool('upper_bounds', None, _MOVED)
   flags.DEFINE_string('masks', None, _MOVED)
   flags.DEFINE_string('classes', None, _MOVED)
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
   has_config = given['config'].value is not None
   if given.upper_bounds or given.masks or given.classes:
     raise UserError(
-      'upper bounds have a command of their own: python -m fcn_jax.bounds --config=... or --masks=FOLDER --classes=N'
+      'upper bounds have moved to another command: python -m fcn_jax.bounds --config=... or --masks=FOLDER --classes=N'
     )
   if arguments:
     raise UserError(f'unexpected argument {arguments[0]!r}; see --help')
@@ -87,7 +87,7 @@ def evaluate(given) -> None:
 
   evaluator = evaluation.Evaluator(
     model,
-    # The devices here may be more than the run had: rounded up, they share each batch equally.
+    # This process may have more devices than the run had. They share a batch equally if its size is rounded up.
     batch_size=config.eval.batch_size + -config.eval.batch_size % jax.device_count(),
     canvases=config.eval.canvases,
     threads=config.data.threads,

@@ -1,4 +1,4 @@
-"""Exact scores of a split: one confusion matrix per image, with every image at its own size."""
+"""Exact scores of a split: one confusion matrix per image, with every image at its original size."""
 
 import dataclasses
 import io
@@ -54,9 +54,9 @@ def confusion(prediction: jax.Array, label: jax.Array, classes: int) -> jax.Arra
 
 
 def make_eval_step(model):
-  """`eval_step(params, batch)`: of each head, confusion int32 [n, B/n, C, C] and prediction uint8 [n, B/n, H, W].
+  """Makes `eval_step(params, batch)`, which runs on all n devices.
 
-  n is the number of devices.
+  It returns for each head the confusion matrices int32 [n, B/n, C, C] and the predictions uint8 [n, B/n, H, W].
   """
 
   def eval_step(params, batch):
@@ -80,11 +80,11 @@ class Evaluator:
     self._threads = threads
 
   def predictions(self, params: dict, split: Split) -> Iterator[dict]:
-    """Every image of this host's part of a split once, in the order of the batches.
+    """Predicts every image of this host's part of a split once, in the order of the batches.
 
     Yields:
-      index, its place in `split`; inputs, of each stream [H, W, C]; labels and predictions, of each head uint8 [H, W];
-      confusions, of each head int32 [C, C].
+      For each image, a dict: index, its index in `split`; inputs, [H, W, C] by stream; labels and predictions, uint8
+      [H, W] by head; confusions, int32 [C, C] by head.
     """
     of_previous_batch = iter(())
     for batch in pipeline.eval_batches(split, threads=self._threads, **self._sharing):
@@ -111,7 +111,7 @@ class Evaluator:
       stop: called between images; if it returns true, nothing more is scored.
 
     Returns:
-      The counts of all hosts, with examples from the images of this one; None if stopped.
+      The counts of all hosts, with examples from the images of this host; None if stopped.
     """
     matrices = {head: np.zeros((len(split), c, c), np.int64) for head, c in self._heads.items()}
     near = {head: np.zeros((len(bands.WIDTHS), c, c), np.int64) for head, c in self._heads.items()}
@@ -134,7 +134,7 @@ class Evaluator:
 
 
 def _split_batch(batch: dict, index: np.ndarray, counted: dict) -> Iterator[dict]:
-  """The images of a batch, each cut to its own size; see `Evaluator.predictions`."""
+  """The images of a batch, each cut to its original size; see `Evaluator.predictions`."""
   confusions = {head: np.asarray(counts).reshape(-1, *counts.shape[-2:]) for head, (counts, _) in counted.items()}
   predictions = {head: np.asarray(p).reshape(batch['labels'][head].shape) for head, (_, p) in counted.items()}
   maps = {'inputs': batch['inputs'], 'labels': batch['labels'], 'predictions': predictions}
@@ -151,7 +151,7 @@ def _sum_over_hosts(matrices: dict, near: dict, pixels: dict, examples: list[dic
   for head in matrices:
     matrices[head], near[head] = map(hosts.sum_over_hosts, (matrices[head], near[head]))
     labeled = hosts.sum_over_hosts(np.array(pixels[head]))
-    if matrices[head].sum() != labeled:  # every labeled pixel counts once, and no other
+    if matrices[head].sum() != labeled:  # every labeled pixel must count once, and no other pixel
       raise AssertionError(f'{labeled} labeled pixels, but {matrices[head].sum()} in the confusion matrices of {head}')
   return Scored(matrices, near, examples)
 
@@ -159,11 +159,11 @@ def _sum_over_hosts(matrices: dict, near: dict, pixels: dict, examples: list[dic
 def write(
   directory: RunDirectory, name: str, split: Split, scored: Scored, heads: dict[str, Classes], step: int
 ) -> dict[str, dict]:
-  """Writes what was counted on the split called `name`, and returns the scores of each head.
+  """Writes the counts of the split called `name`, and returns the scores of each head.
 
-  `eval/NAME.json` has the scores, `eval/NAME.npz` confusion [N, C, C] and id [N], one per image, and the folder
-  `eval/NAME` the examples: ID.image.jpg, ID.label.png and ID.prediction.png. These are the files of the first head;
-  those of another head have its name after NAME.
+  `eval/NAME.json` has the scores. `eval/NAME.npz` has `confusion` [N, C, C] and `id` [N], one per image. The folder
+  `eval/NAME` has the examples: ID.image.jpg, ID.label.png and ID.prediction.png. These are the files of the first head;
+  the files of another head have its name after NAME.
   """
   ids, all_scores = split.ids(), {}
   for head, classes in heads.items():
@@ -195,14 +195,14 @@ def _write_examples(directory, folder: str, examples: list[dict], ids: list[str]
 
 
 def file_stem(name: str, head: str, heads) -> str:
-  """The name of a head's files in `eval/`: that of the split, and for all heads but the first the head."""
+  """The name of a head's files in `eval/`: SPLIT for the first head, SPLIT.HEAD for the others."""
   return name if head == next(iter(heads)) else f'{name}.{head}'
 
 
 def metrics_row(scores: dict[str, dict]) -> dict:
   """The row for `metrics.jsonl` from the scores of each head.
 
-  The fields of the first head are eval/METRIC and eval/iou/CLASS; those of another head are eval/HEAD/METRIC and
+  The fields of the first head are eval/METRIC and eval/iou/CLASS. The fields of another head are eval/HEAD/METRIC and
   eval/HEAD/iou/CLASS.
   """
   row = {}

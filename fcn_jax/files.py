@@ -13,7 +13,7 @@ from fcn_jax.errors import UserError
 def write(path: epath.Path, content: str | bytes) -> None:
   """Writes a file under a temporary name and renames it, so that a reader never sees half of it.
 
-  Missing folders are made. In a bucket the file is written directly: a bucket shows a file only when it is complete.
+  Missing folders are made. In a bucket the file is written directly, because a bucket shows only complete files.
 
   Raises:
     UserError: the file cannot be written, for example on a full disk. An existing file stays as it was.
@@ -62,5 +62,5 @@ def remove_leftovers(folder: epath.Path) -> None:
 
 
 def is_remote(path: os.PathLike | str) -> bool:
-  """Whether a path lies in a bucket, like gs://bucket/run, and not on a disk."""
+  """Whether a path is in a bucket, like gs://bucket/run, and not on a disk."""
   return '://' in os.fspath(path)

@@ -42,7 +42,7 @@ def grid(titles, rows: list[list[np.ndarray]], classes, palette) -> bytes:
 
 
 def overlay(image: np.ndarray, prediction: np.ndarray, classes, palette) -> bytes:
-  """A PNG of the image uint8 [H, W, 3] under half transparent class colors, with a legend below."""
+  """A PNG of the image uint8 [H, W, 3] under half-transparent class colors, with a legend below."""
   blended = (image.astype(np.uint16) + colorize(prediction, palette)) // 2
   parts = [blended.astype(np.uint8), legend(classes, palette, max(image.shape[1], 160))]
   return encoded(Image.fromarray(_join(parts, axis=0)))

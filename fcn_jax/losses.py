@@ -25,8 +25,8 @@ def softmax_cross_entropy(logits: jax.Array, label: jax.Array, weight: jax.Array
 def _cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
   """The cross entropy of each pixel, [B, H, W].
 
-  Its gradient is written out. JAX's own would keep the exponentials, one more array as large as the scores, which with
-  many classes are the largest array of a step, and would turn the gather into a scatter.
+  Its gradient is written out. JAX's automatic gradient would keep the exponentials: one more array as large as the
+  scores, which are the largest array of a step if there are many classes. It would also turn the gather into a scatter.
   """
   return _forward(logits, label)[0]
 
@@ -51,7 +51,7 @@ def pixel_weights(label: jax.Array, of_class: np.ndarray | None = None) -> jax.A
 
   Args:
     label: integers, 0 to C-1, or 255 for pixels to ignore, which have weight 0.
-    of_class: float32 [C], the weight of the pixels of each class; None is 1 for all.
+    of_class: float32 [C], the weight of the pixels of each class; None gives all classes weight 1.
   """
   if of_class is None:
     return (label != IGNORE).astype(jnp.float32)
@@ -60,7 +60,7 @@ def pixel_weights(label: jax.Array, of_class: np.ndarray | None = None) -> jax.A
 
 
 def sample_cells(key: jax.Array, label: jax.Array, share: float, cell: int) -> jax.Array:
-  """Labels of which only some cells count: patch sampling (CVPR'15, sections 3.4 and 4.3).
+  """Patch sampling (CVPR'15, sections 3.4 and 4.3): labels in which only some cells count.
 
   Args:
     key: the random key.
@@ -89,11 +89,11 @@ def inverse_weights(shares: np.ndarray) -> np.ndarray:
 
 
 def class_weights(balance: str, split: Split, heads: dict[str, Classes]) -> dict[str, np.ndarray | None]:
-  """The weight of the pixels of each class, float32 [C] per head; None where all weigh 1.
+  """The weight of the pixels of each class, float32 [C] per head; None if all classes weigh 1.
 
   Args:
     balance: the setting `loss.balance`.
-    split: the training images, all of which are counted: the share of a rare class must not depend on a few images.
+    split: the training images. All are counted, because the share of a rare class must not depend on a few images.
     heads: the classes of each head.
   """
   if balance == 'none':

@@ -12,14 +12,14 @@ _HUGE_PAGES = 'glibc.malloc.hugetlb'
 
 
 def tune_for_cpu() -> None:
-  """Sets the flags that make jax fast on a CPU (`results/speed.md`), and restarts the program if glibc needs one too.
+  """Tunes jax and glibc for a CPU (`results/speed.md`); restarts the program if glibc is not tuned yet.
 
   Commands call it before they import jax; importing the package changes nothing. With FCN_JAX_TUNE_CPU=0 in the
   environment it does nothing. Flags that are set already keep their values.
   """
   if os.environ.get('FCN_JAX_TUNE_CPU') == '0':
     return
-  # Convolutions by Eigen: YNNPACK, the default of jax 0.10, computes those of narrow networks on one core. Other
+  # Convolutions by Eigen: YNNPACK, the default of jax 0.10, computes convolutions of narrow networks on one core. Other
   # releases are untested, and XLA ends the process at an unknown flag.
   flags = os.environ.get('XLA_FLAGS', '')
   if importlib.metadata.version('jaxlib').startswith('0.10.') and _FUSION not in flags:
@@ -31,8 +31,8 @@ def tune_for_cpu() -> None:
   if _DISABLED not in flags and on_cpu:
     flags += f' {_DISABLED}=cse_barrier_expander'
   os.environ['XLA_FLAGS'] = flags.strip()
-  # Each step gets fresh memory from the kernel. In pages of 4 KiB that takes a fifth of the time of a small step, in
-  # pages of 2 MiB next to nothing. glibc reads this setting only when a program starts.
+  # Each step gets fresh memory from the kernel. With pages of 4 KiB, this takes a fifth of the time of a small step;
+  # with pages of 2 MiB, next to nothing. glibc reads this setting only when a program starts.
   tunables = os.environ.get('GLIBC_TUNABLES', '')
   if sys.platform == 'linux' and _HUGE_PAGES not in tunables:
     os.environ['GLIBC_TUNABLES'] = f'{tunables}:{_HUGE_PAGES}=1'.strip(':')
@@ -61,5 +61,5 @@ def is_one_of_several() -> bool:
   """Whether SLURM or a TPU pod started this process as one of several processes of one run."""
   if int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1:
     return True
-  # A run of a sweep has process bounds and is alone. Chips without libtpu are of no use to jax.
+  # A run of a sweep has process bounds, and is a single process. Without libtpu, jax cannot use chips.
   return bool(chips()) and 'TPU_PROCESS_BOUNDS' not in os.environ and importlib.util.find_spec('libtpu') is not None

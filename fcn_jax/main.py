@@ -1,10 +1,10 @@
 """Trains one run.
 
-  python -m fcn_jax.main --config=experiments/fcn16s.py                   # on data that need no download
+  python -m fcn_jax.main --config=experiments/fcn16s.py                   # needs no download
   python -m fcn_jax.main --config=experiments/fcn16s.py --config.optim.lr=1e-3 --workdir=runs/faster
 
-The same command again resumes a run that was stopped. Exit codes: 0 done, 1 an error, 75 stopped by SIGTERM with
-everything saved, 130 stopped by Ctrl-C with everything saved.
+Run the same command again to resume a run that was stopped. Exit codes: 0 done; 1 error; 75 stopped by SIGTERM with
+everything saved; 130 stopped by Ctrl-C with everything saved.
 """
 
 import sys
@@ -18,12 +18,12 @@ from fcn_jax.errors import UserError
 def define_flags() -> None:
   """Defines the flags of the command."""
   cli.define_config()
-  flags.DEFINE_string('workdir', None, 'Run directory; by default runs/EXPERIMENT-DATASET.')
+  flags.DEFINE_string('workdir', None, 'Run directory. Default: runs/EXPERIMENT-DATASET.')
   flags.DEFINE_bool('take_over', False, 'Stop any process that is training in --workdir, then start.')
   # A run on several hosts is this command on each. On a TPU pod, or under srun, the environment provides all three.
-  flags.DEFINE_string('coordinator', None, 'HOST:PORT of the first of several processes.')
-  flags.DEFINE_integer('num_processes', None, 'Number of processes that train together.', lower_bound=1)
-  flags.DEFINE_integer('process_id', None, 'Index of this process, from 0.', lower_bound=0)
+  flags.DEFINE_string('coordinator', None, 'For a run on several hosts: HOST:PORT of the first process.')
+  flags.DEFINE_integer('num_processes', None, 'For a run on several hosts: number of processes.', lower_bound=1)
+  flags.DEFINE_integer('process_id', None, 'For a run on several hosts: index of this process, from 0.', lower_bound=0)
 
 
 def main(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The papers' four metrics, from one confusion matrix of integers over a whole split; numpy alone.
+"""The papers' four metrics, from one confusion matrix of integers over a whole split. Needs only numpy.
 
 n[i, j] counts the pixels of class i that are predicted as class j (CVPR'15, section 5).
 """

@@ -5,7 +5,7 @@ import optax
 
 
 def schedule(optim, steps: int) -> optax.Schedule:
-  """The learning rate by step: linear warm-up, then constant, or polynomial or cosine decay to 0 at the end."""
+  """The learning rate by step: linear warmup, then constant, or polynomial or cosine decay to 0 at the end."""
   rest = steps - optim.warmup
   after = {
     'constant': lambda: optax.constant_schedule(optim.lr),
@@ -14,7 +14,7 @@ def schedule(optim, steps: int) -> optax.Schedule:
   }[optim.schedule]()
   if not optim.warmup:
     return after
-  # The warm-up starts one step above 0, so that the first update has an effect.
+  # The warmup starts one step above 0, so that the first update has an effect.
   warmup = optax.linear_schedule(optim.lr / optim.warmup, optim.lr, optim.warmup)
   return optax.join_schedules([warmup, after], [optim.warmup])
 
@@ -39,7 +39,7 @@ def _make(optim, steps: int) -> optax.GradientTransformation:
     clip,
     optax.add_decayed_weights(optim.weight_decay, mask=decays),
     optax.masked(optax.scale(optim.bias_lr), biases),
-    optax.scale_by_learning_rate(rate),  # before the momentum: a change of the rate does not rescale past gradients
+    optax.scale_by_learning_rate(rate),  # before the momentum: a new learning rate does not rescale past gradients
     optax.trace(decay=optim.momentum),
   )
 

@@ -1,13 +1,18 @@
-"""Segments images with a trained run, or with weights of a file.
+"""Segments images with a trained run, or with a weights file.
 
   python -m fcn_jax.predict --workdir=runs/fcn16s-scenes photo.jpg folder/ --out=predictions
   python -m fcn_jax.predict --config=experiments/fcn8s.py:voc2011 --config.model.geometry=caffe \\
     --weights=fcn8s-heavy-pascal.caffemodel photo.jpg
 
-Writes OUT/NAME.png (class numbers, with the class colors as palette) and OUT/NAME.overlay.png (the image under its
-classes, with a legend); with --heatmaps also OUT/NAME.CLASS.png and OUT/NAME.npz with `probabilities` [H, W, C]; with
---save_scores also OUT/NAME.scores.npz with `scores` float32 [H, W, C], before the softmax. Images in subfolders keep
-their relative paths. A file that cannot be read is reported and skipped, and the exit code is then 1.
+Writes for each image:
+  OUT/NAME.png          class numbers, with the class colors as palette
+  OUT/NAME.overlay.png  the image overlaid with the class colors, and a legend
+  OUT/NAME.CLASS.png    with --heatmaps: the probability of each class, as an image
+  OUT/NAME.npz          with --heatmaps: `probabilities` [H, W, C]
+  OUT/NAME.scores.npz   with --save_scores: `scores` float32 [H, W, C], before the softmax
+
+Images in subfolders keep their relative paths. A file that cannot be read is reported and skipped; the exit code is
+then 1.
 """
 
 import dataclasses
@@ -29,7 +34,7 @@ ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
 def define_flags() -> None:
   """Defines the flags of the command."""
   cli.define_config()
-  flags.DEFINE_string('workdir', None, 'Run to predict with; its preprocessing is part of it.')
+  flags.DEFINE_string('workdir', None, 'Run directory of a trained network, whose preprocessing is used.')
   flags.DEFINE_string('weights', None, 'Weights file to use instead of a run; --config describes the network.')
   flags.DEFINE_string('out', 'predictions', 'Folder to write to.')
   flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Checkpoint to use.')
@@ -54,7 +59,7 @@ def main(arguments: list[str]) -> None:
     raise UserError('nothing to predict with; expected --workdir=RUN, or both --config=... and --weights=FILE')
   if not arguments:
     raise UserError('no images; expected files or folders, for example photo.jpg folder/')
-  # An image of some 180 million pixels or more is an attack or a mistake, and would fill the memory.
+  # An image of more than 90 million pixels is an attack or a mistake, and would fill the memory.
   warnings.simplefilter('error', Image.DecompressionBombWarning)
   photos, broken = [], []
   for path, name in output_names(arguments, pathlib.Path(given.out).expanduser()).items():
@@ -70,10 +75,10 @@ def main(arguments: list[str]) -> None:
 
 
 def output_names(arguments: list[str], out: pathlib.Path) -> dict[pathlib.Path, str]:
-  """The files that the arguments stand for, with the name of the output of each, without its ending.
+  """The image files that the arguments name, each with the name of its output without the ending.
 
-  The name of a file is its stem; that of a file in a folder is its path below the folder. Images in `out` are left out
-  if it lies below a folder: they are earlier predictions.
+  The output of a file is named after its stem. The output of a file in a folder is named after its path below the
+  folder. If `out` is inside one of the folders, its images are skipped: they are earlier predictions.
   """
   found, out = {}, out.resolve()
   for argument in (pathlib.Path(word).expanduser() for word in arguments):
@@ -126,7 +131,11 @@ def read(path: pathlib.Path) -> np.ndarray:
 
 
 def load_predictor(given):
-  """The network of the run, or of --config with --weights; of a network with several streams, images are not enough."""
+  """Loads the network of the run, or of --config with --weights.
+
+  Raises:
+    UserError: the network has input streams that an image file does not provide.
+  """
   if given.weights:
     config = cli.config()
     from fcn_jax import api
@@ -147,14 +156,14 @@ def load_predictor(given):
   if list(channels.values()) != [3]:
     listed = ', '.join(f'{stream} with {count}' for stream, count in channels.items())
     raise UserError(
-      f'the network expects the input streams {listed} channels; image files hold one stream of 3: use '
+      f'the network expects the input streams {listed} channels, but image files have one stream of 3; use '
       'fcn_jax.load_run(...).predict with a dict of arrays'
     )
   return predictor
 
 
 def segment(photos: list[Photo], given) -> list[str]:
-  """Writes the predictions of all photos; returns a line for each that turns out to be broken."""
+  """Writes the predictions of all photos; returns one line for each photo that turns out to be broken."""
   predictor = load_predictor(given)
   from fcn_jax import api
   from fcn_jax.run import devices, progress
@@ -168,7 +177,7 @@ def segment(photos: list[Photo], given) -> list[str]:
       for photo in (photos[i] for i in members):
         try:
           whole.append((photo, read(photo.path)))
-        except Exception as error:  # as in `main`: a header may be whole where the rest is not
+        except Exception as error:  # as in `main`: the header may be intact although the rest is not
           broken.append(f'{photo.path}: {error}')
       scores = predictor.scores([image for _, image in whole], canvas, len(members)) if whole else []
       for (photo, image), score in zip(whole, scores, strict=True):

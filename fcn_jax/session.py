@@ -1,4 +1,4 @@
-"""What a run holds while it trains: data, model, state and files; and the one place where a run ends."""
+"""A run while it trains: its data, model, state and files; and the only place where a run ends."""
 
 import contextlib
 import logging
@@ -55,7 +55,7 @@ def is_done(run_directory: RunDirectory, steps: int) -> bool:
 
 @contextlib.contextmanager
 def open_run(config, run_directory: RunDirectory, *, take_over: bool = False) -> Iterator['Session']:
-  """The session of a run, which has the directory to itself until the context ends.
+  """A context with the session of a run; until it ends, no other process can train in the directory.
 
   However the run ends (done, diverged, preempted, superseded, failed, or with a lost host), it ends here.
   """
@@ -83,16 +83,16 @@ class Session:
     data: the data set.
     model: the network.
     optimizer: its optimizer.
-    class_weights: of each head, the weights of the classes in the loss, [C]; None where all weigh 1.
+    class_weights: for each head, the weights of the classes in the loss, [C]; None if all classes weigh 1.
     state: the `TrainState` on the devices, from `restore` on.
-    step: the number of steps that `state` has seen.
+    step: the number of steps that `state` has been trained for.
     stop_signals: the signals that this process receives.
     exit_code: of the command, once the run has ended.
   """
 
   def __init__(self, config, run_directory: RunDirectory, lock: RunLock | None):
     self._config, self._directory, self._lock = config, run_directory, lock
-    with hosts.first_host_first('data are prepared'):  # for all hosts, if they share a disk
+    with hosts.first_host_first('the data is prepared'):  # for all hosts, if they share a disk
       self.data = dataset.load(config.data)
     environment.check_fingerprint(run_directory, self.data.fingerprint)
     self.model = models.build(
@@ -112,7 +112,7 @@ class Session:
     self._wait_each_step = jax.default_backend() == 'cpu' and jax.device_count() > 1
 
   def restore(self, state) -> None:
-    """Makes `state` the run's: with what the run starts from, or the newest checkpoint if there is one."""
+    """Sets the state of the run: the newest checkpoint, or `state` with the parameters that the run starts from."""
     self._record_start(cost.parameters(state.params))
     self._checkpoints = checkpoint.Checkpoints(self._directory, self._config.checkpoint.keep)
     first_row, state = None, devices.replicate(state)
@@ -124,7 +124,7 @@ class Session:
     self._log = self._directory.rows('metrics.jsonl', self.step)
     self._timing = self._directory.rows('timing.jsonl', self.step)
     if first_row:
-      self._log.rows = []  # those of a start that was killed before its first checkpoint
+      self._log.rows = []  # drops the rows of an earlier start that was killed before its first checkpoint
       self._log.add(0, first_row)
     hosts.barrier('the logs are read')  # before the first host writes them
     self._status.write('running', self.step)
@@ -133,7 +133,7 @@ class Session:
     self._clock = Clock(self.step, batch_size)
 
   def _record_start(self, parameters: int) -> None:
-    """Writes what this start consists of, and logs its summary."""
+    """Writes the config, the data description and the environment of this start, and logs its summary."""
     if self._directory.writes:  # the summary reads images
       for line in summary.startup_lines(self._config, self.data, self.model, parameters):
         logger.info(line)
@@ -146,7 +146,7 @@ class Session:
 
   def batches(self) -> Iterator[dict]:
     """Batches on the devices, from the restored step to the last; ends early if the run should stop."""
-    # A run that was killed between a checkpoint and its evaluation owes the evaluation.
+    # A run that was killed between a checkpoint and the evaluation of that step makes up for the evaluation.
     scored = any('eval/mean_iou' in row for row in self._log.at(self.step))
     if self.step and not scored and self.due(self._config.eval.every):
       self.evaluate()
@@ -163,7 +163,7 @@ class Session:
       yield devices.shard(next(batches))
 
   def due(self, every: int) -> bool:
-    """Whether something that happens `every` so many steps, and at the end, happens now."""
+    """Whether something is due now that happens at every `every`-th step and at the last step."""
     return self.step == self._steps or (every > 0 and self.step % every == 0)
 
   def signal(self) -> jax.Array:
@@ -177,12 +177,12 @@ class Session:
   def stop_reason(self) -> int:
     """Why the run stops, a key of `signals.EXIT_CODES`, or 0.
 
-    Several hosts use what all of them have read from a step, so that all stop at the same one.
+    Several hosts use the signal that the last step returned to all of them, so that all stop at the same step.
     """
     return self._own_reason() if jax.process_count() == 1 else self._signal_of_all
 
   def log(self, numbers: dict) -> None:
-    """Takes the numbers of a step, and logs those of the previous step while the devices work on this one."""
+    """Stores the numbers of a step, and logs those of the previous step while the devices work on this one."""
     if self._wait_each_step:
       jax.block_until_ready(self.state)
     self._read_pending()
@@ -227,7 +227,7 @@ class Session:
     self._clock.restart(self.step)
 
   def evaluate(self) -> None:
-    """Scores the watched split, unless the run should stop: a restart makes up for the evaluation."""
+    """Scores the watched split. If the run should stop, nothing is scored: a restart makes up for the evaluation."""
     self.write_logs()
     began, name = time.time(), self.data.watched
     scored = self._evaluator.score(self.state.params, self.data.splits[name], stop=self.stop_reason)
@@ -250,13 +250,13 @@ class Session:
   def _save_if_best(self, mean_iou: float) -> None:
     """Saves the checkpoint in `best` if no earlier evaluation was better.
 
-    Only if another split is held out to report on: a test split never chooses.
+    Only if results are reported on another split: the test split never chooses a checkpoint.
     """
     earlier = [row['eval/mean_iou'] for row in self._log.with_field('eval/mean_iou')]
     if self.data.watched != self.data.held_out and mean_iou > max(earlier, default=-1):
       best = checkpoint.Checkpoints(self._directory, 1, 'best')
       best.save(self.step, self.state)
-      best.close()  # before the row that records it
+      best.close()  # on disk before the row that records it
 
   def finish(self) -> None:
     """Ends a run whose loop has ended: done, preempted or superseded."""
@@ -267,7 +267,7 @@ class Session:
     self._checkpoints.close()
     self._bar.close()
     self.exit_code = signals.EXIT_CODES[reason] if reason else 0
-    if reason == signals.SUPERSEDED:  # nothing may be written any more
+    if reason == signals.SUPERSEDED:  # this process must not write any more
       logger.info(f'stopped at step {self.step}: another start took over this run ({self._directory / "attempt.json"})')
     elif reason:
       self._status.write('preempted', self.step)
@@ -278,7 +278,7 @@ class Session:
         progress.show_results(self._directory, self._status)
 
   def end_with(self, error: Exception) -> bool:
-    """Ends a run that an error stopped; true if the error is dealt with and need not be raised."""
+    """Ends a run that an error stopped; returns true if the error is handled and need not be raised."""
     if isinstance(error, FloatingPointError):
       self._status.write('diverged', self.step, error=str(error))
       logger.info(f'diverged: {error}. Try a lower optim.lr, or optim.clip=1')
@@ -291,9 +291,9 @@ class Session:
     return False
 
   def close(self) -> None:
-    """Releases what the run holds, however it ended."""
+    """Closes the files of the run, however it ended."""
     if hasattr(self, '_bar'):
       self._bar.close()
     if hasattr(self, '_checkpoints'):
-      with contextlib.suppress(Exception):  # after an error: a checkpoint in progress may well be whole
+      with contextlib.suppress(Exception):  # after an error, a checkpoint in progress may still be complete
         self._checkpoints.close()

@@ -1,4 +1,4 @@
-"""The parameters that a run starts from, and the check that those of another run give the same coarse scores here."""
+"""The parameters that a run starts from. If they come from another run, the coarse scores of both are compared."""
 
 import logging
 import math
@@ -21,11 +21,11 @@ _TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}
 
 
 def load(model, params: dict, config, data: Data, evaluator: Evaluator) -> tuple[dict, dict | None]:
-  """The parameters of a new run, on the devices, with those of the run or weights file that it starts from.
+  """The parameters of a new run, on the devices, with those that come from another run or from a weights file.
 
   Args:
     model: the network.
-    params: its initial values, on the devices.
+    params: its initial parameters, on the devices.
     config: of the run; `init.run` takes precedence over `init.weights`.
     data: the data set.
     evaluator: of the network.
@@ -34,7 +34,7 @@ def load(model, params: dict, config, data: Data, evaluator: Evaluator) -> tuple
     The parameters, and, if they come from another run, the row for `metrics.jsonl` with their scores.
 
   Raises:
-    UserError: the file or run does not fit, or the scores of the run did not carry over.
+    UserError: the file or run does not fit, or the coarse scores differ from those of the run.
   """
   if config.init.run:
     restored = initialize.from_run(params, config)

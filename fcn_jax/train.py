@@ -11,7 +11,7 @@ import optax
 from fcn_jax import losses, models, session
 from fcn_jax.run import devices, hosts
 
-SAMPLING = 1  # folded into the step's key for the cells that count; dropout uses the key itself
+SAMPLING = 1  # folded into the step's key for `loss.sampling`; dropout uses the key itself
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -36,16 +36,16 @@ def init_state(model, optimizer, seed: int) -> TrainState:
 def make_train_step(model, optimizer, config, class_weights: dict[str, np.ndarray | None] | None = None):
   """Makes `train_step(state, batch, signal)`, which runs on all devices.
 
-  It takes a state on all devices, a batch {inputs, labels, size} of [devices, B / devices, ...], and the signal of this
-  host, int32 [devices, 1], 0 for none (`run/signals.py`). It returns the next state and a dict of numbers: loss,
-  gradient_norm, parameter_norm, and signal, the largest of all hosts' signals. So all hosts learn of a signal at the
-  same step, with no communication but that of the step.
+  It takes a state on all devices, a batch {inputs, labels, size} of arrays [devices, B / devices, ...], and the signal
+  of this host, int32 [devices, 1], 0 for none (`run/signals.py`). It returns the next state and a dict of numbers:
+  loss, gradient_norm, parameter_norm, and signal, which is the largest of all hosts' signals. So all hosts learn of a
+  signal at the same step, without further communication.
 
   Args:
     model: the network (`models.build`).
-    optimizer: see `optim.make`.
+    optimizer: from `optim.make`.
     config: the config of the run; its sections `train` and `loss` are used.
-    class_weights: of each head, the weight of the pixels of each class, [C]; None where all classes weigh 1.
+    class_weights: for each head, the weight of the pixels of each class, [C]; None if all classes weigh 1.
   """
   parts, of_class = config.train.accumulation, class_weights or dict.fromkeys(model.heads)
   cell = next(iter(model.taps.values())) * model.shrink  # pixels per cell of the coarsest scores
@@ -97,8 +97,8 @@ def _labels_and_weights(labels: dict, keys: jax.Array, loss, of_class: dict, cel
   """The labels [parts, b, H, W] that count (`loss.sampling`), and the weight of each pixel.
 
   With `loss.reduction=mean`, the weights of a head sum to 1 over all micro-batches and devices. A mean of means would
-  weigh a pixel by the number of ignored pixels in its part of the batch. The weights are divided and not the gradients,
-  which would be one more pass over all parameters.
+  weigh a pixel by the number of ignored pixels in its part of the batch. Dividing the gradients instead of the weights
+  would be one more pass over all parameters.
   """
   weights = {}
   for head, label in labels.items():
@@ -108,7 +108,7 @@ def _labels_and_weights(labels: dict, keys: jax.Array, loss, of_class: dict, cel
       labels = labels | {head: label}
     weights[head] = losses.pixel_weights(label, of_class[head])
     if loss.reduction == 'mean':
-      # A batch may have no labeled pixel: then the sum is that of one pixel instead.
+      # A batch may have no labeled pixel: then divide by the weight of one pixel instead.
       least = 1 if of_class[head] is None else of_class[head][of_class[head] > 0].min()
       weights[head] /= jnp.maximum(devices.sum_over_devices(jnp.sum(weights[head])), least)
   return {'labels': labels, 'weights': weights}
@@ -120,14 +120,14 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
   Args:
     config: validated.
     workdir: the run directory; on several hosts, the same for all.
-    take_over: if a process is training there, make it stop; otherwise that is an error.
+    take_over: stop a process that is training there; if false, another process is an error.
 
   Returns:
     The exit code: 0 done, 1 diverged, 75 and 130 stopped by SIGTERM and Ctrl-C with everything saved; 75 also if
-    another start has taken over.
+    another process has taken over the run.
 
   Raises:
-    UserError: the devices, the directory, the data or the disk do not allow it.
+    UserError: the run cannot start or continue, because of its devices, directory or data, or because the disk is full.
   """
   config, directory = session.prepare(config, workdir)
   if session.is_done(directory, config.train.steps):

@@ -100,7 +100,7 @@ render() {
 needs() {
   local tool
   for tool in "$@"; do
-    command -v "$tool" > /dev/null || fail "$tool is not installed; docs/tpu.md explains the set-up"
+    command -v "$tool" > /dev/null || fail "$tool is not installed; docs/tpu.md explains the setup"
   done
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 from fcn_jax.models.fcn import FCN
 from fcn_jax.models.vgg import VGG16
 
-# For what runs a few times: compiles in half the time or less.
+# For programs that run only a few times: compiles in half the time or less.
 quick_jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
 
 
@@ -49,7 +49,7 @@ def shapes_of(model, *inputs):
 def random_params(model, *inputs, seed: int = 0):
   """Parameters without compiling the initialization of the model; here biases and score layers are not zero.
 
-  Activations keep about the size of the model's input, so that a bias left where none belongs is seen.
+  Activations keep about the size of the model's input, so that a bias in the wrong place is noticed.
   """
   rng = np.random.default_rng(seed)
 

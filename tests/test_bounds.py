@@ -1,4 +1,4 @@
-"""Upper bounds: perfect if regions fill the cells, and lower the coarser the stride; what is written of a network."""
+"""Upper bounds are perfect if regions fill the cells, and lower for coarser strides; the files about a network."""
 
 import json
 

@@ -141,7 +141,7 @@ def test_class_weights_are_those_of_all_training_pixels_of_each_head():
 
 @pytest.fixture(scope='module')
 def labels():
-  """Four images whose size is no multiple of a cell, all of one class except for some ignored pixels."""
+  """Four images whose size is not a multiple of a cell, all of one class except for some ignored pixels."""
   label = np.ones((4, 40, 70), np.uint8)
   label[:, 3:9, 5:7] = IGNORE
   return label

@@ -174,7 +174,7 @@ def test_schedules_start_at_the_learning_rate_and_end_at_zero_or_constant(name, 
 
 
 def test_schedules_halfway():
-  """In the middle of the steps after the warm-up."""
+  """In the middle of the steps after the warmup."""
   for name, expected in (('polynomial', 0.1 * 0.5**0.9), ('cosine', 0.05)):
     rate = optim.schedule(settings(schedule=name, warmup=4), STEPS)
     assert float(rate(4 + (STEPS - 4) // 2)) == pytest.approx(expected)

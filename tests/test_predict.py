@@ -1,4 +1,4 @@
-"""`predict` writes exactly what the network predicts, for images of any size; a broken file stops no other one."""
+"""`predict` writes exactly what the network predicts, for images of any size; a broken file does not stop others."""
 
 import io
 import warnings

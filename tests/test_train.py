@@ -1,4 +1,4 @@
-"""The training step: on one device and on eight, in parts, with several heads, and in what it draws at random."""
+"""The training step: on one device and on eight, in parts, with several heads, and its random numbers."""
 
 import jax
 import numpy as np
@@ -136,7 +136,7 @@ def test_a_batch_of_little_weight_is_divided_by_that_weight():
 
 
 def test_class_weights_count_all_training_images():
-  """Not the first 500 only, which the start-up summary counts."""
+  """Not the first 500 only, which the startup summary counts."""
   images = [{'labels': {'semantic': np.array([[0, 0, 0, IGNORE]], np.uint8)}}] * 600
   images += [{'labels': {'semantic': np.array([[1, 1, 1, 1]], np.uint8)}}] * 50
   heads = {'semantic': Classes(('a', 'b', 'c'), ((0, 0, 0),) * 3)}
@@ -190,7 +190,7 @@ def test_the_signal_of_one_device_reaches_all(number):
   assert [int(shard.data) for shard in numbers['signal'].addressable_shards] == [number] * 8
 
 
-# What is drawn at random.
+# Random numbers.
 
 
 def lowered(config, seed: int = 0) -> str:

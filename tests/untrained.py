@@ -25,7 +25,7 @@ class Run:
   params: dict
 
   def alone(self, streams: dict, head: str = 'semantic') -> np.ndarray:
-    """The probabilities [H, W, C] of one image, computed at its own size; streams [H, W, C]."""
+    """The probabilities [H, W, C] of one image, computed at its original size; streams [H, W, C]."""
 
     def probabilities(streams):
       return jax.nn.softmax(self.model.apply({'params': self.params}, streams)[head])

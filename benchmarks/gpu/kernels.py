@@ -32,7 +32,7 @@ def profile(function: Callable, *, calls: int = 5) -> Kernels:
 
 
 def tally(events: list[dict], calls: int) -> Kernels:
-  """Sums up the events of a trace in Chrome's format that lie on a stream of a GPU."""
+  """Sums up the events of a trace in Chrome's format that belong to a stream of a GPU."""
   named = [event for event in events if event.get('ph') == 'M' and 'args' in event]
   processes = {e['pid']: str(e['args'].get('name')) for e in named if e['name'] == 'process_name'}
   threads = {(e['pid'], e['tid']): str(e['args'].get('name')) for e in named if e['name'] == 'thread_name'}

@@ -2,8 +2,8 @@
 
   python -m benchmarks.gpu.parity
 
-The reference is the CPU in float32. The GPU runs twice: at its default precision, which is TF32 if it has that, and at
-the precision 'highest'.
+The reference is the CPU in float32. The GPU runs twice: at its default precision, which is TF32 on GPUs that have it,
+and at the precision 'highest'.
 """
 
 import jax

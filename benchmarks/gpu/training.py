@@ -4,8 +4,8 @@
   python -m benchmarks.gpu.training --out=gpu --part=variants --part=float32
 
 Each row is one compiled step on random images. `ms` is the time with the batch on the device, `fed_ms` the time with
-the batch copied from the host. The rows go to OUT/training.json, and the kernels of the part `base` to text files
-beside it. The first compilation of a step takes up to a minute.
+the batch copied from the host. The rows go to OUT/training.json, and the kernels of the part `base` to text files in
+OUT. The first compilation of a step takes up to a minute.
 """
 
 import dataclasses

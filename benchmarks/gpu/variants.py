@@ -54,7 +54,7 @@ def pool_by_reshape(x: jax.Array) -> jax.Array:
 
 
 def plain_relu(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-  """`layers.relu` with jax's own gradient."""
+  """`layers.relu` with jax's automatic gradient."""
   return layers.mask_out(mask, nn.relu(x))
 
 

@@ -2,8 +2,8 @@
 
   python -m fcn_jax.sweep --config=experiments/paper/augmentation.py --workdir=runs/augmentation
 
-The paper reports no noticeable gain. There is no other augmentation here. 32 pixels are the coarsest stride: on
-`scenes` a shift hides up to a quarter of the height, on a VOC photograph a tenth.
+The paper reports no noticeable gain. There is no other augmentation here. The coarsest stride is 32 pixels. A shift by
+32 pixels hides a quarter of the height of an image of `scenes`, and a tenth of a VOC photograph.
 """
 
 from fcn_jax.config import default

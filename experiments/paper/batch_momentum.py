@@ -3,9 +3,9 @@
   python -m fcn_jax.sweep --config=experiments/paper/batch_momentum.py --workdir=runs/batch-momentum
 
 The paper compares gradient accumulation (20 images, momentum 0.9), online learning (1 image, 0.9) and heavy learning
-(1 image, 0.99), which is best. For `scenes` the batch is 8. The effect of one image on the weights, learning rate /
-(batch * (1 - momentum)), is the same in all three. The number of images that the momentum averages over, batch / (1 -
-momentum), differs: 80, 10 and 100. Each run sees 4000 images. SGD has a fixed learning rate and no clipping.
+(1 image, 0.99), which is best. For `scenes` the batch is 8. The effect of one image on the weights is the same in all
+three: learning rate / (batch * (1 - momentum)). The number of images that the momentum averages over differs:
+batch / (1 - momentum) is 80, 10 and 100. Each run sees 4000 images. SGD has a fixed learning rate and no clipping.
 """
 
 from fcn_jax.config import default

@@ -2,8 +2,8 @@
 
   python -m fcn_jax.sweep --config=experiments/paper/class_balance.py --workdir=runs/class-balance
 
-The paper finds it unnecessary. Compare mean accuracy and the IoU of each class as well as mean IoU: class weights raise
-mean accuracy at the expense of the others.
+The paper finds this unnecessary. Compare mean accuracy and the IoU of each class as well as mean IoU: class weights
+raise mean accuracy at the expense of the other metrics.
 """
 
 from fcn_jax.config import default

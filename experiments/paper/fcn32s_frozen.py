@@ -1,4 +1,4 @@
-"""FCN-32s of which only the score layer is trained (CVPR'15, table 2, FCN-32s-fixed).
+"""FCN-32s in which only the score layer is trained (CVPR'15, table 2, FCN-32s-fixed).
 
   python -m fcn_jax.main --config=experiments/paper/fcn32s_frozen.py
 

@@ -1,4 +1,4 @@
-"""FCN-8s trained in one go, with pool4 and pool3 scaled by constants, as its authors' solver does.
+"""FCN-8s trained in one stage, with pool4 and pool3 scaled by constants, as its authors' solver trains it.
 
   python -m fcn_jax.main --config=experiments/paper/fcn8s_atonce.py
 

@@ -4,8 +4,9 @@
 
 The paper freezes a backbone that was trained on ImageNet (CVPR'15, table 2, FCN-32s-fixed; here `fcn32s_frozen.py`).
 Without ImageNet weights, the backbone here comes from an FCN-32s on `scenes`, and the frozen network learns only the
-scores of the skip connections, which start at zero. The experiment asks whether features trained for a coarse answer
-serve a fine one unchanged; its loss is smaller than the paper's. Both networks see the same images.
+scores of the skip connections, which start at zero. The experiment asks whether features that were trained for coarse
+scores are good enough for fine scores; expect a smaller loss of accuracy than in the paper. Both networks see the same
+images.
 """
 
 from fcn_jax.config import default

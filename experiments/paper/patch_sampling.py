@@ -2,9 +2,9 @@
 
   python -m fcn_jax.sweep --config=experiments/paper/patch_sampling.py --workdir=runs/patch-sampling
 
-A fraction p of the cells counts, drawn anew at each step, in a batch with 1/p times as many images: as many patches
-per step, but less similar ones. As in the figure, compare the losses by step, and by images seen: p = 1/4 sees four
-times as many. The batch sizes are for `scenes`.
+At each step, a random fraction p of the cells counts, in a batch with 1/p times as many images. So each step has as
+many patches as with whole images, but they are less similar. As in the figure, compare the losses by step and by
+images seen: with p = 1/4, a run sees four times as many images. The batch sizes are for `scenes`.
 """
 
 from fcn_jax.config import default

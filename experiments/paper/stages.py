@@ -1,4 +1,4 @@
-"""FCN-32s, 16s and 8s, each from the one before, with the learning rates of the authors' solvers.
+"""FCN-32s, 16s and 8s, each from the previous one, with the learning rates of the authors' solvers.
 
   python -m fcn_jax.sweep --config=experiments/paper/stages.py --workdir=runs/paper-stages
 

@@ -22,7 +22,7 @@ CHOICES = {
   'loss.balance': ('none', 'inverse'),
 }
 
-# Settings by the range that they must lie in: (smallest, largest), both allowed.
+# Settings by their range: (smallest, largest), both allowed.
 _BY_RANGE = {
   (0, 2**31 - 1): 'seed',
   (1 / 64, 4): 'model.width',
@@ -44,7 +44,7 @@ RANGES = {field: limits for limits, fields in _BY_RANGE.items() for field in fie
 DATASET_CHOICES = {'stanford_background': {'data.label': ('regions', 'surfaces'), 'data.fold': (0, 1, 2, 3, 4)}}
 DATASET_RANGES = {'stanford_background': {'data.val_fraction': (0, 0.9)}}
 
-# Names that settings had before, with what they are called now.
+# Former names of settings, with their current names.
 RENAMED = {
   'data.cache': 'data.cache_gib',
   'data.mean': 'model.mean',

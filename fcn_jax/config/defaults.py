@@ -17,7 +17,7 @@ def default(argument: str = 'scenes', recipe_of: dict[str, str] | None = None) -
   Args:
     argument: the argument of a config file, 'DATASET' or 'DATASET,recipe=NAME'. DATASET is a key of
       `data.names.DATASETS` or the dotted path of an importable module with `load(data)`.
-    recipe_of: the recipes of an experiment by data set, where they differ from `recipes.BY_DATASET`. A recipe in
+    recipe_of: the recipes of an experiment by data set, if they differ from `recipes.BY_DATASET`. A recipe in
       `argument` takes precedence.
 
   Raises:
@@ -69,7 +69,7 @@ def base() -> ml_collections.ConfigDict:
 
   config.loss = ml_collections.ConfigDict()
   config.loss.reduction = 'mean'  # over the labeled pixels of a batch; or sum
-  config.loss.sampling = 1.0  # probability that a cell of the stride-32 grid counts, drawn anew at each step
+  config.loss.sampling = 1.0  # probability that a cell of the stride-32 grid counts, drawn again at each step
   config.loss.balance = 'none'  # or inverse: classes weigh by the inverse of their share of the training pixels
 
   config.train = ml_collections.ConfigDict()
@@ -85,7 +85,7 @@ def base() -> ml_collections.ConfigDict:
 
   config.checkpoint = ml_collections.ConfigDict()
   config.checkpoint.every = 2000  # steps; 0 saves at the end only
-  config.checkpoint.keep = 2  # newest checkpoints that are kept
+  config.checkpoint.keep = 2  # number of newest checkpoints that are kept
 
   config.init = ml_collections.ConfigDict()
   config.init.run = ''  # directory of a finished run, or its name in the sweep, to copy matching parameters from
@@ -112,7 +112,7 @@ def _model() -> ml_collections.ConfigDict:
   model.at_once = False  # scales pool4 by 0.01 and pool3 by 0.0001, like the authors' FCN-8s at-once
   model.remat = False  # recompute activations in the backward pass: less memory, more time
   model.mean = (122.67892, 116.66877, 104.00699)  # per input channel (R, G, B in 0..255), subtracted
-  model.std = (1.0, 1.0, 1.0)  # per input channel, divided by
+  model.std = (1.0, 1.0, 1.0)  # per input channel, what the result is divided by
   return model
 
 
@@ -121,7 +121,7 @@ def _data() -> ml_collections.ConfigDict:
   data.name = ''  # set by the argument of the config file
   data.dir = ''  # folder of prepared data; '' is TFDS_DATA_DIR or ~/tensorflow_datasets
   data.cache_gib = 4.0  # memory for decoded images; those that do not fit are decoded again in each epoch
-  data.threads = 4  # that decode and augment
+  data.threads = 4  # number of threads that decode and augment
   data.train_size = (384, 512)  # height and width that training images are cropped or padded to
   data.with_replacement = False  # draw training images with replacement, like the authors; else epoch by epoch
   data.flip = 0.0  # probability of a horizontal flip
@@ -142,7 +142,7 @@ def _optim() -> ml_collections.ConfigDict:
   optim.bias_lr = 2.0  # factor on the learning rate of biases, sgd only
   optim.schedule = 'constant'  # or polynomial, cosine (both end at 0)
   optim.power = 0.9  # of the polynomial schedule
-  optim.warmup = 0  # steps of linear warm-up before the schedule
+  optim.warmup = 0  # steps of linear warmup before the schedule
   optim.freeze_backbone = False  # train only the score and upsampling layers
   optim.clip = 0.0  # largest gradient norm; 0 is no limit
   return optim

@@ -46,8 +46,8 @@ RECIPES = {
   | {'optim.momentum': 0.9, 'optim.weight_decay': 5e-4, 'optim.bias_lr': 2.0, 'optim.schedule': 'constant'}
   | {'train.steps': 100_000, 'train.batch_size': 20},
   # The solvers of the released networks (PAMI 2016, "heavy learning"): the summed loss of one image, drawn with
-  # replacement, heavy momentum, a fixed learning rate, and the geometry of the Caffe networks. The learning rate is
-  # that of FCN-32s; FCN-16s and FCN-8s take 1e-12 and 1e-14.
+  # replacement, heavy momentum, a fixed learning rate, and the geometry of the Caffe networks. The learning rate
+  # is for FCN-32s; FCN-16s and FCN-8s use 1e-12 and 1e-14.
   'pami16_heavy': {
     'model.geometry': 'caffe',
     'model.norm': 'none',

@@ -1,4 +1,4 @@
-"""Data sets, from files to batches: `dataset.py` defines what a data set is, `pipeline.py` makes batches of it.
+"""Data sets, from files to batches: `dataset.py` defines what a data set is, `pipeline.py` makes the batches.
 
 The built-in data sets are the TFDS builders in `builders/`. Any other importable module with `load(data) -> Data` is a
 data set too.

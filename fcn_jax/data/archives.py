@@ -24,7 +24,7 @@ MODES = {'JPEG': (('RGB',), 'RGB'), 'PNG': (('P', 'L'), 'class numbers with a pa
 class Builder(records.Builder, skip_registration=True):
   """The base of the builders that read archives; `archive` and `sbd_archive` are paths of local copies, or ''."""
 
-  # Without it, TFDS does not look into its manual directory.
+  # Without this, TFDS does not look into its manual directory.
   MANUAL_DOWNLOAD_INSTRUCTIONS = 'Put the archives there, under their original file names.'
 
   def __init__(self, *, archive: str = '', sbd_archive: str = '', **kwargs):
@@ -68,7 +68,7 @@ def _download(dl_manager, folder: epath.Path, url: str, setting: str) -> epath.P
       with contextlib.suppress(urllib.error.HTTPError):
         urllib.request.urlopen(urllib.request.Request(url, method='HEAD'), timeout=30).close()
     return dl_manager.download(url)
-  except Exception as error:  # TFDS, requests and urllib3 each raise different ones
+  except Exception as error:  # TFDS, requests and urllib3 each raise different exceptions
     for partial in set(folder.glob('*.tmp.*')) - others:
       partial.rmtree()
     cause = error
@@ -104,7 +104,7 @@ def members(path: epath.Path, wanted: re.Pattern, url: str) -> Iterator[tuple[st
 
 
 def _safe_name(member: tarfile.TarInfo, path: epath.Path, url: str) -> str:
-  """The name of a member. Raises: UserError: it is neither a file nor a folder, or lies outside the folder."""
+  """The name of a member. Raises: UserError: it is neither a file nor a folder, or would leave the folder."""
   name = pathlib.PurePosixPath(member.name)
   if name.is_absolute() or '..' in name.parts:
     found = 'would leave the folder'

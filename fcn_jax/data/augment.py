@@ -5,11 +5,11 @@ from PIL import Image, ImageStat
 
 from fcn_jax.data.dataset import IGNORE, Example
 
-GRAY = (0.299, 0.587, 0.114)  # of R, G and B (ITU-R 601), the weights that pillow uses
+GRAY = (0.299, 0.587, 0.114)  # weights of R, G and B (ITU-R 601), as in pillow
 
 
 def augment(example: Example, rng: np.random.Generator, data) -> dict:
-  """One training example, a pure function of its arguments.
+  """Augments one training example; a pure function of its arguments.
 
   The same geometric change is applied to all streams and all heads. Brightness, contrast and saturation are applied to
   the stream 'rgb' only.
@@ -87,8 +87,8 @@ def _randomly_recolored(image: Image.Image, rng, data) -> Image.Image:
 def _shifted(length: int, most: int, rng) -> slice:
   """The part of one axis that stays in view if an image is shifted by up to `most` pixels (CVPR 2015, section 4.3).
 
-  The network masks the area that becomes free, which has no label. So the shift amounts to a crop at the side that
-  leaves the view; the rest is placed in the top left of the canvas, like every image.
+  The area that becomes free has no label, and the network masks it. So the shift is a crop at the side that leaves the
+  view. The rest is placed in the top left of the canvas, like every image.
   """
   most = min(most, length - 1)
   shift = int(rng.integers(-most, most + 1))
@@ -96,7 +96,7 @@ def _shifted(length: int, most: int, rng) -> slice:
 
 
 def _scale_and_crop(shape, rng, scale, canvas) -> tuple[list[int], tuple]:
-  """A random scale, and a random crop where the canvas is smaller than the scaled image; one resampling does both.
+  """A random scale, and a random crop if the scaled image is larger than the canvas; one resampling does both.
 
   Args:
     shape: width and height of the image.

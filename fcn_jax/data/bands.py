@@ -11,9 +11,9 @@ WIDTHS = (1, 2, 4, 8, 16)  # pixels on each side of a boundary
 def distance(label: np.ndarray) -> np.ndarray:
   """Distance in pixels to the nearest label boundary, int [H, W].
 
-  A boundary lies between two horizontal or vertical neighbors that are labeled with different classes. These two pixels
-  have distance 1, their neighbors 2, and so on; distances count steps along rows, columns and diagonals. In an image
-  without boundaries they are larger than any width.
+  A boundary is between two horizontal or vertical neighbors that are labeled with different classes. These two pixels
+  have distance 1, their neighbors 2, and so on. Distances count steps along rows, columns and diagonals. In an image
+  without boundaries, all distances are larger than any width.
 
   Args:
     label: uint8 [H, W], 255 for pixels to ignore.
@@ -36,7 +36,7 @@ def confusions(label: np.ndarray, prediction: np.ndarray, classes: int) -> np.nd
   Args:
     label: uint8 [H, W], 255 for pixels to ignore.
     prediction: uint8 [H, W].
-    classes: their number, C.
+    classes: the number of classes, C.
 
   Returns:
     int64 [len(WIDTHS), C, C].

@@ -28,7 +28,7 @@ def eval_plan(sizes: np.ndarray, *, batch_size: int, canvases: int) -> list[tupl
     indices = members[shape]
     full = len(indices) - len(indices) % batch_size
     rest = indices[full:]
-    # Images that do not fill a batch take the places of fillers on a larger canvas, if there are enough.
+    # Images that do not fill a batch replace fillers on a larger canvas, if it has enough fillers.
     larger = _large_enough(shape, shapes[number + 1 :])
     if roomy := [other for other in larger if len(rest) <= -len(members[other]) % batch_size]:
       members[roomy[0]] = sorted([*members[roomy[0]], *rest])

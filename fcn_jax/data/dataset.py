@@ -1,4 +1,4 @@
-"""What a data set is, how one is loaded, and checks of its contents. Imports neither TFDS nor jax nor grain.
+"""What a data set is, how it is loaded, and how its contents are checked. Imports neither TFDS nor jax nor grain.
 
 A data set is a module with `load(data) -> Data`, where `data` is the section `data` of a config. It may also have
 `describe(data) -> (inputs, heads)`, which needs no files, and the settings that `names.py` reads.
@@ -77,7 +77,7 @@ class Data:
     inputs: channels of each input stream: {'rgb': 3}, or {'rgb': 3, 'depth': 1}.
     heads: classes of each head: {'semantic': Classes(...)}.
     splits: images by purpose: train; validation, test or both.
-    fingerprint: changes when the images or labels do; a resumed run compares it.
+    fingerprint: changes when images or labels change; a resumed run compares it.
   """
 
   inputs: dict[str, int]

@@ -1,4 +1,4 @@
-"""The names of data sets and the settings that each adds to a config; free of TFDS and jax.
+"""The names of data sets, and the settings that each adds to a config. Imports neither TFDS nor jax.
 
 A data set is a module with a function `load(data) -> Data` (`dataset.py`), where `data` is the section `data` of a
 config. The built-in ones are listed here by name; any other importable module is named by its dotted path.
@@ -14,7 +14,7 @@ from fcn_jax.errors import UserError, nearest
 # section. An `archive` is the path of a local copy of the file in the comment; '' looks in TFDS's manual directory and
 # then downloads the file.
 SETTINGS: dict[str, dict[str, Any]] = {
-  'scenes': {'train_size': (128, 160), 'eval.canvases': 1},  # all images fit 128x160
+  'scenes': {'train_size': (128, 160), 'eval.canvases': 1},  # all images fit into 128x160
   'stanford_background': {
     'archive': '',  # iccv09Data.tar.gz
     'label': 'regions',  # eight semantic classes; or surfaces: three geometric ones
@@ -34,7 +34,7 @@ DATASETS = {name: f'fcn_jax.data.builders.{name}' for name in SETTINGS}
 def settings(name: str) -> dict[str, Any]:
   """The settings that a data set adds or sets, by dotted name: {'data.fold': 0, 'eval.canvases': 1}.
 
-  Those of a module outside the package are its `SETTINGS`, if it has any.
+  A module outside the package lists them in `SETTINGS`, if it has any.
 
   Raises:
     UserError: there is no such data set or module.

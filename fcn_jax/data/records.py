@@ -25,9 +25,9 @@ INPUTS = {STREAM: 3}
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """The base of the builders, whose docstring is the description of the data set.
+  """The base of the builders. The docstring of a builder is the description of the data set.
 
-  An example is a dict: image, the bytes of a JPEG; label, those of a grayscale PNG of class numbers; id.
+  An example is a dict: image, the bytes of a JPEG; label, the bytes of a grayscale PNG of class numbers; id.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -82,7 +82,7 @@ def _prepared(builder_class: type[Builder], data, options: dict) -> Builder:
   if not builder.is_prepared():
     logger.info('preparing %s in %s', builder.info.full_name, builder.data_path)
     try:
-      with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints a message of its own
+      with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints its own message
         builder.download_and_prepare()
     except OSError as error:
       builder = _open(builder_class, data, options)
@@ -100,7 +100,7 @@ def _open(builder_class: type[Builder], data, options: dict) -> Builder:
 
 
 def fingerprint(name: str, sources: dict, most: int = 1000) -> str:
-  """A digest of at most `most` records per split. Files would not do: they differ each time the records are written."""
+  """A digest of at most `most` records per split, not of files, which differ each time the records are written."""
   digest = hashlib.sha256()
   for split, source in sorted(sources.items()):
     digest.update(f'{split} {len(source)}'.encode())

@@ -1,4 +1,4 @@
-"""Networks: `build` makes one from a config; `fcn.py` over a backbone such as `vgg.py` is the place to start reading.
+"""Networks: `build` makes one from a config. To read the code, start with `fcn.py` and the backbone in `vgg.py`.
 
 Importing the package does not import jax.
 """
@@ -27,9 +27,9 @@ def build(
   Args:
     model: the section `model` of a config (`config/defaults.py`).
     inputs: channels of each input stream, such as {'rgb': 3}.
-    heads: classes of each head, as a number or a collection, such as {'semantic': 21}.
+    heads: classes of each head, as a number or a collection: {'semantic': 21}.
     freeze_backbone: no gradient flows into the backbone.
-    platform: the hardware that the program is compiled for, 'cpu', 'gpu' or 'tpu'; by default that of this process.
+    platform: the hardware to compile for, 'cpu', 'gpu' or 'tpu'; by default the hardware of this process.
 
   Returns:
     A linen module: `network.apply({'params': params}, inputs, size)` gives {head: scores [B, H, W, classes]}.

@@ -1,4 +1,4 @@
-"""What a network costs and what training made of its upsampling: parameters, FLOPs, distance from bilinear kernels."""
+"""The cost of a network, in parameters and FLOPs, and the distance of its upsampling kernels from bilinear ones."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def flops(model, size: tuple[int, int]) -> int:
   """Floating point operations of a forward pass of one image of `size` (height, width), as XLA counts them.
 
   A multiply-add counts as 2. XLA leaves out products with the zeros of the padding, which Caffe's geometry has many of.
-  The program is lowered for the CPU, because not every platform counts.
+  The program is lowered for the CPU, because XLA does not count on every platform.
   """
   inputs = {stream: jax.ShapeDtypeStruct((1, *size, len(mean)), jnp.uint8) for stream, mean in model.mean.items()}
   params = jax.eval_shape(model.init, jax.random.key(0), model.example_inputs())

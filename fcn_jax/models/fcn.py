@@ -13,12 +13,12 @@ from fcn_jax.models import layers
 from fcn_jax.models.grid import Grid, Layout
 from fcn_jax.models.upsample import METHODS, Upsample, crop
 
-# Factors on the pools of FCN-8s at-once, which is trained in one go (the authors' network).
+# Factors on the pools of the authors' FCN-8s at-once, which is trained in one stage.
 AT_ONCE = {'pool4': 0.01, 'pool3': 0.0001}
 
 
 class FCN(nn.Module):
-  """Images of any size to a score for every class at every pixel.
+  """Maps images of any size to a score for every class at every pixel.
 
   Scores rise from the coarsest tap of the backbone in steps to `stride`. On the way, the scores of each skip connection
   are added at its own stride. One last upsampling goes to pixels. Score layers start at zero, so a skip connection
@@ -32,7 +32,7 @@ class FCN(nn.Module):
     backbones: the backbone of each stream, such as `VGG16(name='trunk')`; parameters are stored under these names. All
       must have the same taps on the same grids.
     mean, std: of each stream, one number per channel, for the normalization of images in 0..255.
-    stride: of the finest score map, in cells: for VGG-16, 32 is FCN-32s, 16 FCN-16s, 8 FCN-8s; 4 and 2 continue them.
+    stride: of the finest score map, in cells. For VGG-16, 32 is FCN-32s, 16 is FCN-16s, 8 is FCN-8s; 4 and 2 are finer.
     skips: the taps that are added as skip connections; none is finer than `stride`.
     upsample: a key of `METHODS`.
     shrink: the image is first averaged over cells of shrink x shrink pixels. At 2, the backbone sees half the
@@ -77,11 +77,11 @@ class FCN(nn.Module):
     Args:
       inputs: of each stream, [B, H, W, C], in 0..255, of any type.
       size: int [B, 2], the height and width of each image, which sits at the top left of its canvas; None if every
-        image fills it. Scores within `size` are those that the image would get alone; the others are to be ignored.
+        image fills it. Scores within `size` are the same as for the image alone; ignore the others.
       train: use dropout; requires the random key 'dropout'.
 
     Returns:
-      Of each head, float32 [B, H, W, classes].
+      By head, float32 [B, H, W, classes].
     """
     canvas = np.array(next(iter(inputs.values())).shape[1:3])
     layouts = {stream: self._layout(backbone, canvas, size) for stream, backbone in self.backbones.items()}
@@ -90,7 +90,7 @@ class FCN(nn.Module):
     return {head: self._scores(head, maps, layout) for head in self.heads}
 
   def coarse_scores(self, params: dict, inputs: Mapping[str, jax.Array], size: jax.Array, stride: int) -> dict:
-    """Of each head, the scores on the grid of a tap's stride, `self.stride` or coarser: float32 [B, h, w, classes]."""
+    """By head, the scores on the grid of a tap's stride, `self.stride` or coarser: float32 [B, h, w, classes]."""
     _, kept = self.apply({'params': params}, inputs, size, mutable='intermediates')
     return {head: kept['intermediates'][self._named(f'scores_{stride}', head=head)][0] for head in self.heads}
 
@@ -172,7 +172,7 @@ class FCN(nn.Module):
     return Upsample(grid.stride, method, kernel, name=name)(x, offset, pixels.size)
 
   def _named(self, name: str, *, stream: str = '', head: str = '') -> str:
-    """The name of a layer: with its stream and its head where there are several."""
+    """The name of a layer, with its stream and its head if there are several."""
     name += f'_{stream}' if stream and len(self.backbones) > 1 else ''
     return name + (f'_{head}' if head and len(self.heads) > 1 else '')
 

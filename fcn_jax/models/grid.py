@@ -1,13 +1,14 @@
 """Where features sit in an image: sizes, strides, crops, valid regions and interpolation (docs/geometry.md).
 
-A `Grid` says how many features a map has and where the first one sits. Layers change both, and crops follow from where
-two grids sit. In VGG's `aligned` geometry, 3x3 convolutions and fc6 keep sizes and places, so feature i of a map of
-stride s sits at pixel s*i + (s-1)/2, the center of its s x s cell, and the map has ceil(size / s) features. The `caffe`
-geometry is that of the authors' networks: 100 pixels of zeros around the image, and none around fc6.
+A `Grid` gives the number of features of a map and the position of the first one. Layers change both, and crops follow
+from the positions of two grids. In VGG's `aligned` geometry, 3x3 convolutions and fc6 keep sizes and positions. So
+feature i of a map of stride s is at pixel s*i + (s-1)/2, the center of its s x s cell, and the map has ceil(size / s)
+features. The `caffe` geometry is that of the authors' networks: 100 pixels of zeros around the image, and none around
+fc6.
 
-Images of several sizes share a batch: each sits at the top left of a larger canvas. `valid_mask` says which features
-belong to the image. A network that sets all others to zero after every layer with a bias or a norm gives each image the
-numbers that it would get alone, because zero is what the convolutions' padding holds.
+Images of several sizes share a batch: each is placed at the top left of a larger canvas. `valid_mask` marks the
+features that belong to the image. If a network sets all others to zero after every layer with a bias or a norm, each
+image gets the same numbers as if it were alone, because convolutions also pad with zeros.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ class Grid:
 
   Attributes:
     size: number of features, an integer array whose last axis is height and width: [2], or [B, 2] for a batch.
-    start: the pixel that feature 0 sits at.
+    start: the pixel that feature 0 is at.
     stride: pixels from one feature to the next.
   """
 
@@ -35,7 +36,7 @@ class Grid:
     span = self.size + 2 * padding - kernel
     size = (-(-span // stride) if ceil else span // stride) + 1
     if ceil and (padding or kernel < stride):
-      size = size - ((size - 1) * stride >= self.size + padding)  # no window lies in the padding alone
+      size = size - ((size - 1) * stride >= self.size + padding)  # no window covers padding alone
     return Grid(size, self.start + ((kernel - 1) / 2 - padding) * self.stride, stride * self.stride)
 
   def upsampled(self, kernel: int, stride: int) -> 'Grid':
@@ -44,10 +45,10 @@ class Grid:
     return Grid((self.size - 1) * stride + kernel, self.start - (kernel - 1) / 2 * step, step)
 
   def offset(self, other: 'Grid') -> int:
-    """The feature of this grid at which the first feature of `other` sits; negative if it lies before the first.
+    """The index in this grid of the first feature of `other`; negative if that is before the first feature.
 
     Raises:
-      ValueError: the strides differ, or the features of one grid lie between those of the other.
+      ValueError: the strides differ, or the features of one grid are between those of the other.
     """
     steps = (other.start - self.start) / self.stride
     if self.stride != other.stride or steps != int(steps):
@@ -57,8 +58,8 @@ class Grid:
   def kernel_to(self, finer: 'Grid') -> int:
     """The size of the bilinear kernel that upsamples this grid onto a finer one.
 
-    With s the ratio of the strides: 2s where the first features are half a pixel of the finer grid apart, 2s - 1 where
-    they are a whole number of pixels apart.
+    With s the ratio of the strides, this is 2s if the first features are half a pixel of the finer grid apart, and
+    2s - 1 if they are a whole number of pixels apart.
 
     Raises:
       ValueError: neither kernel aligns the two grids.
@@ -79,14 +80,14 @@ class Layout:
 
   Attributes:
     canvas: of the whole canvas, with sizes [2].
-    images: of the images on it, with sizes [B, 2]; None where every image fills the canvas.
+    images: of the images on it, with sizes [B, 2]; None if every image fills the canvas.
   """
 
   canvas: dict[str, Grid]
   images: dict[str, Grid] | None = None
 
   def mask(self, name: str):
-    """Which features of a map belong to the images: bool [B, h, w, 1]; None where all do."""
+    """Which features of a map belong to the images: bool [B, h, w, 1]; None if all do."""
     return None if self.images is None else valid_mask(self.images[name].size, *self.canvas[name].size)
 
 

@@ -1,7 +1,7 @@
 """Layers in the forms that are fast: convolutions, pooling, ReLU, norm, and masking (`results/speed.md`).
 
-Where the fast form depends on the hardware, the model is built with the name of the target platform ('cpu', 'gpu',
-'tpu'); nothing here asks jax which hardware is present, so a program can be compiled for hardware that is not there.
+If the fast form depends on the hardware, the name of the target platform selects it ('cpu', 'gpu', 'tpu'), which the
+model is built with. Nothing here asks jax which hardware is present, so a program can be compiled for other hardware.
 """
 
 from collections.abc import Callable
@@ -74,10 +74,10 @@ def normalize(x: jax.Array, mask: jax.Array | None, *, norm: str, group_size: in
 def convolution_for(platform: str | None) -> Callable:
   """The function that `nn.Conv(conv_general_dilated=...)` calls on a platform.
 
-  On CPUs the gradient of 3x3 convolutions takes another form. Where there are few images, as in the authors' recipes,
-  the weight gradient is computed in strips: XLA contracts over images in its innermost loop, and takes up to twice as
-  long where there is only one. And x is transposed for the gradient in the backward pass only: XLA would transpose it
-  in the forward pass and keep both.
+  On CPUs, 3x3 convolutions have another form of gradient. For few images, as in the authors' recipes, the weight
+  gradient is computed in strips: XLA contracts over images in its innermost loop, and takes up to twice as long for a
+  single image. Also, x is transposed for the gradient in the backward pass only: XLA would transpose it in the forward
+  pass and keep both.
   """
   return _cpu_convolution if platform == 'cpu' else jax.lax.conv_general_dilated
 
@@ -115,7 +115,7 @@ _convolution_3x3.defvjp(_forward, _backward)
 def _weight_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
   """Sums over images and pixels of x [B, H, W, I] times gradient [B, H, W, O], at each of nine shifts: [3, 3, I, O].
 
-  It is a convolution of x by the gradient. A few images are cut into vertical strips, which count as images.
+  This is a convolution of x by the gradient. A few images are cut into vertical strips, which count as images.
   """
   padding = ((1, 1), (1, 1))
   if len(x) <= _FEW:
@@ -129,7 +129,7 @@ def _weight_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
 
 
 def _columns(x: jax.Array, start: int, stop: int) -> jax.Array:
-  """The columns of x [B, H, W, C] from `start` to `stop`, zeros where there are none."""
+  """The columns of x [B, H, W, C] from `start` to `stop`, with zeros for columns outside x."""
   x = x[:, :, max(start, 0) : stop]
   left = max(-start, 0)
   return jnp.pad(x, ((0, 0), (0, 0), (left, stop - start - left - x.shape[2]), (0, 0)))

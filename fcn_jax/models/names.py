@@ -1,6 +1,6 @@
-"""The names of networks and backbones, and what checking a config needs of them; free of jax.
+"""The names of networks and backbones, and what checking a config needs of them. Does not import jax.
 
-A new backbone takes one line in each of `BACKBONES`, `TAPS` and `CHANNELS`.
+A new backbone needs one line in each of `BACKBONES`, `TAPS` and `CHANNELS`.
 """
 
 import importlib
@@ -9,13 +9,13 @@ import importlib
 NETWORKS = {'fcn': 'fcn_jax.models.fcn:FCN'}
 BACKBONES = {'vgg16': 'fcn_jax.models.vgg:VGG16'}
 
-# The feature maps that scores can be read from, with their strides, coarse to fine. The first one always is; the others
-# are skip connections.
+# The feature maps that scores can be read from, with their strides, coarse to fine. The first one is always used; the
+# others can be skip connections.
 TAPS = {
   'vgg16': {'fc7': 32, 'pool4': 16, 'pool3': 8, 'pool2': 4, 'pool1': 2},
 }
 
-# Channels of the first layer at width 1. Those of all other convolutions are multiples of it.
+# Channels of the first layer at width 1. The channels of all other convolutions are multiples of it.
 CHANNELS = {'vgg16': 64}
 
 

@@ -2,8 +2,8 @@
 
 With stride s and kernel 2s (or 2s - 1), only two features along each axis reach a pixel. A layer with one kernel per
 class is therefore four shifted products: the features, shifted by 0 or 1, each times one quarter of the kernel. The
-bilinear kernel is the same for all classes and separable, so while it is fixed, one matrix product along each axis does
-the same. XLA's grouped transposed convolution takes seconds on a CPU.
+bilinear kernel is separable and the same for all classes. So if it is fixed, one matrix product along each axis gives
+the same result. XLA's grouped transposed convolution takes seconds on a CPU.
 """
 
 import flax.linen as nn
@@ -32,8 +32,8 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array, stride: int | None =
     stride: k / 2 by default.
 
   Returns:
-    [B, (h-1)*stride + k, (w-1)*stride + k, C]: x[:, i, j] times the kernel is added at rows i*stride to i*stride + k,
-    and likewise at columns.
+    [B, (h-1)*stride + k, (w-1)*stride + k, C]: x[:, i, j] times the kernel is added at rows i*stride to i*stride + k
+    and at columns j*stride to j*stride + k.
   """
   batch, height, width, channels = x.shape
   size, stride = kernel.shape[0], stride or kernel.shape[0] // 2
@@ -76,7 +76,7 @@ def interpolate(x: jax.Array, stride: int, offset: int, size, kernel: int | None
 
 
 class Upsample(nn.Module):
-  """Scores [B, h, w, C] times `stride`, cropped to a size.
+  """Upsamples scores [B, h, w, C] by the factor `stride`, and crops them to a size.
 
   Attributes:
     stride: the factor.

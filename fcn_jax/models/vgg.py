@@ -11,7 +11,7 @@ from fcn_jax.models import names
 from fcn_jax.models.grid import Grid
 from fcn_jax.models.layers import PatchConv, convolution_for, max_pool, normalize, relu
 
-# Channels, and number of 3x3 convolutions, of each block; a pooling follows.
+# Channels and number of 3x3 convolutions of each block; a pooling follows each block.
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 # Zeros on each side of conv1_1 and of fc6.
@@ -19,7 +19,7 @@ PADDINGS = {'aligned': (1, 3), 'caffe': (100, 0)}
 
 
 class VGG16(nn.Module):
-  """Normalized images [B, H, W, C] to the feature maps that scores are read from.
+  """Maps normalized images [B, H, W, C] to the feature maps that scores are read from.
 
   Attributes:
     width: scales all channels; 1 is the paper's width.
@@ -46,7 +46,7 @@ class VGG16(nn.Module):
   taps: ClassVar[dict[str, int]] = names.TAPS['vgg16']
 
   def grids(self, image: Grid) -> dict[str, Grid]:
-    """The grids of conv1 to conv5 (all convolutions of a block), pool1 to pool5, and fc7, from that of the input."""
+    """The grids of conv1 to conv5 (all convolutions of a block), pool1 to pool5 and fc7, given the input's grid."""
     first, fc6 = PADDINGS[self.geometry]
     found, grid = {}, image.layer(3, padding=first)
     for number in range(1, len(BLOCKS) + 1):

@@ -22,7 +22,7 @@ def resampled_iou(confusions: np.ndarray, weights: np.ndarray) -> np.ndarray:
   labeled, predicted = confusions.sum(3), confusions.sum(2)
   out = []
   for of_seed in zip(correct, labeled, predicted, strict=True):
-    # In float64 the sums of pixels are exact.
+    # In float64, sums of pixel counts are exact.
     c, t, p = (weights @ x.astype(np.float64) for x in of_seed)
     union = t + p - c
     # A class that appears in neither labels nor predictions is left out of the mean, as in `metrics.summarize`.

@@ -1,4 +1,4 @@
-"""Published results, in percent, by data set; a report shows them next to its own."""
+"""Published results, in percent, by data set; a report shows them next to the results of the runs."""
 
 # Mean IoU of VOC's labels after downsampling by a factor and upsampling again (CVPR'15, appendix A).
 UPPER_BOUNDS = {128: 50.9, 64: 73.3, 32: 86.1, 16: 92.8, 8: 96.4, 4: 98.5}

@@ -219,7 +219,7 @@ def _read_run(path: epath.Path) -> Result:
 
 
 def _comparable(settings: dict) -> dict:
-  """The settings that define a network; a run that it starts from is named without its folder and its seed."""
+  """The settings that define a network; in `init.run`, only the name of the run is kept, without its seed."""
   kept = {field: value for field, value in settings.items() if field not in directory.WHERE_AND_HOW}
   kept['init.run'] = re.sub(r'[,+]?\bseed=\d+', '', posixpath.basename(settings['init.run']))
   return kept

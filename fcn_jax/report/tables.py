@@ -211,7 +211,7 @@ class Difference:
 
 
 def differences(cells: Cells, fields: list[str]) -> list[Difference]:
-  """Differences of all pairs of networks that differ in one setting; without such a pair, of all from the first.
+  """Differences of all pairs of networks that differ in one setting; if there are none, of the first and every other.
 
   Raises:
     UserError: two runs were scored on different images.

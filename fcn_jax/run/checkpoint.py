@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: saved while training continues, and restored from the newest one that is intact."""
+"""Checkpoints by Orbax, which are saved while training continues. The newest intact one is restored."""
 
 import contextlib
 import logging
@@ -56,7 +56,7 @@ class Checkpoints:
     """A context in which a checkpoint that cannot be written is a `UserError`."""
     try:
       yield
-    except Exception as error:  # Orbax, TensorStore and the file system raise different ones for a full disk
+    except Exception as error:  # Orbax, TensorStore and the file system raise different exceptions for a full disk
       last = self._manager.latest_step()
       last = 'No checkpoint was saved before' if last is None else f'The checkpoint of step {last} is intact'
       raise UserError(
@@ -80,7 +80,7 @@ class Checkpoints:
         logger.info('the checkpoint of step %d cannot be read (%s: %s)', step, type(error).__name__, _reason(error))
         failed.append(step)
         continue
-      for later in failed:  # not before: if no checkpoint can be read, the cause may lie elsewhere
+      for later in failed:  # not before: if no checkpoint can be read, the cause may be elsewhere
         logger.info('the checkpoint of step %d is deleted', later)
         self._manager.delete(later)
       logger.info('resuming from step %d', step)

@@ -1,4 +1,4 @@
-"""The speed and the memory use of a run."""
+"""The speed and the memory usage of a run."""
 
 import resource
 import time

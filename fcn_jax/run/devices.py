@@ -54,8 +54,8 @@ def sum_over_devices(tree):
 def replicate(tree):
   """The tree on all local devices.
 
-  A state that was not replicated would compile a function of `pmap` twice: its placement differs from that of the
-  function's output, which is the state of the second call.
+  With a state that was not replicated, a function of `pmap` would be compiled twice: the placement of the state would
+  differ from that of the function's output, which is the state of the second call.
   """
   return jax.device_put(tree, _sharding())
 

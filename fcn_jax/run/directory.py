@@ -23,7 +23,7 @@ from fcn_jax.errors import UserError
 
 FORMAT = 2  # of config.json and the other files of a run
 
-# Settings that say only where and how a run is computed. Two configs that differ in them alone are the same run.
+# Settings that decide only where and how a run is computed. Two configs that differ only in these are the same run.
 WHERE_AND_HOW = ('data.dir', 'data.archive', 'data.sbd_archive', 'data.cache_gib', 'data.threads')
 
 
@@ -157,9 +157,10 @@ def check(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
 
 
 def resolve_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The config with the normalization constants that came with what the run in the directory started from.
+  """The config with the normalization constants of the weights or the run that the run in the directory started from.
 
-  `model.mean` and `model.std` that the config sets itself stay; only those of its recipe and data set are replaced.
+  If the config itself sets `model.mean` or `model.std`, that value stays; only values of its recipe and data set are
+  replaced.
   """
   saved = _read_saved(workdir)
   if not saved or not (config.init.run or config.init.weights):

@@ -1,4 +1,4 @@
-"""What each start of a run runs on: `env.json`."""
+"""`env.json`: the code, machine and data of each start of a run."""
 
 import datetime
 import importlib.metadata
@@ -17,7 +17,7 @@ def check_fingerprint(directory: RunDirectory, fingerprint: str) -> None:
   starts = directory.read_json('env.json', [])
   if starts and starts[-1]['data'] != fingerprint:
     raise UserError(
-      f'the data have changed since the last start of {directory}: their fingerprint is {fingerprint!r}; expected '
+      f'the data has changed since the last start of {directory}: its fingerprint is {fingerprint!r}; expected '
       f'{starts[-1]["data"]!r}. Restore the data (data.dir), or train again in another --workdir'
     )
 

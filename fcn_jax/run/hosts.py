@@ -1,4 +1,4 @@
-"""Several hosts: joining them, barriers, sums, and what happens if one is lost.
+"""Several hosts: joining, barriers, sums, and what happens if a host is lost.
 
 A run on several hosts is one process on each, all running the same program. The first host writes the files.
 """
@@ -19,7 +19,7 @@ from fcn_jax.errors import UserError
 from fcn_jax.run.devices import AXIS
 from fcn_jax.run.signals import EXIT_CODES
 
-_PATIENCE = 300  # seconds that all hosts have to join
+_PATIENCE = 300  # seconds within which all hosts must join
 _LONGEST_WAIT = 24 * 3600 * 1000  # milliseconds
 _HEARTBEAT = 30  # seconds without a heartbeat after which the other hosts count a host as lost
 

@@ -1,4 +1,4 @@
-"""Only one start of a run at a time may write in its directory: the first, or with `take_over` the newest."""
+"""Only one process at a time may train in a run directory: the first, or with `take_over` the newest."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ from fcn_jax.errors import UserError
 from fcn_jax.run.directory import RunDirectory
 
 _POLL = 2.0  # seconds between checks for a newer start
-_PATIENCE = 120.0  # seconds that the previous start has to stop
+_PATIENCE = 120.0  # seconds that the previous start may take to stop
 
 
 class RunLock:

@@ -41,7 +41,7 @@ class Bar:
       console.print(f'step {step}/{self._steps}  {text}', markup=False)
 
   def close(self) -> None:
-    """Leaves the bar as it is and gives the terminal back."""
+    """Stops updating the bar, which stays on the terminal."""
     if self._bar:
       self._bar.stop()
 

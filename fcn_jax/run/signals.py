@@ -1,4 +1,4 @@
-"""How a run is asked to stop: by SIGTERM (the machine will go away) or SIGINT (Ctrl-C)."""
+"""The signals that stop a run: SIGTERM (the machine is about to be shut down) and SIGINT (Ctrl-C)."""
 
 import logging
 import os

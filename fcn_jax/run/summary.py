@@ -9,7 +9,7 @@ from fcn_jax.models import cost, names
 
 
 def startup_lines(config: ml_collections.ConfigDict, data: dataset.Data, model, parameters: int) -> list[str]:
-  """What runs, on what data and devices; one string per line.
+  """A description of the run, its data and its devices; one string per line.
 
   Args:
     config: of the run.
@@ -22,7 +22,7 @@ def startup_lines(config: ml_collections.ConfigDict, data: dataset.Data, model, 
 
 
 def _recipe(config: ml_collections.ConfigDict) -> str:
-  """The recipe, and what it changed in the model, the data, the optimizer and the loss that still holds."""
+  """The recipe, and its changes to the model, data, optimizer and loss that the config has not overridden."""
   values, usual = config_lib.flatten(config), config_lib.flatten(config_lib.base())
   recipe = dict(setting for part in config.recipe.split('+') for setting in config_lib.RECIPES[part].items())
   changed = [
@@ -62,7 +62,7 @@ def _data(data: dataset.Data) -> list[str]:
 
 
 def _devices(config: ml_collections.ConfigDict, data: dataset.Data) -> list[str]:
-  """The devices with the amount of training, and the shapes that are compiled for them."""
+  """The devices, the amount of training, and the shapes that are compiled."""
   kinds = ', '.join(sorted({device.device_kind for device in jax.devices()}))
   steps, batch_size, (height, width) = config.train.steps, config.train.batch_size, config.data.train_size
   epochs, sizes = steps * batch_size / len(data.splits['train']), data.splits[data.watched].sizes()

@@ -1,15 +1,15 @@
-"""Runs a sweep: trains every run of an experiment that is not done yet, each in a process of its own.
+"""Runs a sweep: trains every run of an experiment that is not done yet, each in a separate process.
 
   python -m fcn_jax.sweep --config=experiments/ablation.py --workdir=runs/ablation
   python -m fcn_jax.sweep --workdir=runs/ablation --list
   python -m fcn_jax.sweep --config=experiments/ablation.py --workdir=runs/ablation --only='stride=8,seed=0'
 
-The same command resumes a sweep: runs that are done are not repeated, unfinished runs continue. --config.* overrides,
-for example --config.train.steps=200, apply to every run. Each run's output is in log.txt in its folder. With --config,
---list and --dry_run also show a sweep that has not started.
+Run the same command again to resume a sweep: runs that are done are not repeated, unfinished runs continue. --config.*
+overrides, for example --config.train.steps=200, apply to every run. Each run's output is in log.txt in its folder. With
+--config, --list and --dry_run also show a sweep that has not started.
 
 Exit codes: 0 all runs are done; 1 at least one run failed, diverged or was skipped; 75 stopped by SIGTERM with
-everything saved; 130 the same by Ctrl-C.
+everything saved; 130 stopped by Ctrl-C with everything saved.
 """
 
 import logging
@@ -39,9 +39,9 @@ def define_flags() -> None:
     'slots', None, 'Number of runs at a time. Default: one per GPU, TPU chip or CPU core.', lower_bound=1
   )
   flags.DEFINE_string(
-    'shard', None, 'i/n: run only the i-th of n parts of the sweep, i from 0, to divide a sweep among machines.'
+    'shard', None, 'i/n: run only the i-th of n parts of the sweep, counted from 0, to divide a sweep among machines.'
   )
-  flags.DEFINE_string('only', None, "Only runs whose names contain all of these settings, e.g. 'stride=8,seed=0'.")
+  flags.DEFINE_string('only', None, "Only runs whose names contain all of these settings, as in 'stride=8,seed=0'.")
   flags.DEFINE_enum(
     'backend',
     'auto',

@@ -24,7 +24,7 @@ class Driver:
   """
 
   def __init__(self, runs: list[points.Run], engine: local.Local | ray.Ray, *, retries: int, node_retries: int):
-    """Reads the state of every run; runs that are not done, also failed ones, will be started.
+    """Reads the state of every run; runs that are not done will be started, including failed ones.
 
     Args:
       runs: the runs of the sweep, in the order in which they start.
@@ -43,7 +43,7 @@ class Driver:
     self._failures, self._losses = collections.Counter(), collections.Counter()
     self._seconds = []  # duration of each run that this process completed
     self._slots = 1  # how many runs fit at a time; on Ray this changes
-    self._prepared = False  # whether the data are prepared
+    self._prepared = False  # whether the data is prepared
     self._retries, self._node_retries = retries, node_retries
 
   def drive(self) -> int:
@@ -123,7 +123,7 @@ class Driver:
     return 0 if set(self.states.values()) == {DONE} else 1
 
   def _seconds_left(self) -> float | None:
-    """Estimated seconds until the sweep is done, from the runs that are; None while there are none."""
+    """Estimated seconds until the sweep is done, from the durations of finished runs; None while there are none."""
     if not self._seconds:
       return None
     each = sum(self._seconds) / len(self._seconds)

@@ -87,7 +87,7 @@ class Local:
 
   Attributes:
     slots: how many runs fit at a time.
-    poll: seconds between looks at the run directories.
+    poll: seconds between checks of the run directories.
   """
 
   poll = 0.1
@@ -102,7 +102,7 @@ class Local:
     return f'{self.slots} at a time on this machine'
 
   def has_room(self, *, prepared: bool) -> bool:
-    """Whether another run can start; until the data are prepared, the first run has the machine to itself."""
+    """Whether another run can start; until the data is prepared, the first run has the machine to itself."""
     return bool(self._free) and (prepared or not self._processes)
 
   def start(self, run: points.Run) -> None:

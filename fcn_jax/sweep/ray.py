@@ -14,17 +14,17 @@ from fcn_jax.run.signals import EXIT_CODES
 from fcn_jax.sweep import points, slots
 from fcn_jax.sweep.local import Ending, Log, begin, describe_exit
 
-_POLL = 0.5  # seconds between looks at the process of a task
+_POLL = 0.5  # seconds between checks of the process of a task
 _STOP = 'STOP'  # a file of this name in the sweep's directory stops all tasks
 
 
 class Ray:
-  """Tasks on a Ray cluster; Ray finds each task a node with the cores and accelerators that it needs.
+  """Tasks on a Ray cluster. Ray places each task on a node with the cores and accelerators that it needs.
 
   Ray itself retries nothing, so that the driver can distinguish a lost node from a failed run (`Ending.code`).
 
   Attributes:
-    poll: seconds between looks at the run directories, which may be in a bucket.
+    poll: seconds between checks of the run directories, which may be in a bucket.
   """
 
   poll = 2.0
@@ -112,7 +112,7 @@ class Ray:
 def attempt(arguments: list[str], workdir: str, folder: str, cpus: float) -> int:
   """The Ray task: runs `python ARGUMENTS...` on the node that Ray chose, and returns its exit code.
 
-  The run resumes where an earlier attempt was stopped or lost; an earlier attempt that is still alive is ended.
+  The run resumes from the last checkpoint of earlier attempts; an earlier attempt that is still alive is stopped.
 
   Args:
     arguments: the command of the run, without the Python executable.

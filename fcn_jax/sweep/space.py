@@ -1,4 +1,4 @@
-"""A sweep as data: a list of points, each a flat dict of the settings that it changes.
+"""A sweep is data: a list of points, each a flat dict of the settings that it changes.
 
   product(axis('model.stride', [32, 16, 8]), axis('seed', [0, 1, 2]))   # nine points
 

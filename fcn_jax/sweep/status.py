@@ -69,14 +69,14 @@ def table(
   *,
   hidden: Sequence[str] = (),
 ) -> Table:
-  """One row per run: its name, its state, how long it took or has been running, and its score or last message.
+  """One row per run: its name, its state, how long it has run, and its score or last message.
 
   Args:
     runs: the rows, in order.
     states: the state of each run, by name.
     began: when each unfinished run started, in seconds since the epoch, by name.
     seconds_left: estimated time until the sweep is done, for the title.
-    hidden: states whose runs get no row; the title counts them all the same.
+    hidden: states whose runs get no row; the title still counts these runs.
   """
   counts = collections.Counter(states[run.name] for run in runs)
   title = ', '.join(f'{count} {state}' for state, count in counts.items())

@@ -5,7 +5,7 @@
   python -m fcn_jax.weights vgg16 vgg16.npz                     # downloads the file
 
 Reads .caffemodel (VGG-16 and the FCN authors' networks), .safetensors, .h5 (Keras applications) and .npz. Training can
-read the same files: --config.init.weights=FILE. Layers that an FCN does not have are an error unless they are listed:
+read the same files: --config.init.weights=FILE. Layers that an FCN does not have are an error unless you list them with
 --allow_unused=A+B.
 """
 

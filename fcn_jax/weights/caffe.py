@@ -10,8 +10,8 @@ from fcn_jax.errors import UserError
 from fcn_jax.weights.tensors import CAFFE_MEAN, SKIPS, Tensor, Weights, check_complete, convert_layer, layer_path
 
 # The fields of `caffe.proto` that hold weights, by message. Packed floats are declared as bytes, which have the same
-# encoding: protobuf would make a Python number of each of the 138 million. Networks from before 2015 have `layers`,
-# later ones `layer`.
+# encoding: otherwise protobuf would make a Python number of each of the 138 million values. Networks from before 2015
+# have `layers`, later ones `layer`.
 _MESSAGES = {
   'BlobShape': 'repeated int64 dim = 1',
   'BlobProto': 'optional int32 num = 1; optional int32 channels = 2; optional int32 height = 3; '

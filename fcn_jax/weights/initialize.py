@@ -26,8 +26,8 @@ class Restored:
     config: of the other run.
     source: all parameters of the other run.
     params: of this run: those of `source` with the same path and shape, and the initial values of the others.
-    differences: settings and tensors because of which the scores of the two networks on the other run's coarse grid are
-      not comparable. If there are none, these scores should be equal up to rounding.
+    differences: settings and tensors that make the coarse scores of the two networks incomparable. If there are none,
+      the scores on the other run's coarse grid should be equal up to rounding.
   """
 
   step: int

@@ -32,7 +32,7 @@ class Row:
       value); or unused (the network has no place for it).
     name: parameter path, or the name in the file if the tensor has no place in the network.
     shape: in the network's layout, or in the file's if the tensor has no place in the network.
-    note: what else a person should know; '' if nothing.
+    note: further information for the user, or ''.
     refused: the outcome is an error.
   """
 
@@ -74,7 +74,7 @@ def fetch(name: str) -> pathlib.Path:
     return pathlib.Path(pooch.retrieve(url, checksum, posixpath.basename(url), folder, progressbar=True))
   except ModuleNotFoundError as error:
     raise UserError(f"downloading {name} requires {error.name}: pip install 'fcn_jax[weights]'") from error
-  except Exception as error:  # requests, urllib3, pooch and the file system each have their own
+  except Exception as error:  # requests, urllib3, pooch and the file system each raise different exceptions
     reason = str(error).split('\n')[0]
     raise UserError(
       f'cannot download {url}: {reason}. If you have the file, move it to {folder}, or give its path instead '
@@ -136,7 +136,7 @@ def fit(params: dict, weights: Weights, config, name: str, *, whole: bool = Fals
 
 
 def row_text(row: Row) -> str:
-  """A line about a tensor for people."""
+  """A line about a tensor, for the log."""
   return f'{row.outcome:<8}  {row.name} {list(row.shape)}{"  " if row.note else ""}{row.note}'
 
 
@@ -145,7 +145,7 @@ def _row(path: str, parameter, tensor: Tensor | None, allowed: list[str], whole:
   if tensor is not None and tensor.value.shape == parameter.shape:
     outcome = 'reshaped' if 'reshaped' in tensor.change else 'loaded'
     return Row(outcome, path, parameter.shape, ', '.join(filter(None, (tensor.source, tensor.change))))
-  # A file with a backbone alone is the usual start of a training. One with a part of a backbone is probably a mistake.
+  # Training usually starts from a file with only a backbone. A file with a part of a backbone is probably a mistake.
   required = tensor is not None or path.startswith(('trunk/', 'trunk_'))
   note = f'{tensor.source} is {list(tensor.value.shape)} in the file' if tensor is not None else ''
   return Row('new', path, parameter.shape, note, whole or (required and layer_of(path) not in allowed))
@@ -196,7 +196,7 @@ def layer_of(name: str) -> str:
 
 
 def _check_factors(weights: Weights, model, name: str) -> None:
-  """Raises `UserError` if only one of an FCN in the file and the network is at-once; a backbone alone fits both."""
+  """Raises `UserError` if an FCN in the file has other factors than the network; a backbone alone fits any network."""
   expected = fcn.AT_ONCE if model.at_once else {}
   is_fcn = 'score_pool4/kernel' in weights.tensors
   close = expected.keys() == weights.factors.keys() and all(

@@ -26,9 +26,9 @@ class Tensor:
   """A tensor in this network's layout.
 
   Attributes:
-    value: float32; a kernel is [height, width, in, out], that of an upsampling layer [height, width, classes].
+    value: float32; a kernel is [height, width, in, out], an upsampling kernel [height, width, classes].
     source: its name in the file.
-    change: what the reader did to it, for people; '' if nothing.
+    change: what the reader changed, for the log; '' if nothing.
   """
 
   value: np.ndarray

@@ -1,4 +1,4 @@
-"""A data set is whole, its examples are checked, and any importable module with `load(data)` is one."""
+"""A data set is complete, its examples are checked, and any importable module with `load(data)` is a data set."""
 
 import importlib
 import itertools

@@ -163,7 +163,7 @@ def shape(batch):
 
 @pytest.mark.parametrize('hosts', [2, 4])
 def test_all_hosts_have_the_same_number_of_batches_of_each_shape(hosts):
-  """Otherwise one would wait for the others forever."""
+  """Otherwise a host would wait for the others forever."""
   shapes = [[shape(batch) for batch in evaluate(host=host, hosts=hosts)] for host in range(hosts)]
   assert all(found == shapes[0] for found in shapes)
 

@@ -71,7 +71,7 @@ def test_scenes_are_prepared_once_and_read_again(data_dir):
   assert not set(first.splits['train'].ids()) & set(first.splits['validation'].ids())
 
 
-def test_the_fingerprint_is_computed_as_ever():
+def test_the_fingerprint_is_computed_as_before():
   """Runs store the fingerprint: with another one, a run of an earlier version could not resume."""
   record_of = {'id': b'a', 'image': b'jpeg', 'label': b'png'}
   sources = {'validation': [record_of], 'train': [record_of, record_of | {'id': b'b'}]}

@@ -146,7 +146,7 @@ def gradient_of(platform):
 
 
 def test_the_form_of_convolutions_is_that_of_the_platform_and_not_of_the_machine(no_backend):
-  """On CPUs, 3x3 convolutions padded by 1 have another gradient, with strips where there are few images."""
+  """On CPUs, 3x3 convolutions padded by 1 have another gradient, with strips if there are few images."""
   programs = {}
   for platform in ('cpu', 'gpu', 'tpu'):
     net = models.build(settings(), RGB, SEMANTIC, platform=platform)

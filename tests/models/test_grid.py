@@ -1,4 +1,4 @@
-"""Sizes, places and offsets of grids against windows and positions that are followed layer by layer."""
+"""Sizes, positions and offsets of grids, compared with windows and positions that are followed layer by layer."""
 
 import itertools
 
@@ -106,7 +106,7 @@ def test_crops_align_with_pixels(net, offsets):
 
 
 def crops(geometry, net):
-  """Of each step from fc7 to pixels: the offset that the skip is cropped at, and that of the upsampled scores."""
+  """For each step from fc7 to pixels, the crop offsets of the skip and of the upsampled scores."""
   pixels = Grid(np.array([375, 500]))
   grids, found = VGG16(geometry=geometry).grids(pixels), []
   now = grids['fc7']

@@ -109,7 +109,7 @@ def test_a_shrunk_padded_batch_gives_each_image_the_scores_that_it_gets_alone(sh
 
 @pytest.fixture(scope='module')
 def gradients():
-  """Of the loss of two images on one canvas, a function of (images, labels, sizes)."""
+  """A function of (images, labels, sizes): the gradients of the loss of two images on one canvas."""
   net = network(vgg(norm='group', group_size=4))
   params = random_params(net)
 

@@ -62,7 +62,7 @@ def test_features_sit_in_the_middle_of_the_pixels_that_they_depend_on(padding):
 
 @pytest.mark.parametrize(('padding', 'start'), [(1, 0), (0, 2)])
 def test_grids_align_with_odd_kernels_and_the_crops_that_places_ask_for(padding, start):
-  """As in `test_grid.py`: where a transposed convolution puts a feature, against where it should be."""
+  """Compares where a transposed convolution puts a feature with where it should be, as in `test_grid.py`."""
   pixels = Grid(np.array([100, 131]))
   grids = toy(padding).grids(pixels) | {'pixels': pixels}
   steps = [('stage3', 'stage2'), ('stage2', 'stage1'), ('stage1', 'stem'), ('stage3', 'pixels'), ('stage1', 'pixels')]

@@ -1,6 +1,6 @@
 """Transposed convolution as multiplication by C^T, and bilinear interpolation as one kernel of it.
 
-Kernels have the size 2s, where two grids are half a pixel apart, or 2s - 1, where they are a whole number apart.
+Kernels have the size 2s if two grids are half a pixel apart, and 2s - 1 if they are a whole number of pixels apart.
 """
 
 import jax
@@ -140,7 +140,7 @@ def test_fixed_is_bilinear_resizing_in_the_interior(rng, stride):
   size = 4 * stride, 3 * stride
   ours, _ = start(stride, 'bilinear_fixed', x)
   resized = jax.image.resize(x, (1, *size, 2), 'bilinear')
-  # Half a cell at the edge lies outside of all features' centers; there we fade to zero, because a convolution pads.
+  # Half a cell at the edge is outside of all features' centers; there we fade to zero, because a convolution pads.
   edge = stride // 2
   inside = np.s_[:, edge:-edge, edge:-edge]
   np.testing.assert_allclose(ours[inside], resized[inside], rtol=1e-5, atol=1e-5)
@@ -167,7 +167,7 @@ GRIDS = [  # coarse, fine, kernel: places and strides in pixels
 @pytest.mark.parametrize('method', ['bilinear_fixed', 'bilinear_learned'])
 @pytest.mark.parametrize(('coarse', 'fine', 'kernel'), GRIDS)
 def test_a_ramp_is_reproduced_by_the_kernel_and_the_offset_of_the_grids(coarse, fine, kernel, method):
-  """Features whose values are the pixels that they sit at give, on the finer grid, the pixels that it sits at."""
+  """If the values of features are their positions in pixels, the values on the finer grid are the positions there."""
   assert coarse.kernel_to(fine) == kernel
   factor = coarse.stride // fine.stride
   risen = coarse.upsampled(kernel, factor)

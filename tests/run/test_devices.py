@@ -1,4 +1,4 @@
-"""Batches are sharded over the devices, also as nested dicts, and sums are those of all devices."""
+"""Batches, including nested dicts, are sharded over the devices, and sums are over all devices."""
 
 import jax
 import jax.numpy as jnp

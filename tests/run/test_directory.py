@@ -23,7 +23,7 @@ def directory(tmp_path):
 
 
 def begin(directory, config):
-  """The two calls of a start, between which the data are prepared."""
+  """The two calls of a start, between which the data is prepared."""
   run_directory.begin(directory, config)
   run_directory.write_config(directory, config)
 

@@ -24,7 +24,7 @@ def rows(workdir) -> list[dict]:
 
 @pytest.mark.slow
 def test_take_over_ends_the_previous_start_which_then_writes_nothing(data, tmp_path):
-  """For example, if a machine was given up that is still alive."""
+  """For example, if a machine counts as lost but is still alive."""
   workdir = tmp_path / 'run'
   command = tiny.command(data, workdir, train__steps=100_000, eval__every=0, checkpoint__every=20)
   first = tiny.start(command)

@@ -1,4 +1,4 @@
-"""However a run ends, the same command resumes it, and its results are those of an undisturbed run."""
+"""However a run ends, the same command resumes it, with the same results as an undisturbed run."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The first lines of a run name what it trains, on what, and what will be compiled."""
+"""The first lines of a run give its recipe, network, data and devices, and the shapes to compile."""
 
 import types
 

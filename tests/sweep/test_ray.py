@@ -84,7 +84,7 @@ def test_a_lost_node_changes_no_result(experiment, cluster, tmp_path):
     assert json.loads((ours / 'status.json').read_text())['state'] == 'done'
     assert 'another process is training' not in (ours / 'log.txt').read_text()
   first = [where[0] for where in tried.values()]
-  assert len(set(first)) == len(first)  # each run has a chip of its own
+  assert len(set(first)) == len(first)  # each run has its own chip
 
 
 @pytest.mark.slow

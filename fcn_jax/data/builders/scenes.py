@@ -14,8 +14,8 @@ from fcn_jax.data.dataset import IGNORE, Classes
 SPLITS = {'train': 600, 'validation': 100}  # number of images
 
 # The color of each class in images of labels, and the strength of four textures in its drawn areas, in gray levels:
-# fine grain, soft blotches, lying ripples, standing blades. The colors are those of Okabe and Ito, which color-blind
-# readers can tell apart, and two grays (road and mountain); each class has the color that suggests it most.
+# fine grain, soft blotches, horizontal ripples, vertical blades. The colors are two grays (road and mountain) and those
+# of Okabe and Ito, which color-blind readers can tell apart; each class has the color that suggests it most.
 LOOKS = {
   'sky': ((86, 180, 233), (1, 3, 0, 0)),
   'tree': ((0, 158, 115), (12, 18, 0, 0)),
@@ -45,9 +45,9 @@ def describe(data):
 class Scenes(records.Builder):
   """Street scenes that fcn_jax draws from random numbers, with the eight classes of the Stanford Background Dataset.
 
-  Every pixel has an exact class, except for about 1 in 100, which is unlabeled (255). They have the classes and the
-  thin structures of outdoor photographs, so that strides, skips and upsampling make a difference within minutes. They
-  are not photographs: scores on them do not predict scores on real images.
+  Every pixel has an exact class, except for about 1 in 100, which is unlabeled (255). The scenes have the classes and
+  the thin structures of outdoor photographs, so that strides, skips and upsampling make a difference within minutes.
+  Scores on scenes do not predict scores on photographs.
   """
 
   def examples(self, dl_manager) -> dict[str, Iterator[dict]]:

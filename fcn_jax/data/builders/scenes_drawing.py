@@ -292,5 +292,5 @@ def fence(s: Scene, x: int, foot: int):
     s.line([(x, rail), (x + (posts - 1) * pitch, rail)], 2, 'foreground', color)
 
 
-# What stands on the ground, with its counts per image: lowest and highest, both included.
+# The objects on the ground, with their counts per image: lowest and highest, both included.
 OBJECTS = {tree: (1, 2), person: (0, 2), pole: (0, 1), car: (0, 2), animal: (0, 1), fence: (0, 1)}

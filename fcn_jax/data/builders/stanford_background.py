@@ -65,9 +65,9 @@ def splits(data) -> dict[str, str]:
 
 
 class StanfordBackground(archives.Builder):
-  """715 outdoor photographs of about 320x240 pixels, with a class for each pixel, or 255 for unknown.
+  """715 outdoor photographs of about 320x240 pixels, with a class for each pixel, or 255 for unlabeled.
 
-  They are in five fixed folds of 143 images: every fifth of the sorted ids. Gould, Fulton, Koller: Decomposing a Scene
+  The images are in five fixed folds of 143: every fifth of the sorted ids. Gould, Fulton, Koller: Decomposing a Scene
   into Geometric and Semantically Consistent Regions, 2009.
   """
 
@@ -89,7 +89,7 @@ def read(path: epath.Path, kind: str) -> list[dict]:
     Sorted by id: image, the bytes of the JPEG; label, a grayscale PNG with 255 for -1; id.
 
   Raises:
-    UserError: there is no such archive, or its contents are wrong; names the file and what was expected.
+    UserError: there is no such archive, or its contents are wrong. The message names the file and what was expected.
   """
   wanted = re.compile(rf'iccv09Data/(images/\w+\.jpg|labels/\w+\.{kind}\.txt)', re.ASCII)
   files = dict(archives.members(path, wanted, URL))

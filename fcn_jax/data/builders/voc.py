@@ -76,7 +76,7 @@ def read_voc(path: epath.Path, year: int, lists: Iterable[str]) -> dict[str, lis
     By list, in its order: image, the bytes of the JPEG; label, a grayscale PNG with 255 for the border; id.
 
   Raises:
-    UserError: there is no such archive, or its contents are wrong; names the file and what was expected.
+    UserError: there is no such archive, or its contents are wrong. The message names the file and what was expected.
   """
   root = rf'(?:TrainVal/)?VOCdevkit/VOC{year}'
   ids = _lists(path, f'{root}/ImageSets/Segmentation', lists, COUNTS[year], URLS[year])

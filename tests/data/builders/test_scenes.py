@@ -33,10 +33,10 @@ def test_sizes_types_and_values(images):
 
 def test_no_class_is_rare_and_none_dominates(images):
   counts = np.array([np.bincount(drawn['label'].ravel(), minlength=256) for drawn in images])
-  known = counts[:, : len(scenes_drawing.CLASSES)]
-  shares = known.sum(0) / known.sum()
+  labeled = counts[:, : len(scenes_drawing.CLASSES)]
+  shares = labeled.sum(0) / labeled.sum()
   assert np.all(shares > 0.03) and np.all(shares < 0.35), shares
-  assert np.all((known > 20).mean(0) > 0.4)
+  assert np.all((labeled > 20).mean(0) > 0.4)
   assert 0.005 < counts[:, IGNORE].sum() / counts.sum() < 0.015
 
 
