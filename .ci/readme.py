@@ -12,7 +12,7 @@ import venv
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Run by .ci/run itself already.
+# `.ci/run` runs these commands itself.
 ELSEWHERE = ('./launch.sh test',)
 SHORT = '--config.train.steps=6 --config.optim.warmup=2 --config.eval.every=0 --config.checkpoint.every=3'
 
@@ -27,13 +27,13 @@ def commands() -> list[str]:
 def main() -> None:
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    venv.create(folder / 'environment', with_pip=True)  # one of the user's own, for `pip install -e .`
+    venv.create(folder / 'environment', with_pip=True)  # plays the user's environment, for `pip install -e .`
     environment = os.environ | {
       'PATH': f'{folder}/environment/bin:{os.environ["PATH"]}',
-      'PIP_CONSTRAINT': f'{ROOT}/constraints.txt',  # a release of tomorrow is not this change's fault
+      'PIP_CONSTRAINT': f'{ROOT}/constraints.txt',  # a new release of a dependency must not fail this change
     }
     for entry in ROOT.iterdir():
-      if entry.name != 'runs':  # the commands make their own
+      if entry.name != 'runs':  # the commands make this folder
         (folder / entry.name).symlink_to(entry)
     (folder / 'folder').mkdir()
     for path in ('photo.jpg', 'folder/another.png'):

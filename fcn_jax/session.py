@@ -268,7 +268,7 @@ class Session:
     self._bar.close()
     self.exit_code = signals.EXIT_CODES[reason] if reason else 0
     if reason == signals.SUPERSEDED:  # this process must not write any more
-      logger.info(f'stopped at step {self.step}: another start took over this run ({self._directory / "attempt.json"})')
+      logger.info(f'stopped at step {self.step}: another process took over ({self._directory / "attempt.json"})')
     elif reason:
       self._status.write('preempted', self.step)
       logger.info(f'saved at step {self.step} of {self._steps}; run the same command again to resume')

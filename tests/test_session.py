@@ -107,7 +107,7 @@ def test_a_superseded_run_writes_nothing_more(opened, tmp_path, monkeypatch, cap
     assert list(run.batches()) == []
   assert run.exit_code == 75
   assert status(tmp_path) == before and saved_steps(tmp_path) == []
-  assert 'another start took over this run' in caplog.text
+  assert 'another process took over' in caplog.text
   assert_closed(opened)
 
 

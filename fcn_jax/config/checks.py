@@ -116,7 +116,9 @@ def check_model(model: ml_collections.ConfigDict) -> None:
   _check_taps(model)
   _check_channels(model)
   if len(model.mean) != len(model.std):
-    raise UserError(f'model.mean has {len(model.mean)} numbers and model.std {len(model.std)}; expected equally many')
+    raise UserError(
+      f'model.mean has {len(model.mean)} numbers and model.std {len(model.std)}; expected the same number of each'
+    )
   for field in ('mean', 'std'):
     if not all(math.isfinite(x) and (field == 'mean' or x > 0) for x in model[field]):
       above = '' if field == 'mean' else ' above 0'
@@ -137,7 +139,7 @@ def _check_taps(model: ml_collections.ConfigDict) -> None:
           f'model.stride={skips[skip]} or leave out {skip}'
         )
   if model.at_once and model.stride < 8:
-    raise UserError(f'model.at_once has factors for pool4 and pool3 only; model.stride is {model.stride}, expected 8')
+    raise UserError(f'model.stride is {model.stride}; expected 8 or more: model.at_once is for pool4 and pool3 only')
 
 
 def _check_channels(model: ml_collections.ConfigDict) -> None:

@@ -154,7 +154,7 @@ def _check_whole(name: str, loaded: Any) -> None:
     )
   for split_name, split in loaded.splits.items():
     if missing := [method for method in ('__len__', '__getitem__', 'sizes', 'ids') if not hasattr(split, method)]:
-      raise UserError(f'the split {split_name} of {name} has no {", ".join(missing)}; expected a fcn_jax.data.Split')
+      raise UserError(f'the split {split_name} of {name} has no {", ".join(missing)}; expected an fcn_jax.data.Split')
     if not len(split):
       raise UserError(f'the split {split_name} of {name} is empty; expected at least one image')
 

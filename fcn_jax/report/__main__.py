@@ -39,7 +39,7 @@ def define_flags() -> None:
 
 def main(arguments: list[str]) -> None:
   if len(arguments) != 1:
-    raise UserError(f'expected one folder of runs, for example runs/ablation; got {len(arguments)}')
+    raise UserError(f'expected one folder of runs, for example runs/ablation; got {len(arguments)} arguments')
   folder, given = files.path(arguments[0]), flags.FLAGS
   runs = results.read(folder)
   rows, cols = results.layout(runs, given.rows, given.cols)

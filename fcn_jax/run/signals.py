@@ -33,4 +33,4 @@ class StopSignals:
     if self.signal:
       os._exit(EXIT_CODES[number])
     self.signal = signal.Signals(number)
-    logger.info('%s: stopping after this step, and saving; repeat the signal to end at once', self.signal.name)
+    logger.info('%s: stopping and saving after this step; repeat the signal to end at once', self.signal.name)

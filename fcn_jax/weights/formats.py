@@ -48,7 +48,7 @@ def read(path: os.PathLike | str) -> Weights:
     ) from error
   for name, tensor in weights.tensors.items():
     if not np.isfinite(tensor.value).all():
-      raise UserError(f'{path}: {tensor.source}, for {name}, has values that are not finite; take another file')
+      raise UserError(f'{path}: {tensor.source}, for {name}, has values that are not finite; use another file')
   return weights
 
 

@@ -36,7 +36,7 @@ def test_take_over_ends_the_previous_start_which_then_writes_nothing(data, tmp_p
     try:
       output, errors = first.communicate(timeout=100)
       assert first.returncode == 75, output + errors
-      assert 'another start took over this run' in output and 'saved at step' not in output
+      assert 'another process took over' in output and 'saved at step' not in output
       assert json.loads((workdir / 'attempt.json').read_text())['pid'] == second.pid
       left = status(workdir)['step']
       tiny.until(lambda: status(workdir)['step'] > left, second)
