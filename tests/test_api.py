@@ -206,6 +206,7 @@ def test_a_new_network_scores_images_without_their_sizes(name, taps):
   np.testing.assert_allclose(scores, whole, atol=1e-5 * np.abs(whole).max())
 
 
+@pytest.mark.slow
 def test_settings_streams_heads_and_seed_are_keywords():
   heads = {'semantic': 21, 'edge': 2}
   streams = {'inputs': {'rgb': 3, 'depth': 1}, 'mean': (1.0,) * 4, 'std': [2.0] * 4}
@@ -239,6 +240,7 @@ def test_a_wrong_network_or_setting_is_an_error(name, settings, words):
   assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_weights_of_a_backbone_and_their_preprocessing_are_loaded(tmp_path):
   from safetensors.numpy import save_file
 

@@ -1,5 +1,6 @@
 """Every Python block of docs/api.md runs, from top to bottom in one namespace."""
 
+import pytest
 import untrained
 from markdown_blocks import python_blocks
 from photos import drawing, save
@@ -7,6 +8,7 @@ from photos import drawing, save
 PAGE = 'docs/api.md'
 
 
+@pytest.mark.slow
 def test_the_blocks_run_in_a_folder_with_a_run_and_an_image(tmp_path, monkeypatch):
   untrained.write(tmp_path / 'runs' / 'fcn16s-scenes', model__stride=16)
   save(tmp_path / 'photo.jpg', drawing(120, 90))
