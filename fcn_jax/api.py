@@ -182,8 +182,8 @@ def build_model(
     raise UserError(f'there is no network {name!r}{nearest(name, MODELS)}')
   config = _config({'backbone': backbone} | MODELS[name] | settings)
   file = match.read(weights) if weights else None
-  if file:
-    config.model.mean, config.model.std = tuple(file.mean), tuple(file.std)
+  if weights and file:
+    config = match.with_preprocessing(config, file, weights)
   model = models.build(
     config.model, inputs or {'rgb': 3}, classes if isinstance(classes, Mapping) else {'semantic': classes}
   )
