@@ -90,22 +90,19 @@ def test_the_narrow_step_is_timed(tmp_path, peer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('peer', ['none', 'torch'], ids=['alone', 'beside_pytorch'])
-def test_the_rows_of_stanford_background(tmp_path, monkeypatch, peer):
+def test_the_rows_of_stanford_background_beside_pytorch(tmp_path, monkeypatch):
   """The benchmark itself checks that PyTorch's confusion matrix is the same."""
-  if peer == 'torch':
-    pytest.importorskip('torch', reason="PyTorch is not installed: pip install 'fcn_jax[bench]'")
+  pytest.importorskip('torch', reason="PyTorch is not installed: pip install 'fcn_jax[bench]'")
   monkeypatch.setattr(stanford_background, 'IMAGES', small_stanford.COUNT)
   archive = small_stanford.pack(tmp_path / 'iccv09Data.tar.gz')
   small_stanford.build(tmp_path, archive)
   command = [sys.executable, '-m', 'benchmarks.run', '--only=evaluation of a split', '--only=input', '--way=plain']
-  command += [f'--peer={peer}', f'--archive={archive}', f'--json={tmp_path}/speed.json']
+  command += [f'--archive={archive}', f'--json={tmp_path}/speed.json']
   done = tiny.run(command, cwd=tiny.ROOT, env={'TFDS_DATA_DIR': str(tmp_path)})
   assert done.returncode == 0, done.stderr
   rows = json.loads((tmp_path / 'speed.json').read_text())['rows']
   assert [row['workload'] for row in rows] == ['evaluation of a split', 'input, 320 images on one core']
-  assert all(row['ours_ms'] > 0 for row in rows) and rows[1]['images_per_second'] > 0
-  assert all((row['peer_ms'] is None) == (peer == 'none') for row in rows)
+  assert all(row['peer'] == 'plain' and row['ratio'] > 0 for row in rows) and rows[1]['images_per_second'] > 0
 
 
 def test_the_pytorch_steps_for_a_gpu():

@@ -33,8 +33,10 @@ class Grid:
 
   def layer(self, kernel: int, stride: int = 1, padding: int = 0, *, ceil: bool = False) -> 'Grid':
     """The grid after a convolution or a pooling; `ceil` rounds its size up, as Caffe's pooling does."""
-    span = self.size + 2 * padding - kernel
-    size = (-(-span // stride) if ceil else span // stride) + 1
+    # As few operations as possible, because XLA repeats them in every use of a mask.
+    size = self.size + (2 * padding - kernel + stride)
+    if stride > 1:
+      size = -(-size // stride) if ceil else size // stride
     if ceil and (padding or kernel < stride):
       size = size - ((size - 1) * stride >= self.size + padding)  # no window covers padding alone
     return Grid(size, self.start + ((kernel - 1) / 2 - padding) * self.stride, stride * self.stride)
