@@ -195,7 +195,9 @@ def reading(task: dict, arrays):
         image = enhance(image).enhance(rng.uniform(1 - amount, 1 + amount))
       return example | {'inputs': {'rgb': np.array(image)}}
 
-  loader = torch.utils.data.DataLoader(Examples(), around.READ_BATCH, shuffle=True, drop_last=True)
+  examples = Examples()
+  sampler = torch.utils.data.RandomSampler(examples, num_samples=around.READ * around.READ_BATCH)
+  loader = torch.utils.data.DataLoader(examples, around.READ_BATCH, sampler=sampler)
 
   def read() -> None:
     with around.one_core():
