@@ -78,9 +78,9 @@ def test_a_step_keeps_each_feature_map_once_and_with_recomputation_fewer():
 from fcn_jax import machine
 machine.tune_for_cpu()
 import jax
-from benchmarks.steps import Side, Workload
+from benchmarks.steps import Workload
 for remat in (False, True):
-  side = Side(Workload(1 / 8, 8, (96, 96), classes=8, remat=remat))
+  side = Workload(1 / 8, 8, (96, 96), classes=8, remat=remat).side()
   gradients = sum(x.nbytes for x in jax.tree.leaves(side.state.params))
   print(2**30 * side.compiled()['temporary_gib'] - gradients)
 """
