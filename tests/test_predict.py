@@ -200,7 +200,7 @@ def test_a_network_with_several_streams_is_an_error_that_names_the_api(tmp_path)
   inputs, normalization = {'rgb': 3, 'depth': 1}, {'model__mean': (0.0,) * 4, 'model__std': (1.0,) * 4}
   two = untrained.write(tmp_path / 'run', inputs=inputs, name='my.data', **normalization)
   image = save(tmp_path / 'a.png', drawing(3, 3))
-  words = r'rgb with 3, depth with 1 channels; .* use fcn_jax\.load_run'
+  words = r'rgb with 3, depth with 1 channels, .* use fcn_jax\.load_run'
   with flagsaver.flagsaver(workdir=two.workdir), pytest.raises(UserError, match=words):
     predict.main([str(image)])
 
