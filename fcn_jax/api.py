@@ -94,8 +94,8 @@ class Predictor:
       raise UserError(f'there is no head {head!r}{nearest(head, self.heads)}')
     if not isinstance(images, Sequence):
       return self._map([images], head, function)[0]
-    head, images = head or next(iter(self.heads)), list(images)
-    sizes = np.array([next(iter(self._streams(image).values())).shape[:2] for image in images]).reshape(-1, 2)
+    head, images = head or next(iter(self.heads)), [self._streams(image) for image in images]
+    sizes = np.array([next(iter(image.values())).shape[:2] for image in images]).reshape(-1, 2)
     results: list[Any] = [None] * len(images)
     for canvas, members in batches(sizes, self.config.eval.canvases):
       for index, scores in zip(members, self.scores([images[i] for i in members], canvas), strict=True):
