@@ -88,9 +88,7 @@ def test_a_reader_names_a_damaged_file(run, name, read, damage):
 def test_half_a_last_line_is_named_as_one(run):
   with (run / 'metrics.jsonl').open('a') as file:
     file.write('{"step": 30, "tra')
-  with pytest.raises(
-    UserError, match=r'jsonl is damaged: the last line is .*; .* delete this line, or restore'
-  ):
+  with pytest.raises(UserError, match=r'jsonl is damaged: the last line is .*; .* delete this line, or restore'):
     saved.read_rows(run / 'metrics.jsonl')
 
 
