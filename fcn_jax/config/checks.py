@@ -13,7 +13,7 @@ CHOICES = {
   'model.backbone': tuple(names.BACKBONES),
   'model.shrink': (1, 2, 4),
   'model.upsample': ('bilinear_fixed', 'bilinear_learned', 'learned_random', 'bilinear_last_fixed'),
-  'model.norm': ('none', 'group'),
+  'model.norm': ('none', 'group', 'frozen_batch'),
   'model.geometry': ('aligned', 'caffe'),
   'model.dtype': ('float32', 'bfloat16'),
   'optim.name': ('sgd', 'adamw'),
@@ -126,7 +126,7 @@ def check_model(model: ml_collections.ConfigDict) -> None:
 
 
 def _check_taps(model: ml_collections.ConfigDict) -> None:
-  taps, skips = names.TAPS[model.backbone], names.skip_strides(model.backbone)
+  taps, skips = names.BACKBONES[model.backbone].taps, names.skip_strides(model.backbone)
   if model.stride not in taps.values():
     raise UserError(f'model.stride is {model.stride!r}{nearest(model.stride, taps.values())}')
   if model.skips not in ('all', 'none'):
@@ -143,7 +143,7 @@ def _check_taps(model: ml_collections.ConfigDict) -> None:
 
 
 def _check_channels(model: ml_collections.ConfigDict) -> None:
-  first = names.CHANNELS[model.backbone]
+  first = names.BACKBONES[model.backbone].channels
   channels = {
     f'{first} channels of the first layer': first * model.width,
     f'model.fc_channels {model.fc_channels}': model.fc_channels * model.width,

@@ -43,7 +43,7 @@ def build(
   from fcn_jax.models.fcn import AT_ONCE
 
   shared = {'dtype': jnp.dtype(model.dtype), 'platform': platform or jax.default_backend()}
-  backbone = names.load_class(names.BACKBONES[model.backbone])
+  backbone = names.load_class(names.BACKBONES[model.backbone].path)
   # A backbone gets the settings that it has fields for.
   settings = {
     f.name: model[f.name] for f in dataclasses.fields(backbone) if f.name in model and f.name != 'name'

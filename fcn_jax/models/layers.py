@@ -52,21 +52,40 @@ def max_pool(x: jax.Array) -> jax.Array:
   return jnp.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
 
 
-def normalize(x: jax.Array, mask: jax.Array | None, *, norm: str, group_size: int, dtype, name: str) -> jax.Array:
-  """GroupNorm over the pixels of each image, as a submodule of the calling module, or x itself.
+def max_pool_3x3(x: jax.Array, padding: int = 0, *, ceil: bool = False) -> jax.Array:
+  """3x3 max-pooling of stride 2 of x >= 0, [B, H, W, C], by slices as in `max_pool`.
 
-  GroupNorm has no running statistics: the result of an image depends neither on its batch nor on the number of devices.
+  Args:
+    x: [B, H, W, C].
+    padding: zeros on each side.
+    ceil: round the size of the output up, with zeros below and to the right of x.
+  """
+  sizes = [n + 2 * padding - 1 for n in x.shape[1:3]]  # twice the size of the output, before it is rounded
+  more = [padding + (ceil and size % 2) for size in sizes]
+  x = jnp.pad(x, ((0, 0), (padding, more[0]), (padding, more[1]), (0, 0)))
+  height, width = ((n - 1) // 2 for n in x.shape[1:3])
+  rows = jnp.maximum(jnp.maximum(x[:, 0 : 2 * height : 2], x[:, 1 : 2 * height : 2]), x[:, 2 : 2 * height + 1 : 2])
+  columns = [rows[:, :, start : start + 2 * width - 1 : 2] for start in range(3)]
+  return jnp.maximum(jnp.maximum(columns[0], columns[1]), columns[2])
+
+
+def normalize(x: jax.Array, mask: jax.Array | None, *, norm: str, group_size: int, dtype, name: str) -> jax.Array:
+  """A norm as a submodule of the calling module, or x itself.
+
+  None has running statistics: the result of an image depends neither on its batch nor on the number of devices.
 
   Args:
     x: [B, H, W, C].
     mask: bool [B, H, W, 1], as in `mask_out`.
-    norm: 'none' or 'group'.
+    norm: 'none'; 'group', GroupNorm over the pixels of each image; or 'frozen_batch', see `FrozenBatchNorm`.
     group_size: channels per group.
     dtype: of the computation.
     name: of the submodule.
   """
   if norm == 'none':
     return x
+  if norm == 'frozen_batch':
+    return FrozenBatchNorm(dtype, name=name)(x)
   mask = None if mask is None else jnp.broadcast_to(mask, x.shape)  # flax expects the full shape
   return nn.GroupNorm(None, group_size=group_size, dtype=dtype, name=name)(x, mask=mask)
 
@@ -170,3 +189,27 @@ class PatchConv(nn.Module):
     if self.use_bias:
       x += self.param('bias', nn.initializers.zeros, (self.channels,)).astype(self.dtype)
     return x
+
+
+class FrozenBatchNorm(nn.Module):
+  """BatchNorm with the statistics of pretrained weights, which training does not change.
+
+  Scale and bias are trained. The statistics are parameters too, so that checkpoints and weights files hold them, but no
+  gradient reaches them and they do not decay.
+
+  Attributes:
+    dtype: of the computation.
+    epsilon: added to the variance; PyTorch's default.
+  """
+
+  dtype: jnp.dtype = jnp.float32
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, H, W, C] to the same shape."""
+    ones, zeros, shape = nn.initializers.ones, nn.initializers.zeros, (x.shape[-1],)
+    scale, bias = self.param('scale', ones, shape), self.param('bias', zeros, shape)
+    mean, var = jax.lax.stop_gradient((self.param('mean', zeros, shape), self.param('var', ones, shape)))
+    factor = scale * jax.lax.rsqrt(var + self.epsilon)
+    return x * factor.astype(self.dtype) + (bias - mean * factor).astype(self.dtype)

@@ -43,7 +43,7 @@ class VGG16(nn.Module):
   geometry: str = 'aligned'
   platform: str | None = None
 
-  taps: ClassVar[dict[str, int]] = names.TAPS['vgg16']
+  taps: ClassVar[dict[str, int]] = names.BACKBONES['vgg16'].taps
 
   def grids(self, image: Grid) -> dict[str, Grid]:
     """The grids of conv1 to conv5 (all convolutions of a block), pool1 to pool5 and fc7, given the input's grid."""
