@@ -203,5 +203,5 @@ def _config(settings: dict) -> ml_collections.ConfigDict:
       config.model[field] = value
     except TypeError as error:
       raise UserError(f'model.{field} is {value!r}; expected {type(default).__name__}, like {default!r}') from error
-  config_lib.check_model(config.model)
+  config_lib.check_model(config.model, config_lib.base().model)
   return config

@@ -58,8 +58,10 @@ def random_params(model, *inputs, seed: int = 0):
     normal = rng.normal(size=shape.shape).astype(np.float32)
     if name == 'scale':
       return 1 + 0.2 * normal
-    if name == 'bias':
+    if name in ('bias', 'mean'):
       return 0.3 * normal
+    if name == 'var':
+      return 1 + 0.2 * np.abs(normal)
     if owner.startswith('upsample'):
       return 0.5 * normal
     return normal * np.float32(np.sqrt(2 / np.prod(shape.shape[:-1])))

@@ -15,7 +15,7 @@ from fcn_jax.models import grid, layers, upsample, vgg
 
 
 class Convolution(nn.Module):
-  """`layers.PatchConv` as XLA's convolution."""
+  """`convolutions.PatchConv` as XLA's convolution."""
 
   channels: int
   kernel: int

@@ -28,6 +28,7 @@ _BY_RANGE = {
   (1 / 64, 4): 'model.width',
   (1, 65536): 'model.fc_channels',
   (1, 512): 'model.group_size',
+  (1, 8): 'model.depth',
   (0, 0.99): 'model.dropout',
   (0, 1): 'data.flip data.brightness data.contrast data.color',
   (0, 0.9999): 'optim.momentum',
@@ -75,7 +76,7 @@ def validate(config: ml_collections.ConfigDict, settings: dict | None = None) ->
   for recipe in config.recipe.split('+'):
     if recipe not in recipes.RECIPES:
       raise UserError(f'recipe is {config.recipe!r}{nearest(recipe, recipes.RECIPES)}')
-  check_model(config.model)
+  check_model(config.model, defaults.usual(config).model)
   _check_data(config.data)
   _check_training(config)
 
@@ -109,11 +110,23 @@ def _check_fields(flat: dict, settings: dict) -> None:
     raise UserError(f'the config lacks {", ".join(sorted(missing))}; start from fcn_jax.config.default()')
 
 
-def check_model(model: ml_collections.ConfigDict) -> None:
-  """Checks the section `model` alone; see `validate`."""
+def check_model(model: ml_collections.ConfigDict, usual: ml_collections.ConfigDict) -> None:
+  """Checks the section `model` alone; see `validate`.
+
+  Args:
+    model: the section.
+    usual: the values of the data set and the recipe.
+  """
   flat = {f'model.{field}': value for field, value in model.items()}
   _check_values(flat, CHOICES, RANGES)
-  _check_taps(model)
+  network = f'fcn on {model.backbone}' if model.name == 'fcn' else model.name
+  for field in names.unused_settings(model):
+    if model[field] != usual[field]:
+      raise UserError(f'model.{field} is {model[field]!r}, but {network} has no such setting; leave it out')
+  if model.norm not in names.norms(model):
+    raise UserError(f'model.norm is {model.norm!r}; expected {" or ".join(names.norms(model))} for {network}')
+  if model.name == 'fcn':
+    _check_taps(model)
   _check_channels(model)
   if len(model.mean) != len(model.std):
     raise UserError(
@@ -143,11 +156,10 @@ def _check_taps(model: ml_collections.ConfigDict) -> None:
 
 
 def _check_channels(model: ml_collections.ConfigDict) -> None:
-  first = names.BACKBONES[model.backbone].channels
-  channels = {
-    f'{first} channels of the first layer': first * model.width,
-    f'model.fc_channels {model.fc_channels}': model.fc_channels * model.width,
-  }
+  first = names.BACKBONES[model.backbone].channels if model.name == 'fcn' else 64
+  channels = {f'{first} channels of the first layer': first * model.width}
+  if 'fc_channels' not in names.unused_settings(model):
+    channels[f'model.fc_channels {model.fc_channels}'] = model.fc_channels * model.width
   for name, count in channels.items():
     if count != int(count):
       raise UserError(

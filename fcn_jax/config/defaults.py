@@ -102,9 +102,10 @@ def _model() -> ml_collections.ConfigDict:
   model.skips = 'all'  # taps whose scores are added on the way: all, none, or names joined by +: pool4+pool3
   model.upsample = 'bilinear_fixed'  # or bilinear_learned, learned_random, bilinear_last_fixed
   model.shrink = 1  # pixels per side that are averaged first: 2 halves the resolution that the backbone sees
+  model.depth = 4  # unet only: number of poolings
   model.width = 1.0  # scales all channels; 1 is the paper's width
-  model.fc_channels = 4096  # of fc6 and fc7, before width
-  model.norm = 'none'  # the paper; or group: GroupNorm after each convolution
+  model.fc_channels = 4096  # of fc6 and fc7 of vgg16 and alexnet, before width
+  model.norm = 'none'  # the paper; group: GroupNorm; or frozen_batch: BatchNorm of pretrained ResNets
   model.group_size = 8  # channels per group
   model.dropout = 0.5  # of fc6 and fc7, element by element
   model.dtype = 'float32'  # of the computation, or bfloat16; parameters and loss stay float32

@@ -12,6 +12,7 @@ from fcn_jax.models import names
 
 if TYPE_CHECKING:
   from fcn_jax.models.fcn import FCN
+  from fcn_jax.models.unet import UNet
 
 
 def build(
@@ -21,7 +22,7 @@ def build(
   *,
   freeze_backbone: bool = False,
   platform: str | None = None,
-) -> 'FCN':
+) -> 'FCN | UNet':
   """Makes the network that a config describes.
 
   Args:
@@ -35,38 +36,46 @@ def build(
     A linen module: `network.apply({'params': params}, inputs, size)` gives {head: scores [B, H, W, classes]}.
 
   Raises:
-    UserError: `model.mean` and `model.std` do not have one number per channel.
+    UserError: `model.mean` and `model.std` do not have one number per channel, or there is no backbone to freeze.
   """
   import jax
   import jax.numpy as jnp
 
+  shared = {'dtype': jnp.dtype(model.dtype), 'platform': platform or jax.default_backend()}
+  network = names.load_class(names.NETWORKS[model.name].path)
+  fields = _fields(network, model) | {
+    'heads': {head: classes if isinstance(classes, int) else len(classes) for head, classes in heads.items()},
+    'mean': _per_stream(model, 'mean', inputs),
+    'std': _per_stream(model, 'std', inputs),
+  }
+  if model.name == 'fcn':
+    fields |= _fcn_fields(model, inputs, shared) | {'freeze_backbone': freeze_backbone}
+  elif freeze_backbone:
+    raise UserError(f'optim.freeze_backbone is set, but the network {model.name} has no backbone; leave it out')
+  return network(**fields | shared)
+
+
+def _fields(module: type, model) -> dict:
+  """The settings that a module has fields for."""
+  return {f.name: model[f.name] for f in dataclasses.fields(module) if f.name in model and f.name != 'name'}
+
+
+def _fcn_fields(model, inputs: Mapping[str, int], shared: dict) -> dict:
+  """The backbones of an FCN, and what depends on them."""
   from fcn_jax.models.fcn import AT_ONCE
 
-  shared = {'dtype': jnp.dtype(model.dtype), 'platform': platform or jax.default_backend()}
   backbone = names.load_class(names.BACKBONES[model.backbone].path)
-  # A backbone gets the settings that it has fields for.
-  settings = {
-    f.name: model[f.name] for f in dataclasses.fields(backbone) if f.name in model and f.name != 'name'
-  } | shared
-  names_of = {
-    stream: 'trunk' if len(inputs) == 1 else f'trunk_{stream}' for stream in inputs
-  }  # the checkpoints' format
-  return names.load_class(names.NETWORKS[model.name])(
-    heads={head: classes if isinstance(classes, int) else len(classes) for head, classes in heads.items()},
-    backbones={stream: backbone(**settings, name=name) for stream, name in names_of.items()},
-    mean=_per_stream(model, 'mean', inputs),
-    std=_per_stream(model, 'std', inputs),
-    stride=model.stride,
-    skips=names.resolve_skips(model.backbone, model.stride, model.skips),
-    upsample=model.upsample,
-    shrink=model.shrink,
-    tap_factors=AT_ONCE if model.at_once else {},
-    freeze_backbone=freeze_backbone,
-    **shared,
-  )
+  settings = _fields(backbone, model) | shared
+  # The names are the checkpoints' format.
+  names_of = {stream: 'trunk' if len(inputs) == 1 else f'trunk_{stream}' for stream in inputs}
+  return {
+    'backbones': {stream: backbone(**settings, name=name) for stream, name in names_of.items()},
+    'skips': names.resolve_skips(model.backbone, model.stride, model.skips),
+    'tap_factors': AT_ONCE if model.at_once else {},
+  }
 
 
-def init(model: 'FCN', seed: int) -> dict:
+def init(model: 'FCN | UNet', seed: int) -> dict:
   """The initial parameters of a network."""
   import jax
 

@@ -7,8 +7,18 @@ import dataclasses
 import importlib
 from collections.abc import Mapping
 
-# Name -> 'module:Class'. Classes are imported only when a model is built.
-NETWORKS = {'fcn': 'fcn_jax.models.fcn:FCN'}
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """What checking a config needs of a network.
+
+  Attributes:
+    path: 'module:Class' of the linen module, which is imported only when a model is built.
+    settings: the settings of the section `model` that only some networks have.
+  """
+
+  path: str
+  settings: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +31,7 @@ class Backbone:
       used; the others can be skip connections.
     channels: of the first layer at width 1. The channels of all other convolutions are multiples of it.
     norms: the values of `model.norm` that it has.
-    settings: further settings of the section `model` that only some backbones have.
+    settings: the settings of the section `model` that only some backbones have.
   """
 
   path: str
@@ -31,6 +41,12 @@ class Backbone:
   settings: tuple[str, ...] = ()
 
 
+NETWORKS = {
+  'fcn': Network('fcn_jax.models.fcn:FCN', ('backbone', 'stride', 'skips', 'upsample', 'shrink')),
+  'unet': Network('fcn_jax.models.unet:UNet', ('depth',)),
+}
+
+_ALEXNET_TAPS = {'fc7': 32, 'pool2': 16, 'pool1': 8, 'conv1': 4}
 _RESNET_TAPS = {'stage4': 32, 'stage3': 16, 'stage2': 8, 'stage1': 4, 'conv1': 2}
 BACKBONES = {
   'vgg16': Backbone(
@@ -38,6 +54,13 @@ BACKBONES = {
     {'fc7': 32, 'pool4': 16, 'pool3': 8, 'pool2': 4, 'pool1': 2},
     norms=('none', 'group'),
     settings=('fc_channels', 'geometry', 'at_once'),
+  ),
+  'alexnet': Backbone(
+    'fcn_jax.models.alexnet:AlexNet',
+    _ALEXNET_TAPS,
+    channels=32,  # all channels are multiples of 32; conv1 has 96
+    norms=('none', 'group'),
+    settings=('fc_channels', 'geometry'),
   ),
   'resnet18': Backbone('fcn_jax.models.resnet:ResNet18', _RESNET_TAPS),
   'resnet50': Backbone('fcn_jax.models.resnet:ResNet50', _RESNET_TAPS),
@@ -48,6 +71,19 @@ def load_class(path: str) -> type:
   """The class that 'module:Class' names."""
   module, _, name = path.partition(':')
   return getattr(importlib.import_module(module), name)
+
+
+def unused_settings(model: Mapping) -> list[str]:
+  """The settings of the section `model` that its network and backbone do not have."""
+  network, backbone = NETWORKS[model['name']], BACKBONES[model['backbone']]
+  special = {field for other in (*NETWORKS.values(), *BACKBONES.values()) for field in other.settings}
+  return sorted(special - {*network.settings, *(backbone.settings if 'backbone' in network.settings else ())})
+
+
+def norms(model: Mapping) -> tuple[str, ...]:
+  """The values of `model.norm` that a network has."""
+  has_backbone = 'backbone' in NETWORKS[model['name']].settings
+  return BACKBONES[model['backbone']].norms if has_backbone else ('none', 'group')
 
 
 def skip_strides(backbone: str) -> dict[str, int]:

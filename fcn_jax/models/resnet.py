@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from fcn_jax.models import names
+from fcn_jax.models.convolutions import convolution_for
 from fcn_jax.models.grid import Grid
-from fcn_jax.models.layers import convolution_for, mask_out, max_pool_3x3, normalize, relu
+from fcn_jax.models.layers import mask_out, max_pool_3x3, normalize, relu
 
 CHANNELS = (64, 128, 256, 512)  # of the 3x3 convolutions in the blocks of each stage
 EXPANSION = 4  # of the channels at the end of a bottleneck

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from fcn_jax.models import names
+from fcn_jax.models.convolutions import PatchConv, convolution_for
 from fcn_jax.models.grid import Grid
-from fcn_jax.models.layers import PatchConv, convolution_for, max_pool, normalize, relu
+from fcn_jax.models.layers import max_pool, normalize, relu
 
 # Channels and number of 3x3 convolutions of each block; a pooling follows each block.
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))

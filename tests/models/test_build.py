@@ -57,7 +57,7 @@ def test_every_setting_reaches_the_network():
   )
   assert not models.build(settings(), RGB, SEMANTIC).tap_factors
   assert set(model) == set(fields) | {
-    *('name', 'backbone', 'stride', 'skips', 'upsample', 'shrink', 'at_once', 'dtype', 'mean', 'std')
+    *('name', 'depth', 'backbone', 'stride', 'skips', 'upsample', 'shrink', 'at_once', 'dtype', 'mean', 'std')
   }, 'a new setting of the model: test that it reaches the network'
 
 
@@ -102,9 +102,8 @@ def test_a_wrong_number_of_constants_is_an_error(field, values):
 
 def test_networks_and_backbones_are_looked_up_by_name(monkeypatch):
   for table in (names.NETWORKS, names.BACKBONES):
-    assert all(isinstance(names.load_class(path), type) for path in table.values())
-  assert set(names.BACKBONES) == set(names.TAPS) == set(names.CHANNELS)
-  assert all(names.load_class(path).taps == names.TAPS[name] for name, path in names.BACKBONES.items())
+    assert all(isinstance(names.load_class(entry.path), type) for entry in table.values())
+  assert all(names.load_class(entry.path).taps == entry.taps for entry in names.BACKBONES.values())
 
   class Other(Toy):
     """A backbone with the fields that `build` gives to every backbone."""
@@ -119,8 +118,7 @@ def test_networks_and_backbones_are_looked_up_by_name(monkeypatch):
     geometry: str = 'aligned'
     platform: str | None = None
 
-  monkeypatch.setitem(names.BACKBONES, 'other', 'somewhere:Other')
-  monkeypatch.setitem(names.TAPS, 'other', Toy.taps)
+  monkeypatch.setitem(names.BACKBONES, 'other', names.Backbone('somewhere:Other', Toy.taps))
   load = names.load_class
   monkeypatch.setattr(names, 'load_class', lambda path: Other if path == 'somewhere:Other' else load(path))
   found = models.build(settings(backbone='other'), RGB, SEMANTIC)

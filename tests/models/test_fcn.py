@@ -11,7 +11,7 @@ from cheap import network, quick_jit, random_params, scores, shapes_of, vgg
 from fcn_jax.models import fcn, names
 
 CLASSES = 5
-STRIDES = tuple(names.TAPS['vgg16'].values())
+STRIDES = tuple(names.BACKBONES['vgg16'].taps.values())
 ALL = tuple(names.skip_strides('vgg16'))
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from fcn_jax.models import grid
 from fcn_jax.models.grid import Grid
-from fcn_jax.models.names import TAPS
+from fcn_jax.models.names import BACKBONES
 from fcn_jax.models.vgg import PADDINGS, VGG16
 
+TAPS = {'vgg16': BACKBONES['vgg16'].taps}
 SKIPS = {name: stride for name, stride in TAPS['vgg16'].items() if name != 'fc7'}
 STRIDES = tuple(TAPS['vgg16'].values())
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from cheap import quick_jit, random_params
 
-from fcn_jax.models import layers
+from fcn_jax.models import convolutions, layers
 
-CPU = layers.convolution_for('cpu')
+CPU = convolutions.convolution_for('cpu')
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def rng():
 
 @pytest.mark.parametrize(('size', 'padding'), [((3, 2), 3), ((8, 10), 3), ((9, 7), 0)])
 def test_patch_convolution_is_the_frameworks(rng, size, padding):
-  ours = layers.PatchConv(channels=5, kernel=7, padding=padding)
+  ours = convolutions.PatchConv(channels=5, kernel=7, padding=padding)
   theirs = nn.Conv(5, (7, 7), padding=padding)
   x = rng.normal(size=(2, *size, 4)).astype(np.float32)
   params = random_params(ours, x)
@@ -73,7 +73,7 @@ def test_on_cpus_the_gradient_is_ours_where_it_pays(side, pad, ours):
 
 @pytest.mark.parametrize('platform', ['gpu', 'tpu', None])
 def test_elsewhere_convolutions_are_those_of_xla(platform):
-  assert layers.convolution_for(platform) is jax.lax.conv_general_dilated
+  assert convolutions.convolution_for(platform) is jax.lax.conv_general_dilated
 
 
 @pytest.mark.parametrize('size', [(1, 1), (2, 1), (5, 4), (4, 7), (6, 8)])

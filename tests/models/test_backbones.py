@@ -1,0 +1,110 @@
+"""ResNet and AlexNet under FCN-32s, FCN-16s and FCN-8s: places, padding, statistics of norms, remat."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cheap import network, quick_jit, random_params, scores
+
+from fcn_jax.models.alexnet import AlexNet
+from fcn_jax.models.grid import Grid
+from fcn_jax.models.resnet import ResNet18, ResNet50
+
+NARROW = {'width': 1 / 16, 'group_size': 2, 'platform': 'cpu', 'name': 'trunk'}
+BACKBONES = {
+  'resnet18': ResNet18(**NARROW),
+  'resnet50, frozen': ResNet50(norm='frozen_batch', **NARROW),
+  'alexnet': AlexNet(fc_channels=256, **NARROW),
+  'alexnet, caffe': AlexNet(fc_channels=256, geometry='caffe', **NARROW),
+}
+STRIDES = (32, 8)
+
+
+@functools.cache
+def several(name):
+  """Networks of all strides over one backbone: a function of (params, images, size) to their scores; parameters."""
+  nets = {stride: network(BACKBONES[name], stride=stride) for stride in STRIDES}
+  above = {stride: random_params(net, seed=stride) for stride, net in nets.items()}
+  backbone = above[32]['trunk']
+
+  @quick_jit
+  def by_stride(params, images, size=None):
+    backbone, above = params
+    return {s: scores(net, above[s] | {'trunk': backbone}, images, size) for s, net in nets.items()}
+
+  return by_stride, (backbone, above)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', BACKBONES)
+def test_a_padded_batch_gives_each_image_the_scores_that_it_gets_alone(name):
+  rng = np.random.default_rng(0)
+  sizes = np.array([(33, 50), (1, 1)], np.int32)
+  canvases = rng.integers(0, 256, (len(sizes), 64, 97, 3), np.uint8)  # garbage around the images
+  by_stride, params = several(name)
+  together = by_stride(params, canvases, sizes)
+  for number, (height, width) in enumerate(sizes):
+    for stride, expected in by_stride(params, canvases[number : number + 1, :height, :width]).items():
+      mine, scale = together[stride][number, :height, :width], np.abs(expected).max()
+      assert expected.shape == (1, height, width, 5) and scale > 0.01
+      assert np.abs(mine - expected[0]).max() < 1e-4 * scale, (stride, height, width)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['resnet18', 'alexnet', 'alexnet, caffe'])
+def test_an_image_shifted_by_the_coarsest_stride_gives_shifted_scores(name):
+  """Without GroupNorm, whose statistics would be those of other pixels."""
+  by_stride, params = several(name)
+  if name == 'resnet18':
+    net = network(ResNet18(**NARROW | {'norm': 'frozen_batch'}), stride=8)
+    above = random_params(net)
+    params, by_stride = above, quick_jit(lambda params, images: {8: scores(net, params, images)})
+  scene = np.random.default_rng(0).integers(0, 256, (576, 576, 3), np.uint8)
+  first, second = scene[:544, :544], scene[32:, 32:]
+  for stride, (before, after) in by_stride(params, np.stack([first, second])).items():
+    expected, found = before[256:320, 256:320], after[224:288, 224:288]
+    scale = np.abs(expected).max()
+    assert np.abs(found - expected).max() < 1e-4 * scale, stride
+    assert np.abs(after[225:289, 224:288] - expected).max() > 1e-2 * scale, stride
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_every_map_has_the_size_of_its_grid(name):
+  backbone = BACKBONES[name]
+  for size in ((1, 1), (33, 50), (97, 131)):
+    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    maps, _ = jax.eval_shape(
+      lambda x, b=backbone: b.init_with_output(jax.random.key(0), x, lambda n: None, False), image
+    )
+    grids = backbone.grids(Grid(np.array(size)))
+    assert all(tuple(grids[tap].size) == maps[tap].shape[1:3] for tap in backbone.taps)
+    assert {tap: grids[tap].stride for tap in backbone.taps} == backbone.taps
+
+
+def test_the_last_upsampling_of_fcn_alexnet_is_the_published_one():
+  """Kernel 63 and crop 18, in Caffe's geometry."""
+  pixels = Grid(np.array([500, 334]))
+  fc7 = BACKBONES['alexnet, caffe'].grids(pixels)['fc7']
+  assert (fc7.start, fc7.stride, fc7.kernel_to(pixels)) == (13, 32, 63)
+  assert fc7.upsampled(63, 32).offset(pixels) == 18
+
+
+def gradient(backbone):
+  """Of the squared scores of FCN-32s over a backbone."""
+  net, images = network(backbone, stride=32), np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+  return quick_jit(jax.grad(lambda p: jnp.sum(scores(net, p, images) ** 2)))(random_params(net))
+
+
+@pytest.mark.slow
+def test_no_gradient_reaches_the_statistics_of_frozen_batch_norm():
+  for path, x in jax.tree_util.tree_leaves_with_path(gradient(ResNet18(norm='frozen_batch', **NARROW))['trunk']):
+    assert bool(jnp.any(x != 0)) == (path[-1].key not in ('mean', 'var')), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['resnet18', 'alexnet'])
+def test_remat_changes_no_gradient(name):
+  plain, again = (gradient(BACKBONES[name].clone(remat=remat)) for remat in (False, True))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(a).max()), plain, again)
