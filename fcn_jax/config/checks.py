@@ -156,15 +156,17 @@ def _check_taps(model: ml_collections.ConfigDict) -> None:
 
 
 def _check_channels(model: ml_collections.ConfigDict) -> None:
-  first = names.BACKBONES[model.backbone].channels if model.name == 'fcn' else 64
-  channels = {f'{first} channels of the first layer': first * model.width}
+  backbone = names.BACKBONES[model.backbone]
+  unit, groups = (backbone.channels, backbone.groups) if model.name == 'fcn' else (64, 1)
+  channels = {f'{unit} channels of the narrowest layer': unit * model.width}
   if 'fc_channels' not in names.unused_settings(model):
     channels[f'model.fc_channels {model.fc_channels}'] = model.fc_channels * model.width
   for name, count in channels.items():
-    if count != int(count):
+    if count % groups:
+      expected = f'a multiple of {groups}' if groups > 1 else 'a whole number'
       raise UserError(
-        f'model.width {model.width} turns the {name} into {count:g}; expected a whole number: use '
-        f'multiples of 1/{first}'
+        f'model.width {model.width} turns the {name} into {count:g}; expected {expected}: use '
+        f'multiples of {groups}/{unit}'
       )
     if model.norm == 'group' and count % model.group_size:
       raise UserError(

@@ -29,7 +29,8 @@ class Backbone:
     path: 'module:Class' of the linen module.
     taps: the feature maps that scores can be read from, with their strides, coarse to fine. The first one is always
       used; the others can be skip connections.
-    channels: of the first layer at width 1. The channels of all other convolutions are multiples of it.
+    channels: the largest number of which the channels of all convolutions are multiples at width 1.
+    groups: the largest number of groups of a convolution; it must divide `channels` times `model.width`.
     norms: the values of `model.norm` that it has.
     settings: the settings of the section `model` that only some backbones have.
   """
@@ -37,6 +38,7 @@ class Backbone:
   path: str
   taps: Mapping[str, int]
   channels: int = 64
+  groups: int = 1
   norms: tuple[str, ...] = ('group', 'frozen_batch')
   settings: tuple[str, ...] = ()
 
@@ -58,7 +60,8 @@ BACKBONES = {
   'alexnet': Backbone(
     'fcn_jax.models.alexnet:AlexNet',
     _ALEXNET_TAPS,
-    channels=32,  # all channels are multiples of 32; conv1 has 96
+    channels=32,
+    groups=2,
     norms=('none', 'group'),
     settings=('fc_channels', 'geometry'),
   ),
