@@ -5,12 +5,12 @@ import io
 import math
 import os
 import re
-import stat
 import threading
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
+from etils import epath
 from PIL import Image
 
 from fcn_jax import files
@@ -97,8 +97,9 @@ def opened(
     UserError: there is no such file, it is not a plain file, has another format, or is damaged. Any error within the
       block counts as damage, because each of pillow's readers raises its own exceptions.
   """
-  name = name or ('the image' if isinstance(source, bytes) else str(source))
-  with _file(source) as file:
+  is_content = isinstance(source, bytes)
+  name = name or ('the image' if is_content else str(source))
+  with io.BytesIO(source) if is_content else files.opened(epath.Path(source)) as file:
     try:
       with _without_limit(), _identified(file, formats) as image:
         yield image
@@ -107,23 +108,6 @@ def opened(
     except Exception as error:
       reason = 'it does not fit in memory' if isinstance(error, MemoryError) else str(error) or type(error).__name__
       raise UserError(f'{name} cannot be read: {reason}') from error
-
-
-def _file(source: os.PathLike | str | bytes) -> BinaryIO:
-  """Opens a plain file. Others are not opened: a pipe without a writer would block, a device may act."""
-  if isinstance(source, bytes):
-    return io.BytesIO(source)
-  path = files.path(source)
-  if files.is_remote(path):
-    return io.BytesIO(path.read_bytes())
-  try:
-    mode = os.stat(path).st_mode
-    if stat.S_ISREG(mode):
-      return open(path, 'rb')
-  except OSError as error:
-    raise UserError(f'cannot read {path}: {error.strerror}') from error
-  kind = 'a folder' if stat.S_ISDIR(mode) else 'a pipe, a socket or a device'
-  raise UserError(f'cannot read {path}: it is {kind}; expected an image file')
 
 
 def _identified(file: BinaryIO, formats: Sequence[str]) -> Image.Image:

@@ -11,6 +11,7 @@ import uuid
 
 from fcn_jax import files
 from fcn_jax.errors import UserError
+from fcn_jax.run import saved
 from fcn_jax.run.directory import RunDirectory
 
 _POLL = 2.0  # seconds between checks for a newer start
@@ -38,7 +39,7 @@ class RunLock:
     if remote or self._take_over:
       self._write_id()  # asks the previous start, if there is one, to stop
     if remote:
-      if self._take_over and self._directory.read_json('status.json', {}).get('state') == 'running':
+      if self._take_over and saved.read_status(self._directory.path).get('state') == 'running':
         time.sleep(3 * _POLL)  # the previous start may be alive, and needs this long to read the id and stop
     else:
       self._acquire()
