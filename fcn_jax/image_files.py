@@ -14,7 +14,6 @@ from etils import epath
 from PIL import Image
 
 from fcn_jax import files
-from fcn_jax.errors import UserError
 
 # In pillow's words, PPM being all PNM formats. The content of a file decides, not its name. pillow would read others
 # through programs that it starts, for example EPS through Ghostscript.
@@ -86,7 +85,8 @@ def opened(
 ) -> Iterator[Image.Image]:
   """Opens an image of one of `formats` and reads its header; pillow reads the pixels when the caller asks for them.
 
-  Within the block, pillow has no limit on the number of pixels: compare `image.size` with the memory first.
+  A file may have any number of pixels: compare `image.size` with the memory first. For the content of a file, pillow's
+  limit applies.
 
   Args:
     source: a path, or the content of a file.
@@ -98,16 +98,11 @@ def opened(
       block counts as damage, because each of pillow's readers raises its own exceptions.
   """
   is_content = isinstance(source, bytes)
-  name = name or ('the image' if is_content else str(source))
-  with io.BytesIO(source) if is_content else files.opened(epath.Path(source)) as file:
-    try:
-      with _without_limit(), _identified(file, formats) as image:
-        yield image
-    except UserError:
-      raise
-    except Exception as error:
-      reason = 'it does not fit in memory' if isinstance(error, MemoryError) else str(error) or type(error).__name__
-      raise UserError(f'{name} cannot be read: {reason}') from error
+  name = name or ('the image' if is_content else os.fspath(source))
+  file = io.BytesIO(source) if is_content else files.opened(epath.Path(source))
+  limit = contextlib.nullcontext() if is_content else _without_limit()
+  with file, files.explained(name), limit, _identified(file, formats) as image:
+    yield image
 
 
 def _identified(file: BinaryIO, formats: Sequence[str]) -> Image.Image:
