@@ -186,10 +186,10 @@ def _gray(image: Image.Image) -> Image.Image:
   low, high, top = values.min(), values.max(), 1 if image.mode == 'F' else 2**bits - 1
   is_signed_or_large = tags and image.mode == 'I'  # or both: pillow does not distinguish
   if is_signed_or_large or not 0 <= low <= high <= top:
-    expected = '0 to 1, or 8-bit values' if image.mode == 'F' else '8-bit or unsigned 16-bit values'
-    raise ValueError(f'it has {bits}-bit values from {low:g} to {high:g}; expected {expected}')
+    found, expected = ('float', '0 to 1') if image.mode == 'F' else (f'{bits}-bit integer', 'unsigned 16-bit values')
+    raise ValueError(f'it has {found} values from {low:g} to {high:g}; expected {expected}, or 8-bit values')
   if 0 < high < top / 16:
-    raise ValueError(f'its values are at most {high:g} of {top:g}, which would be black; expected 8-bit values')
+    raise ValueError(f'its values up to {high:g} of {top:g} would be black; scale them, or save 8-bit values')
   gray = np.round(values * 255) if image.mode == 'F' else values >> (bits - 8)
   if 'transparency' in image.info:
     gray[values == image.info['transparency']] = 255
