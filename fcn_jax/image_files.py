@@ -50,14 +50,18 @@ def read(source: os.PathLike | str | bytes) -> np.ndarray:
   """The first frame of an image as viewers show it: uint8 [H, W, 3], upright, transparency over white.
 
   Raises:
-    UserError: as in `opened`, or the values have no scale that viewers agree on, such as 32-bit integers.
+    UserError: as in `opened`; or the values have no scale that viewers agree on, such as 32-bit integers; or values
+      of more than 8 bits are so small that all would be black, such as those of 12 bits in a file of 16.
   """
   with opened(source) as image:
     orientation = _orientation(image)  # before pillow turns a TIFF
+    has_more_bits = image.mode.startswith(('I', 'F')) or ';16' in str(image.tile)  # pillow reads RGB of 16 bits as 8
     image.load()
     upright = image.format == 'TIFF' or orientation == 1
     if image.mode.startswith(('I', 'F')):
       image = _gray(image)
+    if has_more_bits and max(high for _, high in image.convert('RGB').getextrema()) < 16:
+      raise ValueError('its values are so small that all would be black; scale them, or save 8-bit values')
     if image.has_transparency_data:
       image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image.convert('RGBA'))
     image = image.convert('RGB')
@@ -176,11 +180,7 @@ def _is_turned_by_pillow(image: Image.Image) -> bool:
 
 
 def _gray(image: Image.Image) -> Image.Image:
-  """8-bit gray from gray with 16-bit integers or floats, as viewers show it.
-
-  Raises:
-    ValueError: there is no common scale for the values, or they are so small that all would be black.
-  """
+  """8-bit gray from 16-bit integers or floats. Raises: ValueError: there is no common scale for the values."""
   tags = image.tag_v2 if image.format == 'TIFF' else {}
   values, bits = np.asarray(image), tags.get(_BITS, (16,))[0]
   low, high, top = values.min(), values.max(), 1 if image.mode == 'F' else 2**bits - 1
@@ -188,8 +188,6 @@ def _gray(image: Image.Image) -> Image.Image:
   if is_signed_or_large or not 0 <= low <= high <= top:
     found, expected = ('float', '0 to 1') if image.mode == 'F' else (f'{bits}-bit integer', 'unsigned 16-bit values')
     raise ValueError(f'it has {found} values from {low:g} to {high:g}; expected {expected}, or 8-bit values')
-  if 0 < high < top / 16:
-    raise ValueError(f'its values up to {high:g} of {top:g} would be black; scale them, or save 8-bit values')
   gray = np.round(values * 255) if image.mode == 'F' else values >> (bits - 8)
   if 'transparency' in image.info:
     gray[values == image.info['transparency']] = 255

@@ -107,6 +107,9 @@ def test_gray_of_8_and_16_bits_and_of_few_bits():
   for form in ('PNG', 'TIFF', 'BMP', 'PPM', 'GIF'):
     bits = encoded(Image.fromarray(gray > 100), form)
     assert np.array_equal(image_files.read(bits), np.where(expected > 100, 255, 0))
+  colors = np.dstack([deep, deep // 2, deep // 4])
+  content = png(32, 8, 16, 2, b''.join(b'\0' + row.astype('>u2').tobytes() for row in colors))
+  assert np.array_equal(image_files.read(content), colors >> 8)
   assert grays(png(4, 1, 2, 0, b'\0\x1b')) == [0, 85, 170, 255]
   assert grays(tiff(2, 12, b'\x80\x0f\xff')) == [128, 255]
   assert grays(tiff(3, 16, struct.pack('<3H', 0, 32768, 65535), photometric=0)) == [255, 127, 0]  # 0 is white
@@ -114,7 +117,6 @@ def test_gray_of_8_and_16_bits_and_of_few_bits():
 
 def test_floats_from_0_to_1():
   assert grays(tiff(4, 32, struct.pack('<4f', 0, 0.25, 0.5, 1), sample=3)) == [0, 64, 128, 255]
-  assert grays(tiff(2, 32, struct.pack('<2f', 0, 0), sample=3)) == [0, 0]
   assert grays(tiff(3, 32, struct.pack('<3f', 0, 0.2, 1), sample=3, photometric=0)) == [255, 204, 0]
   assert grays(b'Pf\n2 1\n-1\n' + struct.pack('<2f', 0, 1)) == [0, 255]
 
@@ -125,12 +127,14 @@ def test_floats_from_0_to_1():
     (tiff(2, 32, struct.pack('<2f', 0, 255), sample=3), 'float values from 0 to 255; expected 0 to 1'),
     (tiff(2, 32, struct.pack('<2f', -1, 1), sample=3), 'float values from -1 to 1'),
     (tiff(2, 32, struct.pack('<2f', 0, np.nan), sample=3), 'float values from nan to nan'),
-    (tiff(2, 32, struct.pack('<2f', 0, 1e-3), sample=3), 'up to 0.001 of 1 would be black'),
+    (tiff(2, 32, struct.pack('<2f', 0, 1e-3), sample=3), 'all would be black'),
     (tiff(2, 32, struct.pack('<2i', 0, 255), sample=2), '32-bit integer values from 0 to 255'),
     (tiff(2, 32, struct.pack('<2I', 0, 70000)), '32-bit integer values from 0 to 70000'),
     (tiff(2, 16, struct.pack('<2h', -5, 255), sample=2), '16-bit integer values from -5 to 255'),
-    (tiff(2, 16, struct.pack('<2H', 0, 255)), 'up to 255 of 65535 would be black'),
-    (png(2, 1, 16, 0, b'\0' + struct.pack('>2H', 0, 4000)), 'up to 4000 of 65535 would be black'),
+    (tiff(2, 16, struct.pack('<2H', 0, 255)), 'all would be black'),
+    (png(2, 1, 16, 0, b'\0' + struct.pack('>2H', 0, 4000)), 'all would be black'),
+    (png(2, 1, 16, 2, b'\0' + struct.pack('>6H', *range(0, 4200, 700))), 'all would be black'),
+    (tiff(2, 16, struct.pack('<6H', *range(6)), photometric=2, samples=3), 'all would be black'),
     (tiff(2, 32, struct.pack('<6f', *range(6)), sample=3, photometric=2, samples=3), 'a variant of TIFF'),
     (tiff(2, 64, struct.pack('<2d', 0, 1), sample=3), 'a variant of TIFF'),
   ],
