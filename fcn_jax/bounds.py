@@ -111,7 +111,7 @@ def _compiled():
     height, width = label.shape
     shares = label[..., None] == jnp.arange(classes)
     shares = shares.reshape(height // stride, stride, width // stride, stride, classes).mean((1, 3))[None]
-    back = interpolate(shares, stride, stride // 2, (height, width))
+    back = interpolate(shares, stride, stride // 2, (height, width)) if stride > 1 else shares
     return confusion(jnp.argmax(back, -1), label[None], classes)[0]
 
   return jax.jit(through_grid, static_argnums=(1, 2))

@@ -16,6 +16,6 @@ def get_config(dataset='voc2011_sbd'):
   config.loss.reduction = 'mean'
   config.optim.lr = 1e-4
   config.optim.momentum = 0.9
-  config.optim.bias_lr = 1.0  # the authors' network doubles the rate of no bias
+  config.optim.bias_lr = 1.0  # the authors double that of the score layer alone
   config.train.batch_size = 20  # images accumulated for an update
   return config

@@ -9,8 +9,8 @@ from fcn_jax.errors import UserError, closest, nearest
 from fcn_jax.models import names
 
 CHOICES = {
-  'model.name': tuple(names.NETWORKS),
-  'model.backbone': tuple(names.BACKBONES),
+  'model.name': names.NETWORKS,
+  'model.backbone': names.BACKBONES,
   'model.shrink': (1, 2, 4),
   'model.upsample': ('bilinear_fixed', 'bilinear_learned', 'learned_random', 'bilinear_last_fixed'),
   'model.norm': ('none', 'group', 'frozen_batch'),

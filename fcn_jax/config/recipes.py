@@ -63,8 +63,8 @@ RECIPES = {
   'scratch_short': _SCRATCH_SMALL | {'train.steps': 500, 'eval.every': 250, 'checkpoint.every': 250},
   # Other networks at a width that needs about the FLOPs of the narrow VGG-16: add them to the recipe of `scenes`, as in
   # --config=experiments/fcn8s.py:scenes,recipe=scratch_small+small_resnet18.
-  'small_resnet18': {'model.backbone': 'resnet18', 'model.width': 0.375},
-  'small_resnet50': {'model.backbone': 'resnet50', 'model.width': 0.25},
+  'small_resnet18': {'model.backbone': 'resnet18', 'model.norm': 'group', 'model.width': 0.375},
+  'small_resnet50': {'model.backbone': 'resnet50', 'model.norm': 'group', 'model.width': 0.25},
   'small_alexnet': {
     'model.backbone': 'alexnet',
     'model.width': 0.375,

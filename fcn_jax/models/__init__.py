@@ -43,7 +43,7 @@ def build(
 
   shared = {'dtype': jnp.dtype(model.dtype), 'platform': platform or jax.default_backend()}
   network = names.load_class(names.NETWORKS[model.name].path)
-  fields = _fields(network, model) | {
+  fields = _fields(network, model, shared) | {
     'heads': {head: classes if isinstance(classes, int) else len(classes) for head, classes in heads.items()},
     'mean': _per_stream(model, 'mean', inputs),
     'std': _per_stream(model, 'std', inputs),
@@ -52,12 +52,13 @@ def build(
     fields |= _fcn_fields(model, inputs, shared) | {'freeze_backbone': freeze_backbone}
   elif freeze_backbone:
     raise UserError(f'optim.freeze_backbone is set, but the network {model.name} has no backbone; leave it out')
-  return network(**fields | shared)
+  return network(**fields)
 
 
-def _fields(module: type, model) -> dict:
-  """The settings that a module has fields for."""
-  return {f.name: model[f.name] for f in dataclasses.fields(module) if f.name in model and f.name != 'name'}
+def _fields(module: type, model, shared: dict) -> dict:
+  """The settings that a module has fields for; `shared` are the values of some."""
+  values = {field: model[field] for field in model if field != 'name'} | shared
+  return {field.name: values[field.name] for field in dataclasses.fields(module) if field.name in values}
 
 
 def _fcn_fields(model, inputs: Mapping[str, int], shared: dict) -> dict:
@@ -65,7 +66,7 @@ def _fcn_fields(model, inputs: Mapping[str, int], shared: dict) -> dict:
   from fcn_jax.models.fcn import AT_ONCE
 
   backbone = names.load_class(names.BACKBONES[model.backbone].path)
-  settings = _fields(backbone, model) | shared
+  settings = _fields(backbone, model, shared)
   # The names are the checkpoints' format.
   names_of = {stream: 'trunk' if len(inputs) == 1 else f'trunk_{stream}' for stream in inputs}
   return {

@@ -41,12 +41,17 @@ def _short(value) -> str:
 
 def _network(config: ml_collections.ConfigDict, model, parameters: int) -> str:
   chosen, (height, width) = config.model, config.data.train_size
-  skips = names.resolve_skips(chosen.backbone, chosen.stride, chosen.skips)
-  pixels = f' (stride {chosen.stride * chosen.shrink} px)' if chosen.shrink != 1 else ''
+  described = f'U-Net of depth {chosen.depth}'
+  if chosen.name == 'fcn':
+    skips = names.resolve_skips(chosen.backbone, chosen.stride, chosen.skips)
+    pixels = f' (stride {chosen.stride * chosen.shrink} px)' if chosen.shrink != 1 else ''
+    described = (
+      f'FCN-{chosen.stride}s{pixels}, backbone {chosen.backbone}, skips {"+".join(skips) or "none"}, '
+      f'upsampling {chosen.upsample}'
+    )
   return (
-    f'network  {chosen.name.upper()}-{chosen.stride}s{pixels}, backbone {chosen.backbone}, '
-    f'skips {"+".join(skips) or "none"}, upsampling {chosen.upsample}: {parameters:,} parameters, '
-    f'{cost.flops(model, (height, width)) / 1e9:.2f} GFLOP per {height}x{width} image'
+    f'network  {described}: {parameters:,} parameters, {cost.flops(model, (height, width)) / 1e9:.2f} GFLOP per '
+    f'{height}x{width} image'
   )
 
 

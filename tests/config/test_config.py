@@ -100,7 +100,7 @@ def test_every_setting_of_one_data_set_has_a_comment():
 
 @pytest.mark.parametrize('field', checks.CHOICES)
 def test_a_wrong_choice_is_an_error_with_all_choices_and_the_closest(field):
-  choices = checks.CHOICES[field]
+  choices = tuple(checks.CHOICES[field])
   wrong = 77 if isinstance(choices[0], int) else f'{choices[-1]}x'
   message = error_of(changed(**{field.replace('.', '__'): wrong}))
   assert message.startswith(f'{field} is {wrong!r}')
@@ -110,7 +110,7 @@ def test_a_wrong_choice_is_an_error_with_all_choices_and_the_closest(field):
 
 
 @pytest.mark.parametrize('stride', [32, 16, 8, 4, 2])
-@pytest.mark.parametrize('field', ['model.upsample', 'model.norm', 'model.dtype', 'optim.name', 'optim.schedule'])
+@pytest.mark.parametrize('field', ['model.upsample', 'model.dtype', 'optim.name', 'optim.schedule'])
 def test_every_choice_is_valid_at_every_stride(stride, field):
   for choice in checks.CHOICES[field]:
     config_lib.validate(changed(model__stride=stride, **{field.replace('.', '__'): choice}))

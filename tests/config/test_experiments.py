@@ -89,13 +89,15 @@ def test_the_experiments_of_the_papers_follow_their_descriptions():
     'fcn32s_frozen': (1e-10, 0.99, 1, 'sum'),
     'cvpr15': (1e-4, 0.9, 20, 'mean'),
     'stages': (1e-10, 0.99, 1, 'sum'),
+    'fcn_alexnet': (1e-4, 0.9, 20, 'mean'),
   }
   for name, config in made.items():
     assert (config.data.name, config.model.geometry, config.optim.schedule) == ('voc2011_sbd', 'caffe', 'constant')
-    assert (config.optim.weight_decay, config.optim.bias_lr, config.optim.clip) == (5e-4, 2.0, 0.0)
+    bias_lr = 1.0 if name == 'fcn_alexnet' else 2.0
+    assert (config.optim.weight_decay, config.optim.bias_lr, config.optim.clip) == (5e-4, bias_lr, 0.0)
     assert config.model.at_once == (name == 'fcn8s_atonce')
     assert config.optim.freeze_backbone == (name == 'fcn32s_frozen')
     assert config.data.with_replacement == (name != 'cvpr15')
-    assert config.init.weights == ('' if name in ('fcn16s', 'fcn8s') else 'vgg16')
+    assert config.init.weights == ('' if name in ('fcn16s', 'fcn8s', 'fcn_alexnet') else 'vgg16')
   stages = load(tiny.ROOT / 'experiments' / 'paper' / 'stages.py').sweep()
   assert [(p['model.stride'], p['optim.lr']) for p in stages] == [(32, 1e-10), (16, 1e-12), (8, 1e-14)]

@@ -1,6 +1,5 @@
 """The code blocks of CONTRIBUTING.md do what the text says: a backbone, a data set, a loss and an experiment."""
 
-import dataclasses
 import functools
 import importlib.util
 import sys
@@ -21,9 +20,9 @@ from PIL import Image
 from fcn_jax import config as config_lib
 from fcn_jax import losses, models
 from fcn_jax.data import dataset
-from fcn_jax.models import names, vgg
+from fcn_jax.models import names
 from fcn_jax.models.grid import Grid
-from fcn_jax.models.layers import mask_out
+from fcn_jax.models.layers import relu
 from fcn_jax.sweep import points
 
 
@@ -40,25 +39,18 @@ def run(code: str, **namespace) -> types.SimpleNamespace:
 
 
 def test_a_backbone(monkeypatch):
-  tiny = run(block('class Tiny'), nn=nn, jnp=jnp, Grid=Grid, mask_out=mask_out, ClassVar=ClassVar).Tiny
-  tables = run(block('BACKBONES ='))
-  # The other fields that `models.build` sets, as the comment in the block says.
-  others = {field.name: field for field in dataclasses.fields(vgg.VGG16) if field.name not in ('parent', 'name')}
-  others = {name: field for name, field in others.items() if name not in tiny.__dataclass_fields__}
-  body = {'__annotations__': {name: field.type for name, field in others.items()}}
-  whole = type('Tiny', (tiny,), body | {name: field.default for name, field in others.items()})
-  monkeypatch.setitem(sys.modules, 'fcn_jax.models.tiny', types.SimpleNamespace(Tiny=whole))
-  for table in ('BACKBONES', 'TAPS', 'CHANNELS'):
-    entry = getattr(tables, table)
-    assert entry.keys() == {*getattr(names, table), 'tiny'}
-    monkeypatch.setitem(getattr(names, table), 'tiny', entry['tiny'])
-  assert entry['vgg16'] == names.CHANNELS['vgg16'] and tiny.taps == names.TAPS['tiny']
+  table = run(block("BACKBONES['tiny'] ="), BACKBONES={}, Backbone=names.Backbone).BACKBONES
+  monkeypatch.setitem(names.BACKBONES, 'tiny', table['tiny'])
+  given = {'nn': nn, 'jnp': jnp, 'Grid': Grid, 'relu': relu, 'ClassVar': ClassVar, 'names': names}
+  tiny = run(block('class TinyResNet'), **given).TinyResNet
+  monkeypatch.setitem(sys.modules, 'fcn_jax.models.tiny', types.SimpleNamespace(TinyResNet=tiny))
 
   settings = config_lib.base().model
-  settings.update(backbone='tiny', stride=2)
+  settings.update(backbone='tiny', stride=2, width=0.25)
+  config_lib.check_model(settings, config_lib.base().model)
   model = models.build(settings, {'rgb': 3}, {'semantic': 5})
   params = random_params(model, model.example_inputs())
-  assert {'trunk', 'score_fr', 'score_stem'} == params.keys() and 'stem' in params['trunk']
+  assert {'trunk', 'score_fr', 'score_stem'} == params.keys() and 'conv1' in params['trunk']
   apply = quick_jit(lambda *inputs: model.apply({'params': params}, *inputs)['semantic'])
   image = drawing(37, 29)
   canvas = np.pad(image, ((0, 27), (0, 35), (0, 0)))[None]
