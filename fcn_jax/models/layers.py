@@ -113,6 +113,7 @@ def local_response_norm(x: jax.Array, size: int = 5, alpha: float = 1e-4, beta: 
     size: number of channels, odd.
     alpha, beta: the constants of AlexNet (section 3.3).
   """
-  squares = jnp.pad(jnp.square(x.astype(jnp.float32)), ((0, 0), (0, 0), (0, 0), (size // 2, size // 2)))
-  sums = sum(squares[..., i : i + x.shape[-1]] for i in range(size))
+  # The gradient of shifted slices that are added takes four times as long on a CPU.
+  squares = jnp.square(x.astype(jnp.float32))
+  sums = jax.lax.reduce_window(squares, 0.0, jax.lax.add, (1, 1, 1, size), (1, 1, 1, 1), 'SAME')
   return (x * (1 + alpha / size * sums) ** -beta).astype(x.dtype)

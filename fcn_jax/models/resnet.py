@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fcn_jax.models import names
-from fcn_jax.models.convolutions import convolution_for
+from fcn_jax.models.convolutions import StridedConv, convolution_for
 from fcn_jax.models.grid import Grid
 from fcn_jax.models.layers import mask_out, max_pool_3x3, normalize, relu
 
@@ -58,7 +58,8 @@ class ResNet(nn.Module):
   def __call__(self, x: jax.Array, mask_of: Callable, train: bool) -> dict[str, jax.Array]:
     """Returns conv1 (stride 2) and stage1 to stage4 (strides 4 to 32); the arguments are those of `VGG16`."""
     mask = mask_of('conv1')
-    x = relu(self._norm(self._conv(x, CHANNELS[0], 7, 'conv1', stride=2), mask, 'bn1'), mask)
+    conv1 = StridedConv(round(CHANNELS[0] * self.width), 7, 2, 3, use_bias=False, dtype=self.dtype, name='conv1')
+    x = relu(self._norm(conv1(x), mask, 'bn1'), mask)
     maps = {'conv1': x}
     x = mask_out(mask_of('stem'), max_pool_3x3(x, padding=1))  # a window outside the image may reach into it
     before = mask_of('stem')
@@ -87,7 +88,8 @@ class ResNet(nn.Module):
       if index < len(layers) - 1:
         y = relu(y, within)
     if x.shape != y.shape:
-      x = self._norm(self._conv(x, out, 1, f'{name}.downsample.0', stride=stride), mask, f'{name}.downsample.1')
+      x = x[:, ::stride, ::stride]  # faster than a 1x1 convolution with a stride
+      x = self._norm(self._conv(x, out, 1, f'{name}.downsample.0', stride=1), mask, f'{name}.downsample.1')
     return relu(x + y, mask)
 
   def _conv(self, x: jax.Array, channels: int, kernel: int, name: str, *, stride: int) -> jax.Array:
