@@ -16,7 +16,7 @@ from fcn_jax.weights import match
 logger = logging.getLogger(__name__)
 
 # With equal parameters, two networks have equal scores on a coarse grid if these settings of `config.model` agree.
-_SCORE_SETTINGS = ('name', 'backbone', 'shrink', 'geometry', 'at_once', 'group_size', 'norm', 'dtype')
+_SCORE_SETTINGS = ('name', 'backbone', 'shrink', 'geometry', 'at_once', 'group_size', 'norm', 'dtype', 'mean', 'std')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -162,7 +162,9 @@ def test_mismatches_that_the_config_does_not_allow_are_refused(tmp_path, fit):
 
   path = write(blobs)
   with pytest.raises(
-    UserError, match=r'conv1_1/bias .8. would be newly initialized \(conv1_1 is .4. in the file\).*and \d+ more'
+    UserError,
+    match=r'conv1_1/bias .8. would be newly initialized \(conv1_1 is .4. in the file\).*and \d+ more; the file is for '
+    r'model\.width=0\.0625 and model\.fc_channels=256: set both',
   ):
     fit(path, config_for(8, model__width=1 / 8))
   with pytest.raises(UserError, match=r'score_pool3/kernel .1, 1, 16, 21. would be unused'):

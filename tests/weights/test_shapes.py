@@ -117,7 +117,9 @@ def test_batch_norm_in_half_precision_is_folded_in_single_precision(tmp_path, pa
 
 
 def test_torchvisions_file_of_the_features_alone_has_no_classifier(tmp_path, params):
-  state = {n: np.full_like(x, np.nan) if 'classifier' in n else x for n, x in weight_formats.torchvision(params).items()}
+  state = {
+    n: np.full_like(x, np.nan) if 'classifier' in n else x for n, x in weight_formats.torchvision(params).items()
+  }
   weights = formats.read(save(tmp_path / 'features.safetensors', state))
   assert {name.split('/')[1] for name in weights.tensors} == set(CONVOLUTIONS)
 
