@@ -6,7 +6,6 @@ import subprocess
 
 import pytest
 import tiny
-import yaml
 
 # As the interpreter of the system, it makes an environment; as the interpreter of that, it installs pip and packages.
 PYTHON = """#!/usr/bin/env bash
@@ -15,7 +14,7 @@ pip=$(dirname "$(dirname "$0")")/lib/python3.11/site-packages/pip
 case "$*" in
 *'import ensurepip'*) [ -z "${NO_ENSUREPIP:-}" ] ;;
 *print*) echo 3.11 ;;
-'-m venv '*) # with --without-pip as ours, else as Debian without python3-venv: it fails after it has made the interpreter
+'-m venv '*) # without --without-pip, it fails like Debian's without python3-venv: after the interpreter is made
   folder=${*: -1}
   [[ "$*" == *--clear* ]] && rm -rf "$folder"
   mkdir -p "$folder/bin" "$folder/lib/python3.11/site-packages"
@@ -99,7 +98,9 @@ def test_a_missing_interpreter_is_named(launch):
 
 
 def test_a_half_made_environment_of_a_tpu_machine_is_made_again(tmp_path):
-  commands = yaml.safe_load((tiny.ROOT / 'infra' / 'tpu.yaml').read_text())['setup_commands']
+  text = (tiny.ROOT / 'infra' / 'tpu.yaml').read_text()  # a template, not yet YAML
+  block = text.partition('\nsetup_commands:\n')[2].partition('\nhead_setup_commands:')[0]
+  commands = [line.removeprefix('  - ') for line in block.splitlines()]
   assert commands[1] in (tiny.ROOT / 'infra' / 'tpu.sh').read_text()  # for runs without Ray
   uv = tmp_path / '.local' / 'bin' / 'uv'
   uv.parent.mkdir(parents=True)

@@ -9,8 +9,9 @@ read the same files: --config.init.weights=FILE. Layers that an FCN does not hav
 --allow_unused=A+B. An output that exists is left as it is, unless you pass --overwrite.
 
 The output records the mean and standard deviation of the input that the network was trained with: those in an .npz,
-otherwise those that are usual for the kind of file. For other files, for example a network that was trained in Caffe and
-saved in torchvision's layout, pass --preprocessing=caffe (or torchvision, or none).
+otherwise those that are usual for the kind of file. For other files, for example a network that was trained in Caffe
+and saved in torchvision's layout, pass --preprocessing=caffe (or torchvision, or none). The order of the channels
+follows the kind of file: R, G, B in .safetensors and .npz, B, G, R in .caffemodel and .h5.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Reads the VGG16 of Keras applications (.h5): files of `model.save`, with or without an optimizer, or `save_weights`."""
+"""Reads the VGG16 of Keras applications (.h5): files of `save_weights` or `model.save`, with or without an optimizer."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""`model.mean` and `model.std`: the user wins over what the run starts from, that over the recipe, that over the default."""
+"""`model.mean` and `model.std`: the user wins over the start, the start over the recipe or the default."""
 
 import logging
 import types
