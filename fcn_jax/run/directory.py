@@ -172,7 +172,7 @@ def resolve_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> ml
 
 def write_config(directory: RunDirectory, config: ml_collections.ConfigDict) -> None:
   """Writes `config.json`. From then on the directory refuses another config, so the data must be ready before."""
-  directory.write_json('config.json', {'format': saved.FORMAT} | identity.plain(normalization.resolve(config)))
+  directory.write_json('config.json', {'format': saved.FORMAT} | identity.plain(config))
 
 
 def write_data(directory: RunDirectory, data: dataset.Data) -> None:

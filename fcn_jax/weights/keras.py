@@ -1,4 +1,4 @@
-"""Reads the VGG16 of Keras applications (.h5), as `save_weights` or `model.save` writes it, with or without optimizer."""
+"""Reads the VGG16 of Keras applications (.h5), written by `save_weights` or `model.save`, with or without optimizer."""
 
 import io
 import re
