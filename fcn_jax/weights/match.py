@@ -177,7 +177,7 @@ def refuse(rows: list[Row], name: str, *, allow: str, other: str = '') -> None:
   more = f'; and {len(wrong) - 4} more' if len(wrong) > 4 else ''
   layers = '+'.join(dict.fromkeys(layer_of(row.name) for row in wrong))
   hint = f'if you intend that, pass {allow.format(layers)}' if allow else 'expected a file with exactly its parameters'
-  hint = other or hint
+  hint = '; or, '.join(filter(None, (other, hint)))
   raise UserError(f'{name} does not fit the network: {listed}{more}; {hint}')
 
 

@@ -14,10 +14,9 @@ SKIPS = tuple(names.skip_strides('vgg16'))
 # The classifier of the ImageNet classes in each format. An FCN discards it (CVPR'15, section 4.1).
 CLASSIFIERS = ('fc8', 'classifier.6', 'head.fc', 'predictions')
 
-# The layer that each layer reads, and the sides of its kernel.
+# The layer that each layer reads.
 _READS = dict(zip((*CONVOLUTIONS[1:], 'fc6', 'fc7', 'score_fr'), (*CONVOLUTIONS, 'fc6', 'fc7'), strict=True))
 _READS |= {'score_pool4': 'conv4_3', 'score_pool3': 'conv3_3', 'score_pool2': 'conv2_2', 'score_pool1': 'conv1_2'}
-_SIDES = dict.fromkeys(CONVOLUTIONS, 3) | {'fc6': 7}  # all others: 1
 # Channels of the blocks of VGG-16, relative to the first block.
 _CHANNELS = {'1': 1, '2': 2, '3': 4, '4': 8, '5': 8}
 
@@ -109,7 +108,8 @@ def float32(x: np.ndarray, source: str) -> np.ndarray:
   """
   if x.dtype.kind != 'f':
     raise UserError(f'{source} has the type {x.dtype}; expected float16, float32 or float64')
-  return x.astype(np.float32)
+  with np.errstate(over='ignore'):  # `check` refuses infinity
+    return x.astype(np.float32)
 
 
 def check_complete(tensors: dict[str, Tensor], usual: str, others: list[str]) -> None:
@@ -139,16 +139,17 @@ def check(weights: Weights) -> None:
     if not np.isfinite(tensor.value).all():
       raise UserError(f'{tensor.source}, for {path}, has values that are not finite; use another file')
     backbone, _, layer = path.removesuffix('/kernel').rpartition('/')
-    if not path.endswith('/kernel') or not (layer in _SIDES or layer in _READS):
+    if not path.endswith('/kernel') or not (layer in CONVOLUTIONS or layer in _READS):
       continue
     if tensor.value.ndim != 4:
       raise UserError(f'{tensor.source} has {tensor.value.ndim} axes; expected a kernel with 4')
     folder = backbone or 'trunk'
     before = tensors.get(f'{folder}/{_READS[layer]}/kernel') if layer in _READS else None
     *side, inputs, outputs = tensor.value.shape
-    expected = [_SIDES.get(layer, 1)] * 2 + [before.value.shape[-1] if before else inputs, outputs]
-    if layer in CONVOLUTIONS and (start := tensors.get(f'{folder}/conv1_1/kernel')):
-      expected[3] = start.value.shape[-1] * _CHANNELS[layer[4]]
+    expected = [*side, before.value.shape[-1] if before else inputs, outputs]
+    if layer in CONVOLUTIONS:  # the side of fc6 is left to `match.fit`: some networks have a smaller one
+      start = tensors.get(f'{folder}/conv1_1/kernel', tensor)
+      expected = [3, 3, expected[2], start.value.shape[-1] * _CHANNELS[layer[4]]]
     if [*side, inputs, outputs] != expected:
       raise UserError(
         f'{tensor.source}, for {path}, is {[*side, inputs, outputs]} as [height, width, in, out]; expected {expected}'

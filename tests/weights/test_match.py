@@ -179,3 +179,17 @@ def test_mismatches_that_the_config_does_not_allow_are_refused(tmp_path, fit):
     fit(path, config_for(8, model__at_once=True))
   with pytest.raises(UserError, match=r'the network multiplies them by nothing; set model\.at_once=True'):
     fit(write_caffemodel(tmp_path / 'once.caffemodel', params, 8, at_once=True), config)
+
+
+def test_a_file_with_another_classifier_fits_if_the_config_allows_it(tmp_path, fit):
+  config = config_for(8)
+  blobs = weight_formats.vgg_blobs(network(config)[1])
+  blobs['fc6'][0] = np.ones((16, 32, 3, 3))  # as in networks for detection
+  path = tmp_path / 'reduced.caffemodel'
+  path.write_bytes(weight_formats.caffemodel(blobs))
+  with pytest.raises(
+    UserError, match=r'trunk/fc6/kernel .* \(fc6 is \[3, 3, 32, 16\] in the file\); if you intend that'
+  ):
+    fit(path, config)
+  _, lines = fit(path, config_for(8, init__allow_mismatch='fc6'))
+  assert '  new       trunk/fc6/kernel [7, 7, 32, 16]  fc6 is [3, 3, 32, 16] in the file' in lines

@@ -150,6 +150,8 @@ def test_a_run_starts_from_a_file_and_resumes_without_it(tmp_path, data_dir):
   (tmp_path / 'vgg16.npz').unlink()
   done = tiny.run(start)
   assert done.returncode == 0, done.stderr
+  source = f'{tmp_path}/vgg16.npz'
+  assert f'input    mean 123.68,116.779,103.939 ({source}), std 1,1,1 ({source})\n' in done.stdout
   assert json.loads((tmp_path / 'run' / 'config.json').read_text()) == saved
 
 
