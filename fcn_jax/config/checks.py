@@ -195,10 +195,11 @@ def _check_training(config: ml_collections.ConfigDict) -> None:
       f'train.accumulation {config.train.accumulation} does not divide train.batch_size {config.train.batch_size} into '
       'equal parts'
     )
-  if config.init.weights and config.model.norm != 'none':
+  norm = names.pretrained_norm(config.model)
+  if config.init.weights and config.model.norm != norm:
     raise UserError(
-      f'init.weights is set, but model.norm is {config.model.norm!r}; weights files have biases and no norm: set '
-      'model.norm=none'
+      f'init.weights is set, but model.norm is {config.model.norm!r}; weights files of this network have '
+      f'{"biases and no norm" if norm == "none" else "batch norm"}: set model.norm={norm}'
     )
   if config.init.run and not config.init.weights and config.init.preprocessing != 'from_file':
     raise UserError(

@@ -107,6 +107,11 @@ def norms(model: Mapping) -> tuple[str, ...]:
   return BACKBONES[model['backbone']].norms if has_backbone else ('none', 'group')
 
 
+def pretrained_norm(model: Mapping) -> str:
+  """The value of `model.norm` with which a network can start from a weights file."""
+  return next(norm for norm in ('frozen_batch', 'none') if norm in norms(model))
+
+
 def skip_strides(backbone: str) -> dict[str, int]:
   """The taps of a backbone that can be skip connections, coarse to fine."""
   return dict(list(BACKBONES[backbone].taps.items())[1:])

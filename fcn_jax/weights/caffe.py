@@ -1,4 +1,4 @@
-"""Reads .caffemodel files: VGG-16 and the FCN authors' networks. Needs protobuf, not Caffe."""
+"""Reads .caffemodel files: VGG-16, AlexNet and the FCN authors' networks. Needs protobuf, not Caffe."""
 
 import functools
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import numpy as np
 
 from fcn_jax.errors import UserError
 from fcn_jax.models import names
-from fcn_jax.weights.tensors import SKIPS, Tensor, Weights, check_complete, convert_layer, layer_path
+from fcn_jax.weights.tensors import ALEXNET, SKIPS, Tensor, Weights, check_complete, convert_layer, layer_path
 
 # The fields of `caffe.proto` that hold weights, by message. Packed floats are declared as bytes, which have the same
 # encoding: otherwise protobuf would make a Python number of each of the 138 million values. Networks from before 2015
@@ -26,22 +26,27 @@ _UPSAMPLING = {'upscore': 1, 'upscore2': 16, 'upscore16': 1, 'upscore_pool4': 8,
 
 
 def read(content: bytes) -> Weights:
-  """The weights of VGG-16 or of one of the authors' FCNs.
+  """The weights of VGG-16, of AlexNet (CaffeNet), or of one of the authors' FCNs.
 
   Raises:
     UserError: the file is not a Caffe network, or not one of these.
   """
   tensors, others, factors = {}, {}, {}
-  for name, blobs in _layers(content):
+  layers = dict(_layers(content))
+  network = {'layers': ALEXNET, 'network': 'AlexNet'} if 'conv1' in layers else {}
+  for name, blobs in layers.items():
     if name in _UPSAMPLING:
       tensors[f'upsample_to_{_UPSAMPLING[name]}/kernel'] = Tensor(_kernel_per_class(blobs[0], name), name)
     elif name.removeprefix('scale_') in SKIPS:
       factors[name.removeprefix('scale_')] = _constant(blobs[0], name)
     elif target := layer_path(name):
-      tensors |= convert_layer(target, blobs[0], blobs[1] if len(blobs) > 1 else None, name, bgr=True)
+      tensors |= convert_layer(
+        target, blobs[0], blobs[1] if len(blobs) > 1 else None, name, bgr=True, fc6=6 if network else 7
+      )
     else:
       others |= {name if i == 0 else f'{name}[{i}]': blob.shape for i, blob in enumerate(blobs)}
-  check_complete(tensors, 'like those of VGG-16 (conv1_1 to conv5_3)', list(others))
+  usual = 'like those of AlexNet (conv1 to conv5)' if network else 'like those of VGG-16 (conv1_1 to conv5_3)'
+  check_complete(tensors, usual, list(others), **network)
   return Weights(tensors, others, *names.PREPROCESSING['caffe'], factors=factors, assumed='Caffe')
 
 

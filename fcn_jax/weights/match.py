@@ -147,7 +147,9 @@ def unused(weights: Weights, allowed: Collection[str], parameters: Collection[st
     if path not in parameters:
       kernel, upsampling = tensor.value, path.startswith('upsample_to_')
       # Equal to upsampling without parameters.
-      bilinear = upsampling and np.allclose(kernel, grid.bilinear_kernel(len(kernel) // 2)[..., None], atol=1e-4)
+      bilinear = upsampling and np.allclose(
+        kernel, grid.bilinear_kernel((len(kernel) + 1) // 2, len(kernel))[..., None], atol=1e-4
+      )
       refused = not bilinear and layer_of(path) not in allowed
       rows.append(Row('unused', path, kernel.shape, f'{tensor.source}{", bilinear" * bilinear}', refused))
   for source, shape in weights.others.items():
@@ -195,7 +197,7 @@ def _other_sizes(weights: Weights, parameters: dict) -> str:
 
 def layer_of(name: str) -> str:
   """The layer of a parameter path or of a name in a file: fc6 for trunk/fc6/kernel."""
-  return re.sub(r'^trunk(_[^/]+)?/|/(kernel|bias)$|\.(weight|bias)$|\[\d+\]$', '', name)
+  return re.sub(r'^trunk(_[^/]+)?/|/(kernel|bias|scale|mean|var)$|\.(weight|bias)$|\[\d+\]$', '', name)
 
 
 def _check_factors(weights: Weights, model, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Reads the VGG-16 of torchvision and of timm (.safetensors)."""
+"""Reads the VGG-16 and the ResNets of torchvision and of timm (.safetensors)."""
 
 import re
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from fcn_jax.errors import UserError
 from fcn_jax.models import names
-from fcn_jax.weights.tensors import CONVOLUTIONS, Weights, convert_layer, float32
+from fcn_jax.weights.tensors import CONVOLUTIONS, Tensor, Weights, convert_layer, float32
 
 _CONVOLUTION = re.compile(r'features\.(\d+)\.weight')
 _FULLY_CONNECTED = {'fc6': ('classifier.0', 'pre_logits.fc1'), 'fc7': ('classifier.3', 'pre_logits.fc2')}
@@ -15,15 +15,22 @@ _TYPES = {'F16': '<f2', 'F32': '<f4', 'F64': '<f8', 'BOOL': '?', 'U8': 'u1', 'I8
 
 
 def read(content: bytes) -> Weights:
-  """The weights of VGG-16 for R, G, B. Batch norm, if there is any, is folded into the convolutions.
+  """The weights of VGG-16 or of a ResNet for R, G, B.
+
+  Batch norm of a VGG-16 is folded into the convolutions. That of a ResNet stays a layer, with its statistics.
 
   Raises:
-    UserError: the file does not have the 13 convolutions of VGG-16.
+    UserError: the file has the layers of neither.
   """
   arrays = _arrays(content)
+  if 'layer1.0.conv1.weight' in arrays:
+    return _resnet(arrays)
   numbers = sorted(int(m[1]) for name, x in arrays.items() if (m := _CONVOLUTION.fullmatch(name)) and x.ndim == 4)
   if len(numbers) != len(CONVOLUTIONS):
-    raise UserError(f'{len(numbers)} convolutions named features.N.weight; expected the {len(CONVOLUTIONS)} of VGG-16')
+    raise UserError(
+      f'{len(numbers)} convolutions named features.N.weight; expected the {len(CONVOLUTIONS)} of '
+      'VGG-16, or a ResNet with layer1.0.conv1.weight'
+    )
   sources = {f'trunk/{name}': f'features.{number}' for name, number in zip(CONVOLUTIONS, numbers, strict=True)}
   for layer, usual in _FULLY_CONNECTED.items():
     sources |= {f'trunk/{layer}': name for name in usual if f'{name}.weight' in arrays}
@@ -39,6 +46,21 @@ def read(content: bytes) -> Weights:
         change = f'batch norm {norm} folded in'
     tensors |= convert_layer(target, kernel, bias, source, change=change)
   others = {name: x.shape for name, x in arrays.items()}
+  return Weights(tensors, others, *names.PREPROCESSING['torchvision'], assumed='torchvision')
+
+
+def _resnet(arrays: dict[str, np.ndarray]) -> Weights:
+  """The weights of a ResNet, whose layers have the same names here; the counters of batch norm are dropped."""
+  kinds = {'weight': 'scale', 'bias': 'bias', 'running_mean': 'mean', 'running_var': 'var'}
+  tensors, others = {}, {}
+  for source, x in arrays.items():
+    layer, _, kind = source.rpartition('.')
+    if x.ndim == 4 and kind == 'weight':
+      tensors |= convert_layer(f'trunk/{layer}', x, None, source)
+    elif x.ndim == 1 and kind in kinds and layer != 'fc':
+      tensors[f'trunk/{layer}/{kinds[kind]}'] = Tensor(float32(x, source), source)
+    elif kind != 'num_batches_tracked':
+      others[source] = x.shape
   return Weights(tensors, others, *names.PREPROCESSING['torchvision'], assumed='torchvision')
 
 

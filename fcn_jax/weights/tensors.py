@@ -9,10 +9,12 @@ from fcn_jax.models import names
 
 # The 3x3 convolutions of VGG-16, first to last: conv1_1 to conv5_3.
 CONVOLUTIONS = [f'conv{block}_{i + 1}' for block, count in enumerate((2, 2, 3, 3, 3), 1) for i in range(count)]
+# The convolutions of AlexNet.
+ALEXNET = [f'conv{number}' for number in range(1, 6)]
 SKIPS = tuple(names.skip_strides('vgg16'))
 
 # The classifier of the ImageNet classes in each format. An FCN discards it (CVPR'15, section 4.1).
-CLASSIFIERS = ('fc8', 'classifier.6', 'head.fc', 'predictions')
+CLASSIFIERS = ('fc8', 'classifier.6', 'head.fc', 'predictions', 'fc')
 
 # The layer that each layer reads.
 _READS = dict(zip((*CONVOLUTIONS[1:], 'fc6', 'fc7', 'score_fr'), (*CONVOLUTIONS, 'fc6', 'fc7'), strict=True))
@@ -59,13 +61,21 @@ class Weights:
 
 def layer_path(name: str) -> str:
   """The parameter path of a layer from its Caffe name, for example trunk/fc6; '' if the network has no such layer."""
-  if name in CONVOLUTIONS or name in ('fc6', 'fc7'):
+  if name in CONVOLUTIONS or name in ALEXNET or name in ('fc6', 'fc7'):
     return f'trunk/{name}'
   return name if name == 'score_fr' or name.removeprefix('score_') in SKIPS else ''
 
 
 def convert_layer(
-  path: str, kernel, bias, source: str, *, bgr: bool = False, channels_last: bool = False, change: str = ''
+  path: str,
+  kernel,
+  bias,
+  source: str,
+  *,
+  bgr: bool = False,
+  channels_last: bool = False,
+  change: str = '',
+  fc6: int = 7,
 ) -> dict[str, Tensor]:
   """The kernel and bias of a layer in this network's layout, by parameter path.
 
@@ -76,13 +86,14 @@ def convert_layer(
     source: name of the layer in the file.
     bgr: the first convolution of the file takes B, G, R; its input channels are reversed.
     change: what was done to the layer already.
+    fc6: height and width of the feature map that fc6 reads: 7 for VGG-16, 6 for AlexNet.
 
   Raises:
-    UserError: the kernel has another number of axes, or its inputs do not fit the 7x7 feature map of fc6.
+    UserError: the kernel has another number of axes, or its inputs do not fit the feature map of fc6.
   """
   shape, changes = list(kernel.shape), [change] if change else []
   if kernel.ndim == 2:  # fully connected: a convolution whose kernel covers the whole feature map of the classifier
-    side = 7 if path.endswith('fc6') else 1
+    side = fc6 if path.endswith('fc6') else 1
     if shape[0 if channels_last else 1] % side**2:
       raise UserError(f'{source} has shape {shape}; expected a multiple of {side**2} inputs')
     kernel = kernel.reshape((side, side, -1, shape[1]) if channels_last else (shape[0], -1, side, side))
@@ -91,7 +102,7 @@ def convert_layer(
     raise UserError(f'{source} has shape {shape}; expected a kernel with 2 or 4 axes')
   if not channels_last:
     kernel = kernel.transpose(2, 3, 1, 0)
-  if bgr and path == 'trunk/conv1_1':
+  if bgr and path in ('trunk/conv1_1', 'trunk/conv1'):
     kernel = kernel[:, :, ::-1]
     changes.append('BGR reversed to RGB')
   tensors = {f'{path}/kernel': Tensor(np.ascontiguousarray(float32(kernel, source)), source, ', '.join(changes))}
@@ -112,20 +123,29 @@ def float32(x: np.ndarray, source: str) -> np.ndarray:
     return x.astype(np.float32)
 
 
-def check_complete(tensors: dict[str, Tensor], usual: str, others: list[str]) -> None:
-  """Raises `UserError` unless all convolutions of VGG-16 are there.
+def check_complete(
+  tensors: dict[str, Tensor],
+  usual: str,
+  others: list[str],
+  *,
+  layers: list[str] = CONVOLUTIONS,
+  network: str = 'VGG-16',
+) -> None:
+  """Raises `UserError` unless all convolutions of a network are there.
 
   Args:
     tensors: by parameter path.
     usual: the names that such layers usually have in the file.
     others: the names of the other arrays in the file.
+    layers: the names of the convolutions.
+    network: its name, for messages.
   """
-  missing = [name for name in CONVOLUTIONS if f'trunk/{name}/kernel' not in tensors]
-  if len(missing) == len(CONVOLUTIONS):
+  missing = [name for name in layers if f'trunk/{name}/kernel' not in tensors]
+  if len(missing) == len(layers):
     found = f' (there are {", ".join(others[:3])}{", ..." if len(others) > 3 else ""})' if others else ''
-    raise UserError(f'no layers named {usual}{found}; expected the convolutions of VGG-16')
+    raise UserError(f'no layers named {usual}{found}; expected the convolutions of {network}')
   if missing:
-    raise UserError(f'no {", ".join(missing)}; expected all {len(CONVOLUTIONS)} convolutions of VGG-16')
+    raise UserError(f'no {", ".join(missing)}; expected all {len(layers)} convolutions of {network}')
 
 
 def check(weights: Weights) -> None:
