@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from etils import epath
 from PIL import Image
 
+from fcn_jax import files
 from fcn_jax.data import records
 from fcn_jax.errors import UserError
 
@@ -44,7 +45,7 @@ class Builder(records.Builder, skip_registration=True):
       UserError: the archive cannot be downloaded, or `read` refuses it.
     """
     given = self._given[setting]
-    path = epath.Path(given).expanduser()
+    path = files.path(given)
     if not given:
       with contextlib.suppress(AssertionError):  # raised by TFDS if the folder is missing or empty
         path = dl_manager.manual_dir / pathlib.PurePosixPath(url).name

@@ -142,6 +142,14 @@ def _check_whole(name: str, loaded: Any) -> None:
         f'the data set {name} has the {kind}s {", ".join(found) or "none"}; expected at least one {kind}, named with '
         'letters, digits and underscores'
       )
+  # Files in `eval` are called SPLIT.HEAD.best.json, network.json and kernels.npz.
+  taken = [f'head {head}' for head in loaded.heads if head == 'best']
+  taken += [f'split {split}' for split in loaded.splits if split in ('network', 'kernels') or not _is_word(split)]
+  if taken:
+    raise UserError(
+      f'the data set {name} has the {taken[0]}; expected no head called best, and splits named with letters, digits, '
+      'hyphens and underscores, but not network or kernels: these are names of other files in a run directory'
+    )
   has = f'the data set {name} has the splits {", ".join(loaded.splits) or "none"}'
   if 'train' not in loaded.splits:
     raise UserError(
@@ -157,6 +165,10 @@ def _check_whole(name: str, loaded: Any) -> None:
       raise UserError(f'the split {split_name} of {name} has no {", ".join(missing)}; expected an fcn_jax.data.Split')
     if not len(split):
       raise UserError(f'the split {split_name} of {name} is empty; expected at least one image')
+
+
+def _is_word(split: str) -> bool:
+  return split.replace('-', '_').isidentifier()
 
 
 class CheckedSplit:
