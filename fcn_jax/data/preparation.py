@@ -68,8 +68,13 @@ def prepared(builder_class: type, data, options: dict):
 
 
 def reason(error: Exception) -> str:
-  """Why a library could not read or write files: the system's reason, if the message has one."""
-  return next((words for words in _REASONS if words in str(error)), files.reason(error))
+  """Why a library could not read or write files: the system's reason, if the message or a cause of it has one."""
+  cause = error
+  while cause:
+    if found := [words for words in _REASONS if words in str(cause)]:
+      return found[0]
+    cause = cause.__cause__ or cause.__context__
+  return files.reason(error)
 
 
 def _open(builder_class: type, data, options: dict):
@@ -77,9 +82,11 @@ def _open(builder_class: type, data, options: dict):
   if given.startswith('gs://'):
     raise UserError(f'data.dir is {given}; expected a folder on a disk, because records cannot be read from a bucket')
   folder = files.path(given)
-  with files.explained(f'data.dir {folder}', 'use'):
+  try:
     builder = builder_class(**options, data_dir=os.fspath(folder), file_format='array_record')
-  files.exists(builder.data_path)  # TFDS takes a folder that may not be read for a missing one
+  except Exception as error:  # the files of data that are prepared may be damaged
+    raise UserError(f'cannot use data.dir {folder}: {reason(error)}') from error
+  files.exists(builder.data_path / 'dataset_info.json')  # TFDS takes what may not be read for missing
   return builder
 
 
