@@ -125,7 +125,10 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize(
   'error',
-  [OSError(28, 'No space left on device', '/data'), RuntimeError('Failed to write: No space left on device; at byte 3')],
+  [
+    OSError(28, 'No space left on device', '/data'),
+    RuntimeError('Failed to write: No space left on device; at byte 3'),
+  ],
 )
 def test_whatever_a_library_raises_the_reason_is_that_of_the_system(tmp_path, monkeypatch, error):
   def image(split, index):
