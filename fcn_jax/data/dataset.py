@@ -5,6 +5,7 @@ A data set is a module with `load(data) -> Data`, where `data` is the section `d
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypedDict
 
@@ -144,7 +145,9 @@ def _check_whole(name: str, loaded: Any) -> None:
       )
   # Files in `eval` are called SPLIT.HEAD.best.json, network.json and kernels.npz.
   taken = [f'head {head}' for head in loaded.heads if head == 'best']
-  taken += [f'split {split}' for split in loaded.splits if split in ('network', 'kernels') or not _is_word(split)]
+  taken += [
+    f'split {split}' for split in loaded.splits if split in ('network', 'kernels') or not re.fullmatch(r'[\w-]+', split)
+  ]
   if taken:
     raise UserError(
       f'the data set {name} has the {taken[0]}; expected no head called best, and splits named with letters, digits, '
@@ -165,10 +168,6 @@ def _check_whole(name: str, loaded: Any) -> None:
       raise UserError(f'the split {split_name} of {name} has no {", ".join(missing)}; expected an fcn_jax.data.Split')
     if not len(split):
       raise UserError(f'the split {split_name} of {name} is empty; expected at least one image')
-
-
-def _is_word(split: str) -> bool:
-  return split.replace('-', '_').isidentifier()
 
 
 class CheckedSplit:
