@@ -60,9 +60,7 @@ def prepared(builder_class: type, data, options: dict):
     raise
   except Exception as error:  # TFDS and the writer of records raise different exceptions for a full disk
     builder = _open(builder_class, data, options)
-    if (
-      not builder.is_prepared()
-    ):  # otherwise another machine has prepared it meanwhile, and TFDS did not overwrite that
+    if not builder.is_prepared():  # otherwise another machine has prepared the data meanwhile, which TFDS keeps
       raise UserError(f'cannot prepare {data.name} in {builder.data_path}: {reason(error)}') from error
   return builder
 
