@@ -2,17 +2,17 @@
 
 import fcntl
 import logging
-import multiprocessing
 import os
 import pathlib
 import re
 import resource
-import signal
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
+import tiny
 from noise import settings
 from ordinary_user import without_root
 
@@ -20,32 +20,39 @@ from fcn_jax.data import dataset, preparation
 from fcn_jax.data.builders import scenes
 from fcn_jax.errors import UserError
 
-FORK = multiprocessing.get_context('fork')
-
 
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch):
   monkeypatch.setattr(scenes, 'SPLITS', {'train': 3, 'validation': 1})
 
 
+# Prepares the data in FOLDER, but draws no image before there is a file FOLDER/go.
+PREPARE = """
+import pathlib, sys, time
+from fcn_jax import config
+from fcn_jax.data import preparation
+from fcn_jax.data.builders import scenes
+folder, draw = pathlib.Path(sys.argv[1]), scenes.image
+def image(split, index):
+  (folder / 'began').touch()
+  while not (folder / 'go').exists():
+    time.sleep(0.02)
+  return draw(split, index)
+scenes.SPLITS, scenes.image = {'train': 3, 'validation': 1}, image
+data = config.default('scenes').data
+data.dir = str(folder)
+preparation.prepared(scenes.Scenes, data, {})
+"""
+
+
 @pytest.fixture
-def another(tmp_path, monkeypatch):
-  """Another process that is preparing the data in tmp_path, and the event that it waits for."""
-  go_on, began, draw = FORK.Event(), FORK.Event(), scenes.image
-
-  def image(split, index):
-    began.set()
-    go_on.wait()
-    return draw(split, index)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(scenes, 'image', image)
-    process = FORK.Process(target=preparation.prepared, args=(scenes.Scenes, settings(dir=str(tmp_path)), {}))
-    process.start()
-    assert began.wait(60)
-  yield process, go_on
+def another(tmp_path):
+  """Another process that is preparing the data in tmp_path."""
+  process = tiny.start([sys.executable, '-c', PREPARE, str(tmp_path)])
+  tiny.until((tmp_path / 'began').exists, process)
+  yield process
   process.kill()
-  process.join()
+  process.communicate()
 
 
 def load(folder):
@@ -58,9 +65,8 @@ def left(folder) -> list[str]:
 
 
 def test_what_a_killed_preparation_left_is_removed_by_the_next_one(tmp_path, another, caplog):
-  process, _ = another
-  os.kill(process.pid, signal.SIGKILL)
-  process.join()
+  another.kill()
+  another.communicate()
   (tmp_path / 'downloads' / 'scenes' / f'archive.tar.tmp.{"0a" * 16}').mkdir(parents=True)
   (tmp_path / 'scenes' / 'incomplete.txt').write_text("a user's")
   assert len(left(tmp_path)) > 3
@@ -71,7 +77,6 @@ def test_what_a_killed_preparation_left_is_removed_by_the_next_one(tmp_path, ano
 
 
 def test_a_second_process_waits_for_the_first_and_removes_nothing(tmp_path, another, caplog):
-  process, go_on = another
   before, found = left(tmp_path), []
   with caplog.at_level(logging.INFO, logger='fcn_jax'):
     thread = threading.Thread(target=lambda: found.append(load(tmp_path)))
@@ -79,11 +84,11 @@ def test_a_second_process_waits_for_the_first_and_removes_nothing(tmp_path, anot
     while 'waiting for another process' not in caplog.text:
       time.sleep(0.02)
     assert left(tmp_path) == before and not found
-    go_on.set()
+    (tmp_path / 'go').touch()
     thread.join(60)
   assert 'preparing scenes' not in caplog.text and len(found[0].splits['train']) == 3
-  process.join(60)
-  assert process.exitcode == 0 and not left(tmp_path)
+  another.communicate(timeout=60)
+  assert another.returncode == 0 and not left(tmp_path)
 
 
 @pytest.mark.parametrize('reason', ['another machine', 'no locks'])
