@@ -34,6 +34,7 @@ def prepare(config, workdir: str):
   devices.check_batch_size('train.batch_size', config.train.batch_size, config.train.accumulation)
   devices.check_batch_size('eval.batch_size', config.eval.batch_size)
   devices.enable_compilation_cache()
+  checkpoint.check_path(files.path(workdir))
   run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
   begun = (run_directory / 'config.json').exists()
   config = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
