@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from fcn_jax import bounds, evaluation, losses, models, optim, starting_point
+from fcn_jax import bounds, evaluation, files, losses, models, optim, starting_point
 from fcn_jax.data import dataset, pipeline
 from fcn_jax.models import cost
 from fcn_jax.run import checkpoint, devices, directory, environment, hosts, progress, saved, signals, summary
@@ -34,6 +34,7 @@ def prepare(config, workdir: str):
   devices.check_batch_size('train.batch_size', config.train.batch_size, config.train.accumulation)
   devices.check_batch_size('eval.batch_size', config.eval.batch_size)
   devices.enable_compilation_cache()
+  checkpoint.check_path(files.path(workdir))
   run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
   begun = saved.is_run(run_directory.path)
   config = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
