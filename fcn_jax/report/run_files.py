@@ -111,22 +111,37 @@ def details(path: epath.Path, split: str, suffix: str, faults: list[str]) -> dic
   with noted(faults, evaluated / f'network{suffix}.json'):
     found |= _network(path, split, suffix)
   with noted(faults, path / 'timing.jsonl'):
-    rows = [row for row in saved.read_rows(path / 'timing.jsonl') if 'images_per_second' in row]
+    rows = [row for row in _rows(path, 'timing.jsonl') if 'images_per_second' in row]
     if rows:
       speed, memory = np.median([row['images_per_second'] for row in rows]), rows[-1]['peak_memory_gib']
       found['costs'] |= {'images_per_second': float(speed), 'peak_memory_gib': float(memory)}
   with noted(faults, path / 'metrics.jsonl'):
-    rows, names = saved.read_rows(path / 'metrics.jsonl'), ('eval/mean_iou', 'train/loss')
+    rows, names = _rows(path, 'metrics.jsonl'), ('eval/mean_iou', 'train/loss')
     found['curves'] = {name: {row['step']: float(row[name]) for row in rows if name in row} for name in names}
   with noted(faults, path / 'env.json'):
-    start = (saved.read_starts(path) or [{}])[-1]
-    found['environment'] = start and {name: start[name] for name in ('data', 'commit', 'dirty', 'time', 'devices')}
+    found['environment'] = _start(path)
   with noted(faults, path / 'data.json'):
     classes = next(iter(saved.read_data(path)[1].values()))
     found['classes'] = list(zip(classes.names, classes.palette, strict=True))
   with noted(faults, examples):
     found |= {'examples_folder': examples, 'examples': _examples(examples)}
   return found
+
+
+def _rows(path: epath.Path, name: str) -> list[dict]:
+  if not files.exists(path / name):
+    raise UserError(f'{path / name} is missing; restore it from a copy')
+  return saved.read_rows(path / name)
+
+
+def _start(path: epath.Path) -> dict:
+  """The last start of the run, from `env.json`."""
+  starts = saved.read_starts(path)
+  if not starts:
+    raise UserError(f'{path / "env.json"} has no start; restore it from a copy')
+  start = {name: str(starts[-1][name] or 'unknown') for name in ('data', 'commit', 'time')}
+  devices = [str(kind) for kind in starts[-1]['devices']]
+  return start | {'dirty': bool(starts[-1]['dirty']), 'device': devices[0], 'devices': len(devices)}
 
 
 def _network(path: epath.Path, split: str, suffix: str) -> dict:
