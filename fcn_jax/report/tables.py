@@ -54,26 +54,46 @@ def _fold_means(members: list[Result], get: Callable[[Result], float | None]) ->
 
 def cell(members: list[Result], metric: str, folds: list[str]) -> str:
   """'73.2 ± 0.4 (3)', or '73.2; 73.1 ± 0.4 (5 folds)' for several folds, and what is missing: '; 1 failed'."""
-  values = pd.Series([100 * scores[metric] for scores in pooled(members)])
-  groups, text = by_fold(members), []
-  if len(values) and len(folds) > 1:
-    means = pd.Series(_fold_means(members, lambda run: run.scores[metric]))
-    spread = f' ± {means.std(ddof=1):.2f}' if len(means) > 1 else ''
-    text.append(f'{values.mean():.2f}; {means.mean():.2f}{spread} ({_counted(groups)})')
-    if missing := [fold for fold in folds if fold not in groups]:
-      text.append(f'without {", ".join(missing)}')
-  elif len(values):
-    spread = f' ± {values.std(ddof=1):.2f}' if len(values) > 1 else ''
-    text.append(f'{values.mean():.2f}{spread} ({len(values)})')
+  score = _score(members, metric, folds)
   counts = collections.Counter(run.state for run in members if not run.done)
+  text = [f'{score} ({_counted(members, folds)})'] if score else []
+  if missing := score and _missing(members, folds):
+    text.append(f'without {missing}')
   return '; '.join([*text, *(f'{count} {state}' for state, count in counts.items())])
 
 
-def _counted(folds: dict[str, list[Result]]) -> str:
-  """'5 folds', '5 folds, 2 seeds each' or '5 folds, 1 to 2 seeds each'."""
-  seeds = sorted({len(group) for group in folds.values()})
-  of_seeds = '' if seeds == [1] else f', {" to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds each'
-  return f'{len(folds)} fold{"s" if len(folds) > 1 else ""}{of_seeds}'
+def _score(members: list[Result], metric: str, folds: list[str]) -> str:
+  """'73.2 ± 0.4', or '73.2; 73.1 ± 0.4' for several folds; '' if no run is done."""
+  values = pd.Series([100 * scores[metric] for scores in pooled(members)])
+  if values.empty:
+    return ''
+  spread, together = values, ''
+  if len(folds) > 1:
+    spread, together = pd.Series(_fold_means(members, lambda run: run.scores[metric])), f'{values.mean():.2f}; '
+  deviation = f' ± {spread.std(ddof=1):.2f}' if len(spread) > 1 else ''
+  return f'{together}{spread.mean():.2f}{deviation}'
+
+
+def _counted(members: list[Result], folds: list[str]) -> str:
+  """The number of seeds, or '5 folds', '5 folds, 2 seeds each' or '5 folds, 1 to 2 seeds each'."""
+  found = by_fold(members)
+  seeds = sorted({len(group) for group in found.values()})
+  of_seeds = ' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+  if len(folds) == 1:
+    return of_seeds
+  return f'{len(found)} fold{"s" if len(found) > 1 else ""}{"" if seeds == [1] else f", {of_seeds} seeds each"}'
+
+
+def _missing(members: list[Result], folds: list[str]) -> str:
+  """The folds in which no run is done."""
+  return ', '.join(fold for fold in folds if fold not in by_fold(members))
+
+
+def _lacking(networks: Networks, folds: list[str]) -> str:
+  """A sentence for a note that names the missing folds of all networks."""
+  lacking = {network: missing for network, members in networks.items() if (missing := _missing(members, folds))}
+  named = '; '.join(f'{network}: {missing}' for network, missing in lacking.items())
+  return f' These networks lack folds: {named}.' if lacking else ''
 
 
 def main(cells: Cells, rows: list[str], cols: list[str], metric: str, selecting: list[str]) -> Table:
@@ -114,19 +134,22 @@ def faults(runs: list[Result]) -> Table:
 def scores(networks: Networks, folds: list[str]) -> Table:
   """All metrics of each network, and the upper bounds of their strides."""
   lines, bounds = [], collections.defaultdict(list)
+  several = len(folds) > 1
   for network, members in networks.items():
-    lines.append([network, *(cell(members, metric, folds) for metric in METRICS)])
+    of_folds = [_counted(members, folds)] if several else []
+    line = [(_score if several else cell)(members, metric, folds) for metric in METRICS]
+    lines.append([network, *of_folds, *line])
     for run in members:
       bounds[run.stride_px].append(run)
   for stride, runs in sorted(bounds.items(), reverse=True):
     means = [_mean(runs, lambda run, metric=metric: run.upper_bound.get(metric)) for metric in METRICS]
     if any(means):
-      lines.append([f'upper bound, stride {stride} px', *means])
+      lines.append([f'upper bound, stride {stride} px', *[''] * several, *means])
   note = (
-    f'{_SPREAD_OF_FOLDS if len(folds) > 1 else _SPREAD} Upper bounds: the labels are downsampled to the stride, '
-    'upsampled again by bilinear interpolation, and scored.'
+    f'{_SPREAD_OF_FOLDS if several else _SPREAD}{_lacking(networks, folds)} Upper bounds: the labels are downsampled '
+    'to the stride, upsampled again by bilinear interpolation, and scored.'
   )
-  return Table('All metrics', note, ['network', *TITLES.values()], lines)
+  return Table('All metrics', note, ['network', *['folds'] * several, *TITLES.values()], lines)
 
 
 def bands(networks: Networks, folds: list[str]) -> Table:
@@ -138,7 +161,7 @@ def bands(networks: Networks, folds: list[str]) -> Table:
     lines.append([network, *means, _mean(members, lambda run: run.scores['mean_iou'])])
   note = (
     'Mean IoU of pixels within N pixels of a boundary between two classes. Percent, mean over '
-    f'{"seeds and folds" if len(folds) > 1 else "seeds"}.'
+    f'{"seeds and folds" if len(folds) > 1 else "seeds"}.{_lacking(networks, folds)}'
   )
   head = ['network', *(f'{width} px' for width in widths), 'everywhere']
   return Table('Mean IoU near class boundaries', note, head, lines)
@@ -151,7 +174,7 @@ def classes(networks: Networks, folds: list[str]) -> Table:
     found = pooled(members)
     values = ([100 * x[f'iou/{name}'] for x in found if x[f'iou/{name}'] is not None] for name in names)
     lines.append([network, *(f'{sum(x) / len(x):.2f}' if x else '' for x in values)])
-  pixels = ' The pixels of all folds are counted together.' if len(folds) > 1 else ''
+  pixels = f' The pixels of all folds are counted together.{_lacking(networks, folds)}' if len(folds) > 1 else ''
   note = f'Percent, mean over seeds. Empty if a class appears in neither labels nor predictions.{pixels}'
   return Table('IoU per class', note, ['network', *names], lines)
 
