@@ -129,7 +129,7 @@ def _found(folder: epath.Path) -> list[str]:
   """The names of the folders that hold a run, including those that cannot be read."""
   with files.explained(folder):
     try:
-      entries = [path for path in folder.iterdir() if path.name != 'sweep.json']
+      entries = [path for path in run_files.listed(folder) if path.name != 'sweep.json']
     except FileNotFoundError as error:
       raise UserError(f'there is no folder {folder}') from error
   found = [path.name for path in entries if run_files.is_run(path)]

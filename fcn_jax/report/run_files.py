@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -26,6 +27,11 @@ def noted(faults: list[str], path: epath.Path) -> Iterator[None]:
     faults.append(str(error))
   except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
     faults.append(f'{path} is damaged ({type(error).__name__}: {error}); restore it from a copy')
+
+
+def listed(folder: epath.Path) -> list[epath.Path]:
+  """The files and folders in a folder. `iterdir` leaves out those whose names end in ~."""
+  return list(folder.iterdir()) if files.is_remote(folder) else [folder / name for name in os.listdir(folder)]
 
 
 def is_run(path: epath.Path) -> bool:
@@ -129,9 +135,11 @@ def details(path: epath.Path, split: str, suffix: str, faults: list[str]) -> dic
 
 
 def _rows(path: epath.Path, name: str) -> list[dict]:
-  if not files.exists(path / name):
-    raise UserError(f'{path / name} is missing; restore it from a copy')
-  return saved.read_rows(path / name)
+  rows = saved.read_rows(path / name)
+  if not rows:
+    what = 'empty' if files.exists(path / name) else 'missing'
+    raise UserError(f'{path / name} is {what}; restore it from a copy')
+  return rows
 
 
 def _start(path: epath.Path) -> dict:
@@ -169,7 +177,7 @@ def _examples(folder: epath.Path) -> list[str]:
   pending, names = [folder] if files.exists(folder) else [], set()
   with files.explained(folder):
     while pending:
-      for path in pending.pop().iterdir():
+      for path in listed(pending.pop()):
         if path.is_dir():
           pending.append(path)
         else:
