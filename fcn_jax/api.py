@@ -13,7 +13,7 @@ from fcn_jax.data import augment, canvases
 from fcn_jax.data.dataset import Classes
 from fcn_jax.errors import UserError, nearest
 from fcn_jax.run import checkpoint as checkpoints
-from fcn_jax.run import directory
+from fcn_jax.run import saved
 from fcn_jax.weights import match
 
 # The networks that `build_model` makes, as settings of the section `model`.
@@ -143,8 +143,8 @@ def load_run(workdir: str, *, checkpoint: str = 'last') -> Predictor:
   if checkpoint not in CHECKPOINTS:
     raise UserError(f'there is no checkpoint {checkpoint!r}{nearest(checkpoint, CHECKPOINTS)}')
   path = files.path(workdir)
-  config = directory.read_config(path)
-  inputs, heads = directory.read_data(path)
+  config = saved.read_config(path)
+  inputs, heads = saved.read_data(path)
   step, params = checkpoints.load_params(path, checkpoint)
   return Predictor(config, inputs, heads, params, step)
 

@@ -156,6 +156,7 @@ def write_network(directory, split: str, model, params: dict, data, size: tuple[
   """
   from fcn_jax.metrics import METRICS
   from fcn_jax.models import cost
+  from fcn_jax.run import saved
 
   chosen, head = data.split(split), next(iter(data.heads))
   labels = (chosen[i]['labels'][head] for i in range(len(chosen)))
@@ -165,7 +166,7 @@ def write_network(directory, split: str, model, params: dict, data, size: tuple[
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **kernels)
     directory.write('eval/kernels.npz', buffer.getvalue())
-  previous = directory.read_json('eval/network.json', {'upper_bound': {}})
+  previous = saved.read_network(directory.path) or {'upper_bound': {}}
   directory.write_json(
     'eval/network.json',
     {

@@ -56,11 +56,11 @@ def main(arguments: list[str]) -> None:
 
 def evaluate(given) -> None:
   """Scores a checkpoint of the run, or the weights, and writes and prints the result."""
-  from fcn_jax.run import directory, progress
+  from fcn_jax.run import directory, progress, saved
 
   run_directory = directory.RunDirectory(given.workdir or given.out)
   # jax takes seconds to import: not before the config is read.
-  config = cli.config() if given.weights else directory.read_config(run_directory.path)
+  config = cli.config() if given.weights else saved.read_config(run_directory.path)
   import jax
 
   from fcn_jax import bounds, evaluation, files, images, models

@@ -1,13 +1,125 @@
-"""Files that are written completely or not at all."""
+"""Paths that a person types, and files that are written completely or not at all; failures are `UserError`s."""
 
 import contextlib
 import json
 import os
 import pathlib
+import re
+import socket
+import stat
+import urllib.parse
+import uuid
+from collections.abc import Iterator
 
 from etils import epath
 
 from fcn_jax.errors import UserError
+
+# Of the temporary files of `write`. The name does not contain that of the file, which may be as long as a name can be.
+_TEMPORARY = '.{process}-{random}.fcn_jax.tmp'
+_LEFTOVER = re.compile(r'\.\d+-[0-9a-f]{8}\.fcn_jax\.tmp')
+_BUCKETS = 'https://storage.googleapis.com'
+
+
+def path(given: os.PathLike | str) -> epath.Path:
+  """The path that a person typed, on a disk or in a bucket; `~` is the home folder, file:///x is /x.
+
+  Raises:
+    UserError: the address is of another kind than gs://, or a bucket cannot be used on this machine.
+  """
+  text = os.fspath(given)
+  scheme, separator, rest = text.partition('://')
+  if separator and scheme == 'file':
+    text = urllib.parse.unquote(rest)
+  elif separator and scheme == 'gs':
+    _check_buckets(text)
+  elif separator and re.fullmatch(r'[a-z][a-z0-9+.-]*', scheme):
+    raise UserError(f'{text} is an address of the kind {scheme}://; expected a path on a disk, or gs://BUCKET/FOLDER')
+  return epath.Path(text).expanduser()
+
+
+def _check_buckets(given: str) -> None:
+  """Raises `UserError` at once if the library for buckets or the network is missing."""
+  try:
+    import gcsfs  # noqa: F401
+  except ImportError as error:
+    raise UserError(f"{given} requires gcsfs, which is not installed; pip install 'fcn_jax[gcs]'") from error
+  server = urllib.parse.urlsplit(os.environ.get('STORAGE_EMULATOR_HOST', _BUCKETS))
+  if not any(os.environ.get(name) for name in ('HTTPS_PROXY', 'https_proxy')):
+    try:
+      port = server.port or {'http': 80}.get(server.scheme, 443)
+      socket.create_connection((server.hostname, port), timeout=10).close()  # gcsfs would try for a minute
+    except OSError as error:
+      raise UserError(
+        f'{given} cannot be reached: there is no network connection to {server.hostname} ({reason(error)}); connect '
+        'this machine, or use a path on a disk'
+      ) from error
+
+
+def reason(error: BaseException) -> str:
+  """Why the system or a storage client failed, in its words: 'Permission denied'."""
+  return getattr(error, 'strerror', None) or str(error).strip().split('\n')[0] or type(error).__name__
+
+
+@contextlib.contextmanager
+def explained(path: os.PathLike | str, doing: str = 'read') -> Iterator[None]:
+  """A context in which any failure becomes the `UserError` 'cannot DOING PATH: REASON'."""
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:  # each storage client has its own exceptions
+    raise UserError(f'cannot {doing} {path}: {reason(error)}') from error
+
+
+def exists(path: epath.Path) -> bool:
+  """Whether there is a file or folder of this name.
+
+  Raises:
+    UserError: that cannot be found out, for example because a folder on the way may not be read.
+  """
+  with explained(path):
+    if is_remote(path):
+      return path.exists()
+    try:
+      os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+      return False
+    return True
+
+
+def read(path: epath.Path) -> bytes:
+  """The content of a file.
+
+  Raises:
+    UserError: it cannot be read: it does not exist, is a folder, or may not be read.
+  """
+  with explained(path):
+    if not is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
+      kind = 'folder' if os.path.isdir(path) else 'device or pipe'  # reading a pipe would wait for ever
+      raise UserError(f'{path} is a {kind}; expected a file')
+    return path.read_bytes()
+
+
+def read_json(path: epath.Path, default, remedy: str = 'restore it from a copy'):
+  """The value in a JSON file, or `default` if there is no file.
+
+  Args:
+    path: of the file.
+    default: the value without a file.
+    remedy: what a person can do if the file is damaged.
+
+  Raises:
+    UserError: the file cannot be read, is empty, or is not JSON.
+  """
+  if not exists(path):
+    return default
+  content = read(path)
+  try:
+    return json.loads(content)
+  except ValueError as error:  # not JSON, or not UTF-8
+    fault = f'damaged ({error})' if content.strip() else 'empty'
+    raise UserError(f'{path} is {fault}; expected JSON: {remedy}') from error
 
 
 def write(path: epath.Path, content: str | bytes) -> None:
@@ -19,7 +131,8 @@ def write(path: epath.Path, content: str | bytes) -> None:
     UserError: the file cannot be written, for example on a full disk. An existing file stays as it was.
   """
   content = content.encode() if isinstance(content, str) else content
-  remote, temporary = is_remote(path), path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  remote = is_remote(path)
+  temporary = path.with_name(_TEMPORARY.format(process=os.getpid(), random=uuid.uuid4().hex[:8]))
   try:
     if remote:
       path.write_bytes(content)
@@ -31,13 +144,7 @@ def write(path: epath.Path, content: str | bytes) -> None:
     if not remote:
       with contextlib.suppress(OSError):  # the folder itself may be the problem
         temporary.unlink(missing_ok=True)
-    reason = getattr(error, 'strerror', None) or error
-    raise UserError(f'cannot write {path}: {reason}; the previous file, if any, is intact') from error
-
-
-def path(given: os.PathLike | str) -> epath.Path:
-  """The path that a user gave, on a disk or in a bucket; `~` is the home folder."""
-  return epath.Path(given).expanduser()
+    raise UserError(f'cannot write {path}: {reason(error)}; the previous file, if any, is intact') from error
 
 
 def write_json(path: epath.Path, value) -> None:
@@ -45,22 +152,19 @@ def write_json(path: epath.Path, value) -> None:
   write(path, json.dumps(value, indent=1) + '\n')
 
 
-def read_json(path: epath.Path, default):
-  """The value in a JSON file, or `default` if there is no file.
+def remove_leftovers(folder: epath.Path, *, below: bool = False) -> None:
+  """Removes the temporary files of killed processes. No other process may be writing in the folder.
 
-  Raises:
-    json.JSONDecodeError: the file is not JSON.
+  Args:
+    folder: nothing else in it changes.
+    below: also in its subfolders.
   """
-  return json.loads(path.read_text()) if path.exists() else default
-
-
-def remove_leftovers(folder: epath.Path) -> None:
-  """Removes the temporary files of a killed process. No other process may be writing in the folder."""
   if not is_remote(folder):
-    for path in pathlib.Path(folder).rglob('.*.tmp'):
-      path.unlink(missing_ok=True)
+    for path in pathlib.Path(folder).rglob('.*') if below else pathlib.Path(folder).glob('.*'):
+      if _LEFTOVER.fullmatch(path.name) and path.is_file():
+        path.unlink(missing_ok=True)
 
 
 def is_remote(path: os.PathLike | str) -> bool:
   """Whether a path is in a bucket, like gs://bucket/run, and not on a disk."""
-  return '://' in os.fspath(path)
+  return re.match(r'[a-z][a-z0-9+.-]*://', os.fspath(path)) is not None

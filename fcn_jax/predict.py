@@ -146,9 +146,9 @@ def load_predictor(given):
     config, params = match.load(config, inputs, heads, given.weights)
     predictor = api.Predictor(config, inputs, heads, params)
   else:
-    from fcn_jax.run import directory
+    from fcn_jax.run import saved
 
-    directory.read_config(files.path(given.workdir))  # an error here comes before jax is imported
+    saved.read_config(files.path(given.workdir))  # an error here comes before jax is imported
     from fcn_jax import api
 
     predictor = api.load_run(given.workdir, checkpoint=given.checkpoint)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from fcn_jax import bounds, evaluation, files, losses, models, optim, starting_point
+from fcn_jax import bounds, evaluation, losses, models, optim, starting_point
 from fcn_jax.data import dataset, pipeline
 from fcn_jax.models import cost
-from fcn_jax.run import checkpoint, devices, directory, environment, hosts, progress, signals, summary
+from fcn_jax.run import checkpoint, devices, directory, environment, hosts, progress, saved, signals, summary
 from fcn_jax.run.clock import Clock, peak_memory
 from fcn_jax.run.directory import RunDirectory
 from fcn_jax.run.lock import RunLock
@@ -34,9 +34,9 @@ def prepare(config, workdir: str):
   devices.check_batch_size('train.batch_size', config.train.batch_size, config.train.accumulation)
   devices.check_batch_size('eval.batch_size', config.eval.batch_size)
   devices.enable_compilation_cache()
-  checkpoint.check_path(files.path(workdir))
   run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
-  begun = (run_directory / 'config.json').exists()
+  checkpoint.check_path(run_directory)
+  begun = saved.is_run(run_directory.path)
   config = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
   if hosts.is_first_host():
     directory.begin(run_directory, config)
@@ -64,7 +64,7 @@ def open_run(config, run_directory: RunDirectory, *, take_over: bool = False) ->
     lock = None
     if hosts.is_first_host():
       lock = stack.enter_context(RunLock(run_directory, take_over=take_over))
-      files.remove_leftovers(run_directory.path)
+      run_directory.remove_leftovers()
     run = Session(config, run_directory, lock)
     try:
       with signals.StopSignals() as run.stop_signals:
@@ -143,7 +143,7 @@ class Session:
     directory.write_data(self._directory, self.data)
     environment.add_environment(self._directory, [d.device_kind for d in jax.devices()], self.data.fingerprint)
     hosts.barrier('the directory is made')
-    hosts.check_same('starts in env.json', len(self._directory.read_json('env.json', [])))
+    hosts.check_same('starts in env.json', len(saved.read_starts(self._directory.path)))
 
   def batches(self) -> Iterator[dict]:
     """Batches on the devices, from the restored step to the last; ends early if the run should stop."""

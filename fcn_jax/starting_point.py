@@ -11,7 +11,7 @@ from fcn_jax.data import pipeline
 from fcn_jax.data.dataset import Data
 from fcn_jax.errors import UserError
 from fcn_jax.evaluation import Evaluator
-from fcn_jax.run import devices, directory
+from fcn_jax.run import devices, saved
 from fcn_jax.weights import initialize
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _metrics_before_training(params: dict, source: str, data: Data, evaluator: E
   scored = evaluator.score(params, data.splits[data.watched])
   assert scored is not None  # nothing stops it
   now = metrics.summarize(scored.matrices[head].sum(0), classes.names)
-  rows = [row for row in directory.read_rows(files.path(source) / 'metrics.jsonl', math.inf) if 'eval/mean_iou' in row]
+  rows = [row for row in saved.read_rows(files.path(source) / 'metrics.jsonl', math.inf) if 'eval/mean_iou' in row]
   names = ('pixel_accuracy', 'mean_iou')
   for name in names:
     before = f', {100 * rows[-1][f"eval/{name}"]:.2f} % at the end of {source}' if rows else ''

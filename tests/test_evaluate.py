@@ -14,7 +14,7 @@ from fcn_jax import files, metrics
 from fcn_jax.data import bands, dataset
 from fcn_jax.data.builders.scenes import CLASSES
 from fcn_jax.data.dataset import IGNORE
-from fcn_jax.run import directory
+from fcn_jax.run import saved
 
 HEAD = 'semantic'
 
@@ -53,7 +53,7 @@ def read(workdir, split):
 
 def examples(workdir, split) -> list[dict]:
   """The images of a split: image [H, W, 3], label [H, W] and id."""
-  split = dataset.load(directory.read_config(files.path(workdir)).data).splits[split]
+  split = dataset.load(saved.read_config(files.path(workdir)).data).splits[split]
   found = [split[i] for i in range(len(split))]
   return [{'image': e['inputs']['rgb'], 'label': e['labels'][HEAD], 'id': e['id']} for e in found]
 

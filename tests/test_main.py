@@ -9,7 +9,7 @@ import tiny
 from fcn_jax import config as config_lib
 from fcn_jax import train
 from fcn_jax.errors import UserError
-from fcn_jax.run import directory
+from fcn_jax.run import directory, identity
 
 CONFIG = f'--config={tiny.ROOT}/experiments/fcn16s.py'
 
@@ -55,7 +55,7 @@ def test_the_training_gets_the_locked_config_of_file_and_overrides(without_jax):
   expected.model.stride = 16
   expected.optim.lr, expected.data.train_size, expected.model.remat = 0.5, (32, 64), True
   assert locked and not take_over
-  assert config == directory.plain(expected)
+  assert config == identity.plain(expected)
 
 
 def settings(data_dir, **changes):

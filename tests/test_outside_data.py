@@ -9,7 +9,7 @@ import pytest
 import tiny
 from etils import epath
 
-from fcn_jax.run import directory
+from fcn_jax.run import saved
 from fcn_jax.sweep import points
 
 NAME = 'my_package.my_data'
@@ -175,7 +175,7 @@ def test_a_run_is_read_without_the_module(folder, trained, tmp_path):
     done.stderr
   )
   sweep = tmp_path / 'sweep'
-  config = directory.read_config(epath.Path(trained))
+  config = saved.read_config(epath.Path(trained))
   runs = [points.Run(f'seed={seed}', sweep / f'seed={seed}', config, (), {'seed': seed}, None) for seed in (0, 1)]
   points.write_sweep(epath.Path(sweep), 'rooms.py', config, runs)
   shutil.copytree(trained, sweep / 'seed=0')

@@ -11,7 +11,7 @@ import string
 
 from fcn_jax.report.results import Result
 from fcn_jax.report.tables import Networks, Table
-from fcn_jax.run import directory
+from fcn_jax.run import saved
 
 
 def page(title: str, introduction: list[str], sections: list[str]) -> str:
@@ -68,7 +68,7 @@ def gallery(networks: Networks) -> str:
 
 def _legend(run: Result) -> str:
   """The classes and their colors in the label images of the run."""
-  classes = next(iter(directory.read_data(run.path)[1].values()))
+  classes = next(iter(saved.read_data(run.path)[1].values()))
   items = [
     f'<span><i style="background: rgb{color}"></i>{html.escape(name)}</span>'
     for name, color in zip(classes.names, classes.palette, strict=True)

@@ -16,7 +16,7 @@ from etils import epath
 from fcn_jax import config as config_lib
 from fcn_jax import files, metrics
 from fcn_jax.errors import UserError, closest
-from fcn_jax.run import directory
+from fcn_jax.run import identity, saved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Result:
 
   @functools.cached_property
   def _matrices(self) -> dict[str, np.ndarray]:
-    return _arrays(self.path / 'eval' / f'{self.split}.npz')
+    return saved.read_arrays(self.path / 'eval' / f'{self.split}.npz')
 
   @functools.cached_property
   def ids(self) -> list[str]:
@@ -80,19 +80,19 @@ class Result:
   @functools.cached_property
   def log(self) -> list[dict]:
     """The rows of `metrics.jsonl`."""
-    return directory.read_rows(self.path / 'metrics.jsonl')
+    return saved.read_rows(self.path / 'metrics.jsonl')
 
   @functools.cached_property
   def kernels(self) -> dict[str, np.ndarray]:
     """The trained upsampling kernels [k, k, C] by layer, coarse to fine; empty if upsampling is fixed."""
     path = self.path / 'eval' / 'kernels.npz'
-    found = _arrays(path) if path.exists() else {}
+    found = saved.read_arrays(path) if path.exists() else {}
     return {name: found[name] for name in sorted(found, key=lambda n: -int(re.search(r'\d+', n).group()))}
 
   @functools.cached_property
   def environment(self) -> dict:
     """The entry of the run's last start in `env.json`."""
-    return files.read_json(self.path / 'env.json', [{}])[-1]
+    return (saved.read_starts(self.path) or [{}])[-1]
 
   @functools.cached_property
   def examples(self) -> list[str]:
@@ -183,29 +183,24 @@ def done(cells: Cells) -> Cells:
   return {key: members for key, members in finished.items() if members}
 
 
-def _arrays(path: epath.Path) -> dict[str, np.ndarray]:
-  with path.open('rb') as file, np.load(file) as stored:
-    return dict(stored)
-
-
 def _missing(path: epath.Path, sweep: dict) -> Result:
-  settings = config_lib.flatten(directory.from_plain(sweep['config'])) | directory.with_tuples(sweep['runs'][path.name])
+  settings = config_lib.flatten(identity.from_plain(sweep['config'])) | identity.with_tuples(sweep['runs'][path.name])
   return Result(path.name, path, 'missing', _comparable(settings))
 
 
 def _read_run(path: epath.Path) -> Result:
-  settings = _comparable(config_lib.flatten(directory.read_config(path)))
-  status = files.read_json(path / 'status.json', {'state': 'running'})
+  settings = _comparable(config_lib.flatten(saved.read_config(path)))
+  status = saved.read_status(path) or {'state': 'running'}
   if status['state'] != 'done':
     return Result(path.name, path, status['state'], settings)
   split = 'test' if (path / 'eval' / 'test.json').exists() else 'validation'
-  scores, network = (files.read_json(path / 'eval' / f'{name}.json', None) for name in (split, 'network'))
+  scores, network = saved.read_scores(path, split), saved.read_network(path)
   if scores is None or network is None or split not in network['upper_bound']:
     raise UserError(
       f'{path} is done, but its scores in eval/ are incomplete; recompute them with '
       f'python -m fcn_jax.evaluate --workdir={path}'
     )
-  timing = [row for row in directory.read_rows(path / 'timing.jsonl', status['step']) if 'images_per_second' in row]
+  timing = [row for row in saved.read_rows(path / 'timing.jsonl', status['step']) if 'images_per_second' in row]
   costs = {
     'parameters': network['parameters'],
     'gflop': network['gflop'],
@@ -220,6 +215,6 @@ def _read_run(path: epath.Path) -> Result:
 
 def _comparable(settings: dict) -> dict:
   """The settings that define a network; in `init.run`, only the name of the run is kept, without its seed."""
-  kept = {field: value for field, value in settings.items() if field not in directory.WHERE_AND_HOW}
+  kept = {field: value for field, value in settings.items() if field not in identity.WHERE_AND_HOW}
   kept['init.run'] = re.sub(r'[,+]?\bseed=\d+', '', posixpath.basename(settings['init.run']))
   return kept

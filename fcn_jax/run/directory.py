@@ -1,10 +1,9 @@
-"""The run directory: the only interface between training and reading the results.
+"""The run directory: the only interface between training and reading the results; its writers.
 
 Every file is written under a temporary name and then renamed, so that a reader never sees half of one. The next start
 of a killed run removes its temporary files. `metrics.jsonl` depends only on the config and the data, so a resumed run
-ends with the same file as an undisturbed one. Whatever depends on the machine goes to `timing.jsonl`.
-
-Nothing here imports jax or the module of a data set, so that reports and sweeps can read any run.
+ends with the same file as an undisturbed one. Whatever depends on the machine goes to `timing.jsonl`. `saved.py` has
+the readers. Nothing here imports jax or the module of a data set.
 """
 
 import dataclasses
@@ -18,13 +17,9 @@ from etils import epath
 
 from fcn_jax import config as config_lib
 from fcn_jax import files
-from fcn_jax.data import dataset, names
+from fcn_jax.data import dataset
 from fcn_jax.errors import UserError
-
-FORMAT = 2  # of config.json and the other files of a run
-
-# Settings that decide only where and how a run is computed. Two configs that differ only in these are the same run.
-WHERE_AND_HOW = ('data.dir', 'data.archive', 'data.sbd_archive', 'data.cache_gib', 'data.threads')
+from fcn_jax.run import identity, saved
 
 
 class RunDirectory:
@@ -39,7 +34,7 @@ class RunDirectory:
 
   def __init__(self, path: os.PathLike | str, *, writes: bool = True):
     """If `writes` is false, everything that would write does nothing."""
-    self.path, self.writes = files.path(path), writes
+    self.path, self.writes, self._made = files.path(path), writes, False
 
   def __truediv__(self, name: str) -> epath.Path:
     return self.path / name
@@ -52,16 +47,33 @@ class RunDirectory:
   def write(self, name: str, content: str | bytes) -> None:
     """Writes the file `name`, which may include folders; see `files.write`."""
     if self.writes:
+      self._check_made()
       files.write(self / name, content)
 
   def write_json(self, name: str, value) -> None:
     """Writes the file `name` as JSON."""
     if self.writes:
+      self._check_made()
       files.write_json(self / name, value)
 
   def read_json(self, name: str, default):
     """The value in the JSON file `name`, or `default` if there is no file."""
     return files.read_json(self / name, default)
+
+  def make(self) -> None:
+    """Makes the directory; from then on, a write fails if the directory is gone."""
+    with files.explained(self, 'write'):
+      self.path.mkdir(parents=True, exist_ok=True)
+    self._made = not files.is_remote(self)
+
+  def _check_made(self) -> None:
+    if self._made and not files.exists(self.path):
+      raise UserError(f'{self} is gone: another program has deleted or moved this directory while it was in use')
+
+  def remove_leftovers(self) -> None:
+    """Removes the temporary files of a killed process; no other process may be writing."""
+    files.remove_leftovers(self.path)
+    files.remove_leftovers(self / 'eval', below=True)
 
   def rows(self, name: str, last_step: float = math.inf) -> 'Rows':
     """The rows of a `.jsonl` file up to `last_step`."""
@@ -70,12 +82,6 @@ class RunDirectory:
   def status(self, steps: int) -> 'Status':
     """The status of a run of `steps` steps."""
     return Status(self, steps)
-
-
-def read_rows(path: epath.Path, last_step: float = math.inf) -> list[dict]:
-  """The rows of a `.jsonl` file up to `last_step`; none if there is no file."""
-  lines = path.read_text().splitlines() if path.exists() else []
-  return [row for row in map(json.loads, lines) if row['step'] <= last_step]
 
 
 class Rows:
@@ -88,7 +94,7 @@ class Rows:
   def __init__(self, directory: RunDirectory, name: str, last_step: float):
     """Starts with the rows of the file up to `last_step`; a resumed run computes later rows again."""
     self._directory, self._name = directory, name
-    self.rows = read_rows(directory / name, last_step)
+    self.rows = saved.read_rows(directory / name, last_step)
 
   def add(self, step: int, values: dict) -> None:
     """Adds a row."""
@@ -118,7 +124,7 @@ class Status:
 
   def __init__(self, directory: RunDirectory, steps: int):
     self._directory, self._steps = directory, steps
-    previous = directory.read_json('status.json', {})
+    previous = saved.read_status(directory.path)
     self.state, self.step = previous.get('state'), previous.get('step', 0)
     self.wall_seconds = previous.get('wall_seconds', 0.0)
     self._restarts = previous.get('restarts', -1) + 1
@@ -129,28 +135,26 @@ class Status:
     self.state, self.step = state, step
     self.wall_seconds = round(time.time() - self._started, 2)
     values = {'state': state, 'step': step, 'steps': self._steps} | more
-    values |= {'wall_seconds': self.wall_seconds, 'restarts': self._restarts}
+    values |= {'wall_seconds': self.wall_seconds, 'restarts': self._restarts, 'time': round(time.time(), 1)}
     self._directory.write_json('status.json', values)
 
 
 def begin(directory: RunDirectory, config: ml_collections.ConfigDict) -> None:
-  """Makes the directory, or checks that the run in it has the same config.
+  """Makes the directory, or checks that the run in it has the same config and that none of its files is damaged.
 
   Raises:
-    UserError: the directory has a run of another config, or cannot be made.
+    UserError: the directory has a run of another config or with a damaged file, or cannot be made.
   """
   check(directory.path, config)
+  saved.check_all(directory.path)
   if directory.writes:
-    try:
-      directory.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise UserError(f'cannot write {directory}: {error.strerror or error}') from error
+    directory.make()
 
 
 def check(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   """Raises `UserError` if the directory has a run of another config or of another format."""
-  theirs = _read_saved(workdir)
-  if theirs and (different := difference(plain(resolve_config(workdir, config)), theirs)):
+  theirs = saved.read_plain(workdir)
+  if theirs and (different := identity.difference(identity.plain(resolve_config(workdir, config)), theirs)):
     raise UserError(
       f'{workdir} holds a run of another config: {different}. Use another --workdir, or delete this directory'
     )
@@ -162,125 +166,23 @@ def resolve_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> ml
   If the config itself sets `model.mean` or `model.std`, that value stays; only values of its recipe and data set are
   replaced.
   """
-  saved = _read_saved(workdir)
-  if not saved or not (config.init.run or config.init.weights):
+  theirs = saved.read_plain(workdir)
+  if not theirs or not (config.init.run or config.init.weights):
     return config
   usual = config_lib.usual(config).model
   with config.copy_and_resolve_references().unlocked() as changed:
     for field in ('mean', 'std'):
       if config.model[field] == usual[field]:
-        changed.model[field] = tuple(saved['model'][field])
+        changed.model[field] = tuple(theirs['model'][field])
   return changed.lock()
-
-
-def plain(config: ml_collections.ConfigDict) -> dict:
-  """The config as nested dicts, with lists instead of tuples, as JSON has it."""
-  return json.loads(config.to_json())
-
-
-def difference(mine: dict, theirs: dict) -> str:
-  """The settings in which two plain configs differ, 'seed is 0 there, 1 here; ...', or '' if they are the same run.
-
-  A setting that did not exist when `theirs` was saved has its default there. `format` and the settings in
-  `WHERE_AND_HOW` are not compared.
-  """
-  mine, theirs = (config_lib.flatten(ml_collections.ConfigDict(c)) for c in (mine, theirs))
-  theirs = config_lib.flatten(ml_collections.ConfigDict(plain(_defaults(theirs.get('data.name'))))) | theirs
-  skipped = ('format', *WHERE_AND_HOW)
-  different = [n for n in {**theirs, **mine} if n not in skipped and mine.get(n) != theirs.get(n)]
-  return '; '.join(f'{n} is {theirs.get(n)} there, {mine.get(n)} here' for n in different)
 
 
 def write_config(directory: RunDirectory, config: ml_collections.ConfigDict) -> None:
   """Writes `config.json`. From then on the directory refuses another config, so the data must be ready before."""
-  directory.write_json('config.json', {'format': FORMAT} | plain(config))
-
-
-def read_config(workdir: epath.Path) -> ml_collections.ConfigDict:
-  """The config of a run; settings that did not exist when it was made have their defaults.
-
-  Raises:
-    UserError: there is no run, its config is damaged or invalid, or it has another format.
-  """
-  saved = _read_saved(workdir)
-  if saved is None:
-    raise UserError(f'{workdir} holds no run: there is no config.json in it')
-  try:
-    config = from_plain(saved)
-    config_lib.validate(config, settings=config_lib.flatten(config))
-  except UserError as error:
-    raise UserError(f'{workdir / "config.json"}: {error}') from error
-  return config
-
-
-def from_plain(saved: dict) -> ml_collections.ConfigDict:
-  """The config that `plain` turned into `saved`, with defaults for settings that it lacks.
-
-  Raises:
-    UserError: `saved` has an unknown setting, or a value of the wrong type. If the data set is a module outside the
-      package, every setting of the section `data` is accepted.
-  """
-  fields = with_tuples(config_lib.flatten(ml_collections.ConfigDict(saved)))
-  fields.pop('format', None)
-  name = fields.get('data.name', '')
-  config = _defaults(name)
-  defaults = config_lib.flatten(config)
-  for field in fields:
-    if field not in defaults and not (field.startswith('data.') and name not in names.DATASETS):
-      raise UserError(config_lib.unknown_setting(field, defaults))
-  try:
-    config.update_from_flattened_dict(fields)
-  except TypeError as error:
-    raise UserError(str(error)) from error
-  return config
-
-
-def with_tuples(fields: dict) -> dict:
-  """Settings with tuples, as a config has them, instead of JSON's lists."""
-  return {name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()}
+  directory.write_json('config.json', {'format': saved.FORMAT} | identity.plain(config))
 
 
 def write_data(directory: RunDirectory, data: dataset.Data) -> None:
   """Writes `data.json`: what a reader of the run needs to know about its data set, without opening it."""
   heads = {head: dataclasses.asdict(classes) for head, classes in data.heads.items()}
   directory.write_json('data.json', {'inputs': data.inputs, 'heads': heads, 'fingerprint': data.fingerprint})
-
-
-def read_data(workdir: epath.Path) -> tuple[dict[str, int], dict[str, dataset.Classes]]:
-  """The input streams of a run with their channels, and its heads with their classes.
-
-  Raises:
-    UserError: there is no `data.json`.
-  """
-  saved = files.read_json(workdir / 'data.json', None)
-  if saved is None:
-    raise UserError(f'{workdir} has no data.json, which a run writes when it starts; train it again')
-  heads = {
-    head: dataset.Classes(tuple(values['names']), tuple(map(tuple, values['palette'])), values['ignore'])
-    for head, values in saved['heads'].items()
-  }
-  return saved['inputs'], heads
-
-
-def _read_saved(workdir: epath.Path) -> dict | None:
-  """The content of `config.json`, or None if there is none."""
-  path = workdir / 'config.json'
-  try:
-    saved = files.read_json(path, None)
-  except json.JSONDecodeError as error:
-    raise UserError(f'{path} is damaged: {error}') from error
-  if saved is not None and saved.get('format') != FORMAT:
-    found = f'format {saved["format"]}' if 'format' in saved else 'no "format": an earlier version of fcn_jax made it'
-    raise UserError(
-      f'{path} has {found}; expected format {FORMAT}. Use the version of fcn_jax that made this run, or train again in '
-      'another --workdir'
-    )
-  return saved
-
-
-def _defaults(data_name: str) -> ml_collections.ConfigDict:
-  """The settings of every run, and those of a built-in data set. Other data sets' settings are saved with the run."""
-  config = config_lib.base()
-  if data_name in names.DATASETS:
-    config_lib.add_settings(config, names.settings(data_name))
-  return config

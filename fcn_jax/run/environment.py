@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from fcn_jax.errors import UserError
+from fcn_jax.run import saved
 from fcn_jax.run.directory import RunDirectory
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'grain', 'numpy', 'pillow')
@@ -14,7 +15,7 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-d
 
 def check_fingerprint(directory: RunDirectory, fingerprint: str) -> None:
   """Raises `UserError` if the last start of the run had other data."""
-  starts = directory.read_json('env.json', [])
+  starts = saved.read_starts(directory.path)
   if starts and starts[-1]['data'] != fingerprint:
     raise UserError(
       f'the data has changed since the last start of {directory}: its fingerprint is {fingerprint!r}; expected '
@@ -30,7 +31,7 @@ def add_environment(directory: RunDirectory, devices: list[str], fingerprint: st
     devices: the kind of each device.
     fingerprint: of the data set.
   """
-  starts = directory.read_json('env.json', [])
+  starts = saved.read_starts(directory.path)
   git = ['git', '-C', str(pathlib.Path(__file__).parent)]
   start = {
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),

@@ -9,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from fcn_jax import metrics
+from fcn_jax.errors import UserError
+from fcn_jax.run import saved
 from fcn_jax.run.directory import RunDirectory, Status
 
 console = Console(highlight=False, soft_wrap=True)
@@ -68,9 +70,14 @@ class Counter:
 
 def show_results(directory: RunDirectory, status: Status) -> None:
   """Shows the last evaluation of a run, its time, speed and memory, from its files."""
-  row = directory.rows('metrics.jsonl', status.step).with_field('eval/mean_iou')[-1]
+  evaluations = directory.rows('metrics.jsonl', status.step).with_field('eval/mean_iou')
+  if not evaluations:
+    raise UserError(
+      f'{directory / "metrics.jsonl"} has no evaluation, although the run is done; restore it from a copy'
+    )
+  row = evaluations[-1]
   timing = directory.rows('timing.jsonl', status.step).with_field('images_per_second')
-  heads = list(directory.read_json('data.json', {}).get('heads', ['']))
+  heads = list(saved.read_data(directory.path)[1])
   sections = []
   for head in heads:
     prefix = 'eval/' if head == heads[0] else f'eval/{head}/'
@@ -78,9 +85,11 @@ def show_results(directory: RunDirectory, status: Status) -> None:
     of_head = [name for name in scores if name.partition('/')[0] in ('iou', *metrics.METRICS)]
     title = [(f'head {head}', '')] if len(heads) > 1 else []
     sections.append(title + [(_title(name), percent(scores[name])) for name in of_head])
-  speed, memory = np.median([row['images_per_second'] for row in timing]), timing[-1]['peak_memory_gib']
-  usage = [('time', f'{status.wall_seconds:.0f} s'), ('training', f'{speed:.1f} images/s')]
-  show_table(None, ['metric', 'value'], *sections, [*usage, ('peak memory', f'{memory:.2f} GiB')])
+  usage = [('time', f'{status.wall_seconds:.0f} s')]
+  if timing:  # absent from a run that was copied without it
+    speed, memory = np.median([row['images_per_second'] for row in timing]), timing[-1]['peak_memory_gib']
+    usage += [('training', f'{speed:.1f} images/s'), ('peak memory', f'{memory:.2f} GiB')]
+  show_table(None, ['metric', 'value'], *sections, usage)
 
 
 def show_scores(values: dict) -> None:

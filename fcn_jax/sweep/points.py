@@ -10,7 +10,7 @@ from etils import epath
 from fcn_jax import config as config_lib
 from fcn_jax import files
 from fcn_jax.errors import UserError
-from fcn_jax.run import directory
+from fcn_jax.run import identity
 from fcn_jax.sweep import space
 
 
@@ -142,13 +142,13 @@ def write_sweep(workdir: epath.Path, experiment: str, base: ml_collections.Confi
   Raises:
     UserError: `workdir` holds a run, or a sweep of another experiment file or config.
   """
-  mine = {'experiment': experiment, 'config': directory.plain(base), 'runs': {run.name: run.point for run in all_runs}}
+  mine = {'experiment': experiment, 'config': identity.plain(base), 'runs': {run.name: run.point for run in all_runs}}
   theirs = files.read_json(workdir / 'sweep.json', mine | {'runs': {}})
   if (workdir / 'config.json').exists():
     raise UserError(f'{workdir} holds a single run, not a sweep; choose another --workdir')
   if theirs['experiment'] != experiment:
     raise UserError(f'{workdir} holds the sweep {theirs["experiment"]}, not {experiment}; choose another --workdir')
-  if different := directory.difference(mine['config'], theirs['config']):
+  if different := identity.difference(mine['config'], theirs['config']):
     raise UserError(f'{workdir} holds a sweep with another config: {different}. Choose another --workdir')
   mine['runs'] = theirs['runs'] | mine['runs']
   files.write_json(workdir / 'sweep.json', mine)

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from rich.live import Live
 from rich.table import Table
 
-from fcn_jax import files
-from fcn_jax.run import directory, progress
+from fcn_jax.run import directory, progress, saved
 from fcn_jax.sweep import points
 
 # The first four are the driver's, the others are read from the `status.json` of a run.
@@ -31,7 +30,7 @@ def state(run: points.Run) -> str:
   """
   if run.config:
     directory.check(run.workdir, run.config)
-  return files.read_json(run.workdir / 'status.json', {}).get('state', WAITING)
+  return saved.read_status(run.workdir).get('state', WAITING)
 
 
 class Display:
@@ -91,15 +90,15 @@ def table(
 
 
 def _row(run: points.Run, now: str, began: float | None) -> tuple[str, str, str, str]:
-  saved, text = files.read_json(run.workdir / 'status.json', {}), ''
-  seconds = time.time() - began if began else saved.get('wall_seconds')
+  status, text = saved.read_status(run.workdir), ''
+  seconds = time.time() - began if began else status.get('wall_seconds')
   if now == RUNNING:
     text = last_lines(run, 1).strip()
   elif now == DONE:
-    rows = directory.read_rows(run.workdir / 'metrics.jsonl', saved['step'])
+    rows = saved.read_rows(run.workdir / 'metrics.jsonl', status['step'])
     text = f'mean IoU {progress.percent([row["eval/mean_iou"] for row in rows if "eval/mean_iou" in row][-1])}'
   elif now != WAITING:
-    text = saved.get('error', '')
+    text = status.get('error', '')
   return run.name, now, _minutes(seconds) if seconds else '', text[:80]
 
 

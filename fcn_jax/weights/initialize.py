@@ -8,7 +8,7 @@ from flax import traverse_util
 
 from fcn_jax import files
 from fcn_jax.errors import UserError
-from fcn_jax.run import checkpoint, directory
+from fcn_jax.run import checkpoint, saved
 from fcn_jax.weights import match
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """
   if config.init.run:
     workdir = files.path(config.init.run)
-    source = directory.read_config(workdir).model
-    state = files.read_json(workdir / 'status.json', {}).get('state', 'not started')
+    source = saved.read_config(workdir).model
+    state = saved.read_status(workdir).get('state', 'not started')
     if state != 'done':
       raise UserError(f'init.run: {workdir} is {state}; expected a run that is done: finish that run first')
     return match.with_preprocessing(config, source, config.init.run)
@@ -68,7 +68,7 @@ def from_weights(params: dict, config: ml_collections.ConfigDict) -> dict:
 def from_run(params: dict, config: ml_collections.ConfigDict) -> Restored:
   """`params` with the tensors of the last checkpoint of `config.init.run`, as numpy arrays on the host."""
   workdir = files.path(config.init.run)
-  source_config = directory.read_config(workdir)
+  source_config = saved.read_config(workdir)
   step, source = checkpoint.load_params(workdir)
   logger.info('initial parameters from step %d of %s:', step, workdir)
   restored, unused = restore_matching(params, source)

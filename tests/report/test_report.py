@@ -14,7 +14,7 @@ from fcn_jax import config as config_lib
 from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.report import results, tables
-from fcn_jax.run import directory
+from fcn_jax.run import identity
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def ablation(tmp_path):
     'model.upsample': 'bilinear_fixed',
     'seed': 2,
   }
-  config = directory.plain(config_lib.default('scenes'))
+  config = identity.plain(config_lib.default('scenes'))
   files.write_json(epath.Path(tmp_path) / 'sweep.json', {'config': config, 'runs': points})
   return tmp_path
 

@@ -14,6 +14,7 @@ from fcn_jax import files
 from fcn_jax.data.dataset import Classes
 from fcn_jax.errors import UserError
 from fcn_jax.run import directory as run_directory
+from fcn_jax.run import identity, saved
 from fcn_jax.run.directory import RunDirectory
 
 
@@ -63,7 +64,7 @@ def test_where_and_how_a_run_is_computed_is_no_difference(directory):
   moved = config_lib.default('stanford_background')
   moved.data.dir, moved.data.archive, moved.data.cache_gib, moved.data.threads = '/data', '/a.tar', 1.0, 9
   begin(directory, moved)
-  assert run_directory.difference(run_directory.plain(moved), {'data': {'name': 'stanford_background'}})
+  assert identity.difference(identity.plain(moved), {'data': {'name': 'stanford_background'}})
   moved.data.fold = 3
   with pytest.raises(UserError, match=r'another config: data\.fold is 0 there, 3 here\. '):
     begin(directory, moved)
@@ -82,9 +83,9 @@ def test_a_field_that_only_one_of_the_two_has_differs(directory, there):
 
 def rewrite(directory, change):
   """Changes `config.json` of a run."""
-  saved = directory.read_json('config.json', None)
-  change(saved)
-  directory.write_json('config.json', saved)
+  content = directory.read_json('config.json', None)
+  change(content)
+  directory.write_json('config.json', content)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def rewrite(directory, change):
 def test_another_format_is_refused_with_what_to_do(directory, change, found):
   begin(directory, config_lib.default())
   rewrite(directory, change)
-  for use in (lambda: run_directory.read_config(directory.path), lambda: begin(directory, config_lib.default())):
+  for use in (lambda: saved.read_config(directory.path), lambda: begin(directory, config_lib.default())):
     with pytest.raises(UserError, match=rf'config\.json has (format )?{found}.*; expected format 2\. Use the version'):
       use()
 
@@ -103,13 +104,13 @@ def test_the_config_of_a_run_is_read_with_its_tuples(directory):
   config = config_lib.default('stanford_background')
   config.data.train_size, config.optim.lr = (64, 96), 0.5
   run_directory.write_config(directory, config)
-  assert config_lib.flatten(run_directory.read_config(directory.path)) == config_lib.flatten(config)
+  assert config_lib.flatten(saved.read_config(directory.path)) == config_lib.flatten(config)
 
 
 def test_a_setting_that_is_newer_than_the_run_has_its_default(directory):
   begin(directory, config_lib.default())
   rewrite(directory, lambda saved: saved['model'].pop('shrink'))
-  assert run_directory.read_config(directory.path).model.shrink == 1
+  assert saved.read_config(directory.path).model.shrink == 1
   begin(directory, config_lib.default())
 
 
@@ -126,15 +127,18 @@ def test_a_wrong_setting_of_a_saved_config_is_a_user_error(directory, section, f
   begin(directory, config_lib.default())
   rewrite(directory, lambda saved: saved[section].update({field: value}))
   with pytest.raises(UserError, match=r'config\.json: ') as caught:
-    run_directory.read_config(directory.path)
+    saved.read_config(directory.path)
   assert words in str(caught.value)
 
 
 def test_a_config_that_is_damaged_or_missing_is_a_user_error(directory):
+  with pytest.raises(UserError, match=r'holds no run: there is no folder of this name'):
+    saved.read_config(directory.path)
+  directory.path.mkdir()
   with pytest.raises(UserError, match=r'holds no run: there is no config\.json in it'):
-    run_directory.read_config(directory.path)
+    saved.read_config(directory.path)
   directory.write('config.json', '{"model": {"stri')
-  for use in (lambda: run_directory.read_config(directory.path), lambda: begin(directory, config_lib.default())):
+  for use in (lambda: saved.read_config(directory.path), lambda: begin(directory, config_lib.default())):
     with pytest.raises(UserError, match=r'config\.json is damaged'):
       use()
 
@@ -156,11 +160,11 @@ def test_a_run_on_data_from_outside_is_read_without_their_module(directory, tmp_
   config.data.depth = False
   begin(directory, config)
   sys.modules.pop('outside_of_the_package')
-  read = run_directory.read_config(directory.path)
+  read = saved.read_config(directory.path)
   assert config_lib.flatten(read) == config_lib.flatten(config) and read.data.sensors == ('a', 'b')
-  plain = run_directory.plain(config)
-  assert config_lib.flatten(run_directory.from_plain(plain)) == config_lib.flatten(config)
-  assert run_directory.difference(plain, plain) == ''
+  plain = identity.plain(config)
+  assert config_lib.flatten(identity.from_plain(plain)) == config_lib.flatten(config)
+  assert identity.difference(plain, plain) == ''
   assert 'outside_of_the_package' not in sys.modules
 
 
@@ -192,10 +196,10 @@ def test_classes_and_inputs_of_a_run_are_read_without_its_data(directory):
     'parts': Classes(('leaf',), ((9, 9, 9),)),
   }
   run_directory.write_data(directory, Data({'rgb': 3, 'depth': 1}, heads, 'outside 1'))
-  assert run_directory.read_data(directory.path) == ({'rgb': 3, 'depth': 1}, heads)
+  assert saved.read_data(directory.path) == ({'rgb': 3, 'depth': 1}, heads)
   assert directory.read_json('data.json', None)['fingerprint'] == 'outside 1'
   with pytest.raises(UserError, match=r'none has no data\.json'):
-    run_directory.read_data(directory / 'none')
+    saved.read_data(directory / 'none')
 
 
 def test_reading_a_run_needs_no_jax():

@@ -7,6 +7,7 @@ from etils import epath
 
 from fcn_jax import config as config_lib
 from fcn_jax.run import directory as run_directory
+from fcn_jax.run import saved
 from fcn_jax.run.directory import RunDirectory
 
 
@@ -67,9 +68,9 @@ def test_rows_end_at_the_step_that_a_run_resumes_from(directory):
 
 def test_rows_keep_every_digit(directory):
   fill(directory, [1, 2, 3])
-  assert [row['loss'] for row in run_directory.read_rows(directory / 'rows.jsonl')] == [1 / 3, 2 / 3, 1.0]
-  assert [row['step'] for row in run_directory.read_rows(directory / 'rows.jsonl', 2)] == [1, 2]
-  assert run_directory.read_rows(directory / 'none.jsonl') == []
+  assert [row['loss'] for row in saved.read_rows(directory / 'rows.jsonl')] == [1 / 3, 2 / 3, 1.0]
+  assert [row['step'] for row in saved.read_rows(directory / 'rows.jsonl', 2)] == [1, 2]
+  assert saved.read_rows(directory / 'none.jsonl') == []
 
 
 def test_rows_are_found_by_step_and_by_field(directory):
@@ -99,11 +100,11 @@ def test_status_adds_up_seconds_and_counts_restarts(directory, monkeypatch):
     return json.loads((directory / 'status.json').read_text())
 
   assert start(5, 'preempted', 3) == (None, 0)
-  assert read() == {'state': 'preempted', 'step': 3, 'steps': 12, 'wall_seconds': 5.0, 'restarts': 0}
+  assert read() == {'state': 'preempted', 'step': 3, 'steps': 12, 'wall_seconds': 5.0, 'restarts': 0, 'time': 1005.0}
   assert start(7, 'failed', 6) == ('preempted', 3)
-  assert read() == {'state': 'failed', 'step': 6, 'steps': 12, 'wall_seconds': 12.0, 'restarts': 1}
+  assert read() == {'state': 'failed', 'step': 6, 'steps': 12, 'wall_seconds': 12.0, 'restarts': 1, 'time': 1112.0}
   assert start(1, 'done', 12) == ('failed', 6)
-  assert read() == {'state': 'done', 'step': 12, 'steps': 12, 'wall_seconds': 13.0, 'restarts': 2}
+  assert read() == {'state': 'done', 'step': 12, 'steps': 12, 'wall_seconds': 13.0, 'restarts': 2, 'time': 1213.0}
 
 
 def test_status_gives_the_reason_of_a_failure_until_the_next_write(directory):

@@ -1,0 +1,75 @@
+"""What makes two runs the same run, or two runs of the same network: their configs, without what cannot matter."""
+
+import json
+
+import ml_collections
+
+from fcn_jax import config as config_lib
+from fcn_jax.data import names
+from fcn_jax.errors import UserError
+
+# Settings that decide only where and how a run is computed. Two configs that differ only in these are the same run.
+WHERE_AND_HOW = ('data.dir', 'data.archive', 'data.sbd_archive', 'data.cache_gib', 'data.threads')
+# Settings that cannot change the scores of a run. Runs that differ only in these train the same network.
+NEUTRAL = (
+  *WHERE_AND_HOW,
+  'train.log_every',
+  'eval.every',
+  'eval.batch_size',
+  'eval.canvases',
+  'checkpoint.every',
+  'checkpoint.keep',
+)
+
+
+def plain(config: ml_collections.ConfigDict) -> dict:
+  """The config as nested dicts, with lists instead of tuples, as JSON has it."""
+  return json.loads(config.to_json())
+
+
+def difference(mine: dict, theirs: dict) -> str:
+  """The settings in which two plain configs differ, 'seed is 0 there, 1 here; ...', or '' if they are the same run.
+
+  A setting that did not exist when `theirs` was saved has its default there. `format` and the settings in
+  `WHERE_AND_HOW` are not compared.
+  """
+  mine, theirs = (config_lib.flatten(ml_collections.ConfigDict(c)) for c in (mine, theirs))
+  theirs = config_lib.flatten(ml_collections.ConfigDict(plain(_defaults(theirs.get('data.name'))))) | theirs
+  skipped = ('format', *WHERE_AND_HOW)
+  different = [n for n in {**theirs, **mine} if n not in skipped and mine.get(n) != theirs.get(n)]
+  return '; '.join(f'{n} is {theirs.get(n)} there, {mine.get(n)} here' for n in different)
+
+
+def from_plain(saved: dict) -> ml_collections.ConfigDict:
+  """The config that `plain` turned into `saved`, with defaults for settings that it lacks.
+
+  Raises:
+    UserError: `saved` has an unknown setting, or a value of the wrong type. If the data set is a module outside the
+      package, every setting of the section `data` is accepted.
+  """
+  fields = with_tuples(config_lib.flatten(ml_collections.ConfigDict(saved)))
+  fields.pop('format', None)
+  name = fields.get('data.name', '')
+  config = _defaults(name)
+  defaults = config_lib.flatten(config)
+  for field in fields:
+    if field not in defaults and not (field.startswith('data.') and name not in names.DATASETS):
+      raise UserError(config_lib.unknown_setting(field, defaults))
+  try:
+    config.update_from_flattened_dict(fields)
+  except TypeError as error:
+    raise UserError(str(error)) from error
+  return config
+
+
+def with_tuples(fields: dict) -> dict:
+  """Settings with tuples, as a config has them, instead of JSON's lists."""
+  return {name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()}
+
+
+def _defaults(data_name: str) -> ml_collections.ConfigDict:
+  """The settings of every run, and those of a built-in data set. Other data sets' settings are saved with the run."""
+  config = config_lib.base()
+  if data_name in names.DATASETS:
+    config_lib.add_settings(config, names.settings(data_name))
+  return config
