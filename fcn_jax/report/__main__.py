@@ -22,6 +22,11 @@ Prints all tables and writes to FOLDER/report/, or to --out:
 It replaces these files only if an earlier report wrote them.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 import collections
 import dataclasses
 import logging

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import socket
@@ -42,7 +41,7 @@ class RunLock:
     asked = not files.is_remote(self._directory) and self._acquire()
     if not asked:
       self._write_id()
-    if self._lock is None and self._take_over and _status(self._directory).get('state') == 'running':
+    if self._lock is None and self._take_over and saved.read_status(self._directory.path).get('state') == 'running':
       time.sleep(3 * _POLL)  # the previous start may be alive, and needs this long to read the id and stop
     threading.Thread(target=self._watch, daemon=True).start()
     return self
@@ -57,12 +56,13 @@ class RunLock:
     self._lock = None
 
   def _write_id(self) -> None:
-    values = {'id': self._id, 'host': socket.gethostname(), 'pid': os.getpid(), 'time': time.time()}
+    values = {'id': self._id, 'host': socket.gethostname(), 'pid': os.getpid(), 'time': round(time.time(), 1)}
     self._directory.write_json('attempt.json', values | {'locked': self._lock is not None})
 
   def _acquire(self) -> bool:
     """Locks the directory if its disk has locks; returns whether a previous start was asked to stop."""
-    self._lock, asked = os.open(self._directory, os.O_RDONLY), False
+    with files.explained(self._directory):
+      self._lock, asked = os.open(self._directory, os.O_RDONLY), False
     deadline = time.monotonic() + (_PATIENCE if self._take_over else _PROBE)
     while True:
       try:
@@ -90,11 +90,12 @@ class RunLock:
 
   def _watch(self) -> None:
     while not self._closed.wait(_POLL):
-      # Neither a failing network nor a missing file means a newer start.
-      with contextlib.suppress(OSError, json.JSONDecodeError, UserError):
-        self.superseded = (
-          self.superseded or self._directory.read_json('attempt.json', {}).get('id', self._id) != self._id
-        )
+      self.look()
+
+  def look(self) -> None:
+    """Updates `superseded` now. Neither a failing network nor a missing file means a newer start."""
+    with contextlib.suppress(UserError):
+      self.superseded = self.superseded or self._directory.read_json('attempt.json', {}).get('id', self._id) != self._id
 
 
 def is_training(workdir: os.PathLike | str) -> bool:
@@ -109,7 +110,7 @@ def is_training(workdir: os.PathLike | str) -> bool:
   directory = RunDirectory(workdir, writes=False)
   if not files.is_remote(workdir) and _is_locked(directory):
     return True
-  attempt, status = directory.read_json('attempt.json', {}), _status(directory)
+  attempt, status = directory.read_json('attempt.json', {}), saved.read_status(directory.path)
   began, written = attempt.get('time', 0.0), status.get('time', 0.0)
   if not attempt or (written >= began and status.get('state') != 'running'):
     return False
@@ -133,10 +134,6 @@ def _is_locked(directory: RunDirectory) -> bool:
     return False
   finally:
     os.close(probe)
-
-
-def _status(directory: RunDirectory) -> dict:
-  return directory.read_json('status.json', {})
 
 
 def _is_alive(process: int) -> bool:

@@ -118,10 +118,10 @@ def test_without_locks_the_process_of_this_host_must_be_alive(directory, no_lock
 
 def test_in_a_bucket_a_run_that_has_ended_is_not_training_although_its_process_is_alive(directory, monkeypatch):
   monkeypatch.setattr(lock.files, 'is_remote', lambda path: True)
-  directory.write_json('status.json', {'state': 'preempted', 'time': time.time() - 5})
+  directory.write_json('status.json', {'state': 'preempted', 'step': 3, 'time': time.time() - 5})
   with lock.RunLock(directory, take_over=False):
     assert lock.is_training(directory), 'the status is that of the start before'
-    directory.write_json('status.json', {'state': 'done', 'time': time.time()})
+    directory.write_json('status.json', {'state': 'done', 'step': 9, 'time': round(time.time(), 1)})
     assert not lock.is_training(directory)
 
 
