@@ -33,6 +33,7 @@ _ARGUMENT_ONLY = {'data.name': 'FILE:DATASET', 'recipe': 'FILE:DATASET,recipe=NA
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] = lambda: None) -> None:
   """Runs a command: `main(arguments)`, after `define_flags()`; a `UserError` becomes one sentence and exit code 1."""
   machine.tune_for_cpu()
+  sys.stdout.reconfigure(errors='backslashreplace')  # a path or a class may have characters that it cannot encode
   flags.DEFINE_bool('debug', False, "Show tracebacks, and the libraries' log messages.")
   define_flags()
   configure_logging(debug='--debug' in sys.argv)  # flags are not parsed yet, and parsing may fail
@@ -43,7 +44,7 @@ class _ConsoleHandler(logging.Handler):
   """Prints messages as plain lines, above the progress bar if there is one."""
 
   def emit(self, record: logging.LogRecord) -> None:
-    progress.console.print(self.format(record), markup=False)
+    progress.console.print(self.format(record))
 
 
 def configure_logging(*, debug: bool = False) -> None:

@@ -154,7 +154,7 @@ def begin(directory: RunDirectory, config: ml_collections.ConfigDict) -> None:
 def check(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   """Raises `UserError` if the directory has a run of another config or of another format."""
   theirs = saved.read_plain(workdir)
-  if theirs and (different := identity.difference(identity.plain(resolve_config(workdir, config)), theirs)):
+  if theirs and (different := identity.difference(identity.plain(resolve_config(workdir, config)), theirs, workdir)):
     raise UserError(
       f'{workdir} holds a run of another config: {different}. Use another --workdir, or delete this directory'
     )

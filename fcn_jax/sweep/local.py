@@ -9,6 +9,7 @@ import functools
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -48,8 +49,9 @@ class Log:
       self.file.write(path.read_bytes() if path.exists() else b'')
       self.file.flush()
     else:
-      path.parent.mkdir(parents=True, exist_ok=True)
-      self.file = path.open('ab')
+      with files.explained(path, 'write'):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = path.open('ab')
 
   def copy(self, *, now: bool = False) -> None:
     """Copies a log to its bucket if the last copy is old enough, or `now`; does nothing for a log on a disk."""
@@ -106,8 +108,11 @@ class Local:
     return bool(self._free) and (prepared or not self._processes)
 
   def start(self, run: points.Run) -> None:
-    slot, log = self._free.pop(0), Log(run.workdir / 'log.txt')
-    self._processes[run.name] = begin(run.command, log, slot), slot, log
+    """Starts the process of a run; `UserError` if that is impossible, for example because of a missing permission."""
+    log = Log(run.workdir / 'log.txt')
+    with files.explained(sys.executable, 'start'):
+      process = begin(run.command, log, self._free[0])
+    self._processes[run.name] = process, self._free.pop(0), log
 
   def ended(self) -> list[Ending]:
     """The runs that ended since the last call."""
