@@ -35,6 +35,7 @@ def prepare(config, workdir: str):
   devices.check_batch_size('eval.batch_size', config.eval.batch_size)
   devices.enable_compilation_cache()
   run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
+  checkpoint.check_path(run_directory)
   begun = saved.is_run(run_directory.path)
   config = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
   if hosts.is_first_host():
