@@ -118,9 +118,9 @@ def table(
   counts = collections.Counter(states[run.name] for run in runs)
   title = ', '.join(f'{count} {state}' for state, count in counts.items())
   out = Table(title=title + (f'; {_duration(seconds_left)} left' if seconds_left else ''))
-  out.add_column('run', overflow='fold')  # a reader looks for names: never truncate them
-  for column in ('state', 'time', ''):
-    out.add_column(column, no_wrap=True)
+  for column in ('run', 'state', 'time', ''):
+    # A reader looks for names: never truncate them, or hide them beside a long text.
+    out.add_column(column, overflow='fold', no_wrap=column in ('state', 'time'))
   for run in runs:
     if states[run.name] not in hidden:
       out.add_row(*_row(run, states[run.name], began.get(run.name)))
