@@ -53,12 +53,14 @@ def _same_run(mine: str, theirs: str, workdir: str) -> bool:
   """Whether two values of `init.run` are one path, or one name and `mine` is next to the run that starts from it."""
   if not (mine and theirs):
     return mine == theirs
-  (folder, name), (_, old_name), (beside, _) = (posixpath.split(_absolute(path)) for path in (mine, theirs, workdir))
-  return _absolute(mine) == _absolute(theirs) or (folder, name) == (beside, old_name)
+  (folder, name), (_, old_name), (beside, _) = (posixpath.split(place(path)) for path in (mine, theirs, workdir))
+  return place(mine) == place(theirs) or (folder, name) == (beside, old_name)
 
 
-def _absolute(path: str) -> str:
-  return path.rstrip('/') if files.is_remote(path) else os.path.abspath(os.path.expanduser(path))
+def place(path: os.PathLike | str) -> str:
+  """The same text for all spellings of a path; other than `files.path`, it neither checks the path nor connects."""
+  text = os.fspath(path).removeprefix('file://')
+  return text.rstrip('/') if files.is_remote(text) else os.path.abspath(os.path.expanduser(text))
 
 
 def from_plain(saved: dict) -> ml_collections.ConfigDict:

@@ -6,6 +6,7 @@ methods `describe`, `has_room`, `start`, `ended` and `stop`. Both start a run as
 
 import dataclasses
 import functools
+import logging
 import os
 import signal
 import subprocess
@@ -16,7 +17,10 @@ import time
 from etils import epath
 
 from fcn_jax import files
+from fcn_jax.errors import UserError
 from fcn_jax.sweep import points, slots
+
+logger = logging.getLogger(__name__)
 
 _COPY_EVERY = 10.0  # seconds between copies of a log to a bucket
 
@@ -44,12 +48,12 @@ class Log:
 
   def __init__(self, path: epath.Path):
     self._path, self._copied = path, time.time()
-    if files.is_remote(path):
-      self.file = tempfile.TemporaryFile()  # noqa: SIM115, closed by `close`
-      self.file.write(path.read_bytes() if path.exists() else b'')
-      self.file.flush()
-    else:
-      with files.explained(path, 'write'):
+    with files.explained(path, 'write'):
+      if files.is_remote(path):
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115, closed by `close`
+        self.file.write(path.read_bytes() if path.exists() else b'')
+        self.file.flush()
+      else:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = path.open('ab')
 
@@ -58,7 +62,10 @@ class Log:
     if files.is_remote(self._path) and (now or time.time() - self._copied > _COPY_EVERY):
       self._copied = time.time()
       descriptor = self.file.fileno()
-      files.write(self._path, os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+      try:
+        files.write(self._path, os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+      except UserError as error:  # a network that fails for a while must not end the sweep
+        logger.warning('%s', error)
 
   def close(self) -> None:
     self.copy(now=True)

@@ -1,6 +1,7 @@
 """The runs of a sweep: reads an experiment file, overlays each point on its config, and checks every config."""
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import os
@@ -83,13 +84,12 @@ def runs(experiment: str, base: ml_collections.ConfigDict, workdir: epath.Path) 
   points, unchanged = load(path, argument)
   before = config_lib.flatten(unchanged)
   overridden = {field: value for field, value in config_lib.flatten(base).items() if value != before.get(field)}
-  named = _named(points)
-  found = []
+  named, found = _named(points), []
   for name, source in _sources(named, base.init.run, workdir).items():
     changed = named[name] | ({'init.run': str(workdir / source)} if source else {})
+    config = _overlaid(base, changed, name)
     flags = [f'--config.{field}={space.as_flag(value)}' for field, value in (overridden | changed).items()]
     command = [sys.executable, '-m', 'fcn_jax.main', f'--config={experiment}', *flags, f'--workdir={workdir / name}']
-    config = _overlaid(base, changed, name)
     _check_command(command, name)
     found.append(Run(name, workdir / name, config, command, named[name], source))
   return found
@@ -124,16 +124,13 @@ def _sources(named: dict[str, dict], usual: str, workdir: epath.Path) -> dict[st
     workdir: directory of the sweep.
 
   Raises:
-    UserError: runs start from each other in a circle, or an address cannot be used.
+    UserError: runs start from each other in a circle.
   """
-  sources, places = {}, {_place(workdir / name): name for name in named}
+  sources, places = {}, {identity.place(workdir / name): name for name in named}
   for name, point in named.items():
     given, sources[name] = point.get('init.run', usual), None
     if given and isinstance(given, str):  # `_overlaid` refuses other types
-      try:
-        sources[name] = given if given in named else places.get(_place(files.path(given)))
-      except UserError as error:
-        raise UserError(f'point {name} of the sweep: init.run: {error}') from error
+      sources[name] = given if given in named else places.get(identity.place(given))
   for name in named:
     chain = [name]
     while source := sources[chain[-1]]:
@@ -144,9 +141,13 @@ def _sources(named: dict[str, dict], usual: str, workdir: epath.Path) -> dict[st
   return sources
 
 
-def _place(path: epath.Path) -> str:
-  """The same text for all spellings of a path."""
-  return os.fspath(path).rstrip('/') if files.is_remote(path) else os.path.abspath(path)
+@functools.cache
+def _check_address(given: str) -> None:
+  """Raises `UserError` if no run can have this address; the runs of a sweep share few addresses."""
+  try:
+    files.path(given)
+  except UserError as error:
+    raise UserError(f'init.run: {error}') from error
 
 
 def _check_command(command: list[str], name: str) -> None:
@@ -254,6 +255,8 @@ def _overlaid(base: ml_collections.ConfigDict, point: dict, name: str) -> ml_col
         raise UserError(config_lib.unknown_setting(field, fields))
       config.update_from_flattened_dict({field: value})
     config_lib.validate(config)
+    if config.init.run:
+      _check_address(config.init.run)
   except (TypeError, UserError) as error:  # TypeError: ml_collections rejects a value of another type
     raise UserError(f'point {name} of the sweep: {error}') from error
   return config.lock()

@@ -57,7 +57,7 @@ def _checked_state(run: points.Run) -> str:
   status = saved.read_status(run.workdir)
   now = status.get('state', WAITING)
   if now == DONE:
-    progress.last_evaluation(run.workdir, status['step'])
+    progress.last_evaluation(run.workdir, status.get('step', 0))
     if not files.exists(run.workdir / 'timing.jsonl'):
       raise UserError(f'{run.workdir / "timing.jsonl"} is missing, although the run is done; restore it from a copy')
   return STOPPED if now == RUNNING and not lock.is_training(run.workdir) else now
@@ -143,13 +143,13 @@ def _text(run: points.Run, now: str, status: dict, *, live: bool) -> str:
   if now == DAMAGED:
     return fault(run)
   if now == DONE:
-    return f'mean IoU {progress.percent(progress.last_evaluation(run.workdir, status["step"])["eval/mean_iou"])}'
+    return f'mean IoU {progress.percent(progress.last_evaluation(run.workdir, status.get("step", 0))["eval/mean_iou"])}'
   if now == RUNNING and live:
     return last_lines(run, 1).strip()
   if now == WAITING or not status or 'error' in status:
-    return status.get('error', '')
+    return str(status.get('error', ''))
   age = f', {_duration(time.time() - status["time"])} ago' if 'time' in status else ''
-  return f'step {status["step"]}/{status["steps"]}{age}'
+  return f'step {status.get("step", 0)}/{status.get("steps", "?")}{age}'
 
 
 def last_lines(run: points.Run, count: int = _LAST_LINES) -> str:

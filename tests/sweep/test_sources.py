@@ -89,3 +89,9 @@ def test_runs_that_start_from_each_other_in_a_circle_are_an_error(tmp_path):
   (tmp_path / 'sweep.json').write_text(json.dumps({'experiment': 'x.py', 'config': {}, 'runs': listed}))
   with pytest.raises(UserError, match='b starts from c, which starts from b: no run can be the first'):
     points.recorded(epath.Path(tmp_path))
+
+
+def test_a_sweep_is_listed_where_an_address_of_it_cannot_be_used(tmp_path):
+  listed = {'seed=0': {'seed': 0}, 'a': {'init.run': 's3://bucket/a'}, 'b': {'init.run': f'file://{tmp_path}/seed=0/'}}
+  (tmp_path / 'sweep.json').write_text(json.dumps({'experiment': 'x.py', 'config': {}, 'runs': listed}))
+  assert [run.source for run in points.recorded(epath.Path(tmp_path))] == [None, None, 'seed=0']

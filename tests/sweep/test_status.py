@@ -41,7 +41,8 @@ def runs(tmp_path):
 def messages(monkeypatch):
   """What the sweep logs."""
   found = []
-  monkeypatch.setattr(logging.Logger, 'info', lambda _, text, *values: found.append(text % values))
+  for level in ('info', 'warning'):
+    monkeypatch.setattr(logging.Logger, level, lambda _, text, *values: found.append(text % values))
   return found
 
 
@@ -214,3 +215,17 @@ def test_the_list_command_in_a_home_folder(runs, tmp_path):
   done = tiny.run(command, env={'HOME': str(tmp_path), 'PYTHONIOENCODING': 'ascii'})
   assert done.returncode == 0 and done.stderr == '', done.stderr
   assert '1 done, 1 damaged, 1 waiting' in done.stdout and 'seed=1: damaged: ' in done.stdout
+
+
+def test_a_log_that_cannot_be_copied_to_its_bucket_for_a_while_is_a_warning(monkeypatch, messages, tmp_path):
+  monkeypatch.setattr(local.files, 'is_remote', lambda path: True)
+  (tmp_path / 'file').write_text('')
+  log = local.Log(epath.Path(tmp_path / 'file' / 'log.txt'))
+  log.file.write(b'text')
+  log.file.flush()
+  log.copy(now=True)
+  assert 'cannot write' in messages[0] and 'log.txt' in messages[0]
+  (tmp_path / 'file').unlink()
+  (tmp_path / 'file').mkdir()
+  log.close()
+  assert (tmp_path / 'file' / 'log.txt').read_text() == 'text'
