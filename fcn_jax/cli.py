@@ -124,6 +124,10 @@ def _parse(argv: list[str]) -> list[str]:
     # absl's own help starts with sixty lines about absl's flags, and exits with 1.
     print(sys.modules['__main__'].__doc__, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(__name__), sep='\n')
     sys.exit(0)
+  argv[:] = [  # shells do not expand the `~` in --config=~/FILE
+    f'--config={os.path.expanduser(word.removeprefix("--config="))}' if word.startswith('--config=~') else word
+    for word in argv
+  ]
   for field in _overridden(argv):
     if field in _ARGUMENT_ONLY:
       raise UserError(

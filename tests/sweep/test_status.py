@@ -211,10 +211,12 @@ def test_a_run_that_cannot_start_or_is_damaged_when_it_ends_fails_alone(runs, me
 def test_the_list_command_in_a_home_folder(runs, tmp_path):
   """A damaged run changes no exit code; the output may have an encoding without the characters of the table."""
   (runs[1].workdir / 'status.json').write_text('')
-  command = [sys.executable, '-m', 'fcn_jax.sweep', '--workdir=~/sweep', '--list']
+  begin(runs[2], 'failed', error='a reason [/x] 字')
+  command = [sys.executable, '-m', 'fcn_jax.sweep', '--config=~/experiment.py', '--workdir=~/sweep', '--list']
   done = tiny.run(command, env={'HOME': str(tmp_path), 'PYTHONIOENCODING': 'ascii'})
   assert done.returncode == 0 and done.stderr == '', done.stderr
-  assert '1 done, 1 damaged, 1 waiting' in done.stdout and 'seed=1: damaged: ' in done.stdout
+  assert '1 done, 1 damaged, 1 failed' in done.stdout and 'seed=1: damaged: ' in done.stdout
+  assert 'a reason [/x] \\u5b57' in done.stdout
 
 
 def test_a_log_that_cannot_be_copied_to_its_bucket_for_a_while_is_a_warning(monkeypatch, messages, tmp_path):
