@@ -8,6 +8,11 @@ of the grid has the fraction of each class in it. These fractions are upsampled 
 largest fraction wins. Prints a table, and writes the scores to --out.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 import functools
 import io
 import logging

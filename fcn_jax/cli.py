@@ -21,9 +21,8 @@ from fcn_jax import config as config_lib
 from fcn_jax import machine
 from fcn_jax.data import names
 from fcn_jax.errors import UserError
-from fcn_jax.run import progress
+from fcn_jax.run import progress, signals
 
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 # Settings that `default` derives from the argument of the config file, with the form of that argument.
@@ -31,8 +30,13 @@ _ARGUMENT_ONLY = {'data.name': 'FILE:DATASET', 'recipe': 'FILE:DATASET,recipe=NA
 
 
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] = lambda: None) -> None:
-  """Runs a command: `main(arguments)`, after `define_flags()`; a `UserError` becomes one sentence and exit code 1."""
-  machine.tune_for_cpu()
+  """Runs a command: `main(arguments)`, after `define_flags()`; a `UserError` becomes one sentence and exit code 1.
+
+  A signal ends the command with its exit code (`run/signals.py`).
+  """
+  signals.install()
+  with signals.blocked():  # if the program restarts, the new one receives them
+    machine.tune_for_cpu()
   sys.stdout.reconfigure(errors='backslashreplace')  # a path or a class may have characters that it cannot encode
   flags.DEFINE_bool('debug', False, "Show tracebacks, and the libraries' log messages.")
   define_flags()
@@ -114,9 +118,6 @@ def _guarded(function, argv):
   except BrokenPipeError:  # the reader of the output has ended, for example `head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(EXIT_BROKEN_PIPE)
-  except KeyboardInterrupt:
-    sys.stderr.write('\ninterrupted\n')
-    sys.exit(EXIT_INTERRUPTED)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -9,6 +9,11 @@ Writes eval/SPLIT.json (scores), eval/SPLIT.npz (one confusion matrix per image)
 the network). With --workdir these files go to the run directory, with --weights to the folder --out.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 import logging
 
 from absl import flags

@@ -16,6 +16,11 @@ Prints all tables and writes to FOLDER/report/:
   index.html     everything above and sample predictions of every network: one self-contained page that works offline
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 import collections
 import dataclasses
 

@@ -91,11 +91,12 @@ class RunLock:
 
   def _watch(self) -> None:
     while not self._closed.wait(_POLL):
-      # Neither a failing network nor a missing file means a newer start.
-      with contextlib.suppress(UserError):
-        self.superseded = (
-          self.superseded or self._directory.read_json('attempt.json', {}).get('id', self._id) != self._id
-        )
+      self.look()
+
+  def look(self) -> None:
+    """Updates `superseded` now. Neither a failing network nor a missing file means a newer start."""
+    with contextlib.suppress(UserError):
+      self.superseded = self.superseded or self._directory.read_json('attempt.json', {}).get('id', self._id) != self._id
 
 
 def is_training(workdir: os.PathLike | str) -> bool:

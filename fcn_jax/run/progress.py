@@ -1,5 +1,6 @@
 """What a command shows on the terminal: progress bars and tables."""
 
+import logging
 import time
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from fcn_jax import metrics
 from fcn_jax.errors import UserError
 from fcn_jax.run import saved
 from fcn_jax.run.directory import RunDirectory, Status
+
+logger = logging.getLogger(__name__)
 
 # Nothing is markup: names, errors and settings of users may contain [/x] and :cat:.
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -68,6 +71,17 @@ class Counter:
   def advance(self) -> None:
     """Counts one more image."""
     self._bar.advance(self._task)
+
+
+def show_if_done(directory: RunDirectory, steps: int) -> bool:
+  """Shows the results of a run of `steps` steps if it is done; returns whether it is."""
+  status = directory.status(steps)
+  if status.state != 'done':
+    return False
+  logger.info(f'{directory} is done already; delete it to train again')
+  if directory.writes:
+    show_results(directory, status)
+  return True
 
 
 def show_results(directory: RunDirectory, status: Status) -> None:

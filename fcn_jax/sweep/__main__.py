@@ -16,6 +16,11 @@ Exit codes: 0 all runs are done; 1 at least one run failed, diverged, is damaged
 with everything saved; 130 stopped by Ctrl-C with everything saved.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 import logging
 import os
 import shlex

@@ -9,6 +9,11 @@ read the same files: --config.init.weights=FILE. Layers that an FCN does not hav
 --allow_unused=A+B.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 from absl import flags
 
 from fcn_jax import cli

@@ -121,7 +121,7 @@ def test_in_a_bucket_a_run_that_has_ended_is_not_training_although_its_process_i
   directory.write_json('status.json', {'state': 'preempted', 'step': 3, 'time': time.time() - 5})
   with lock.RunLock(directory, take_over=False):
     assert lock.is_training(directory), 'the status is that of the start before'
-    directory.write_json('status.json', {'state': 'done', 'step': 9, 'time': time.time()})
+    directory.write_json('status.json', {'state': 'done', 'step': 9, 'time': round(time.time(), 1)})
     assert not lock.is_training(directory)
 
 
