@@ -133,3 +133,10 @@ def test_a_folder_that_is_no_sweep_or_has_no_permission_is_an_error_with_the_rea
     for function, name, reason in cases:
       with pytest.raises(UserError, match=reason):
         function(epath.Path(tmp_path / name))
+
+
+def test_a_single_run_is_not_trained_in_the_directory_of_a_sweep(tmp_path):
+  run = runs_of(tmp_path, returning('[{"seed": 0}]'))[0]
+  points.write_sweep(epath.Path(tmp_path), 'a.py', run.config, [run])
+  with pytest.raises(UserError, match='holds a sweep, not a run; choose another --workdir'):
+    directory.begin(directory.RunDirectory(tmp_path), run.config)
