@@ -37,6 +37,7 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] = la
   signals.install()
   with signals.blocked():  # if the program restarts, the new one receives them
     machine.tune_for_cpu()
+  sys.stdout.reconfigure(errors='backslashreplace')  # a path or a class may have characters that it cannot encode
   flags.DEFINE_bool('debug', False, "Show tracebacks, and the libraries' log messages.")
   define_flags()
   configure_logging(debug='--debug' in sys.argv)  # flags are not parsed yet, and parsing may fail
@@ -47,7 +48,7 @@ class _ConsoleHandler(logging.Handler):
   """Prints messages as plain lines, above the progress bar if there is one."""
 
   def emit(self, record: logging.LogRecord) -> None:
-    progress.console.print(self.format(record), markup=False)
+    progress.console.print(self.format(record))
 
 
 def configure_logging(*, debug: bool = False) -> None:
@@ -124,6 +125,10 @@ def _parse(argv: list[str]) -> list[str]:
     # absl's own help starts with sixty lines about absl's flags, and exits with 1.
     print(sys.modules['__main__'].__doc__, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(__name__), sep='\n')
     sys.exit(0)
+  argv[:] = [  # shells do not expand the `~` in --config=~/FILE
+    f'--config={os.path.expanduser(word.removeprefix("--config="))}' if word.startswith('--config=~') else word
+    for word in argv
+  ]
   for field in _overridden(argv):
     if field in _ARGUMENT_ONLY:
       raise UserError(
