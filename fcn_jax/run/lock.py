@@ -11,6 +11,7 @@ import uuid
 
 from fcn_jax import files
 from fcn_jax.errors import UserError
+from fcn_jax.run import saved
 from fcn_jax.run.directory import RunDirectory
 
 _POLL = 2.0  # seconds between checks for a newer start
