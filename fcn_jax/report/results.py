@@ -18,7 +18,7 @@ from fcn_jax import config as config_lib
 from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.report import run_files
-from fcn_jax.run import identity
+from fcn_jax.run import identity, saved
 
 SPLITS = ('test', 'validation')  # that are reported, the first that a run has scores of
 _SUFFIX = {'last': '', 'best': '.best'}  # of the files in `eval/`, by checkpoint
@@ -140,13 +140,13 @@ def _found(folder: epath.Path) -> list[str]:
 
 
 def _read_sweep(folder: epath.Path) -> dict:
-  """The config and the points of the sweep by name of their runs, from `sweep.json`; without one, no points."""
-  faults, path = [], folder / 'sweep.json'
-  with run_files.noted(faults, path):
-    sweep = files.read_json(path, {'config': {}, 'runs': {}})
-    return {'config': dict(sweep['config']), 'runs': {name: dict(point) for name, point in sweep['runs'].items()}}
-  logger.warning('%s. The report lacks the runs that have not started', faults[0])
-  return {'config': {}, 'runs': {}}
+  """The content of `sweep.json`; without one, a sweep without runs."""
+  sweep = None
+  try:
+    sweep = saved.read_sweep(folder)
+  except UserError as error:
+    logger.warning('%s. The report lacks the runs that have not started', error)
+  return sweep or {'config': {}, 'runs': {}}
 
 
 def _read_run(path: epath.Path, sweep: dict, checkpoint: str, *, begun: bool) -> Result:
