@@ -25,7 +25,7 @@ def noted(faults: list[str], path: epath.Path) -> Iterator[None]:
     yield
   except UserError as error:
     faults.append(str(error))
-  except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+  except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
     faults.append(f'{path} is damaged ({type(error).__name__}: {error}); restore it from a copy')
 
 
@@ -119,7 +119,7 @@ def details(path: epath.Path, split: str, suffix: str, faults: list[str]) -> dic
   with noted(faults, path / 'timing.jsonl'):
     rows = [row for row in _rows(path, 'timing.jsonl') if 'images_per_second' in row]
     if rows:
-      speed, memory = np.median([row['images_per_second'] for row in rows]), rows[-1]['peak_memory_gib']
+      speed, memory = np.median([float(row['images_per_second']) for row in rows]), rows[-1]['peak_memory_gib']
       found['costs'] |= {'images_per_second': float(speed), 'peak_memory_gib': float(memory)}
   with noted(faults, path / 'metrics.jsonl'):
     rows, names = _rows(path, 'metrics.jsonl'), ('eval/mean_iou', 'train/loss')
@@ -127,11 +127,16 @@ def details(path: epath.Path, split: str, suffix: str, faults: list[str]) -> dic
   with noted(faults, path / 'env.json'):
     found['environment'] = _start(path)
   with noted(faults, path / 'data.json'):
-    classes = next(iter(saved.read_data(path)[1].values()))
-    found['classes'] = list(zip(classes.names, classes.palette, strict=True))
+    found['classes'] = _classes(path)
   with noted(faults, examples):
     found |= {'examples_folder': examples, 'examples': _examples(examples)}
   return found
+
+
+def _classes(path: epath.Path) -> list[tuple[str, tuple[int, ...]]]:
+  """Name and color of each class of the first head, from `data.json`."""
+  first, *_ = saved.read_data(path)[1].values()
+  return [(str(name), tuple(map(int, color))) for name, color in zip(first.names, first.palette, strict=True)]
 
 
 def _rows(path: epath.Path, name: str) -> list[dict]:
@@ -159,7 +164,7 @@ def _network(path: epath.Path, split: str, suffix: str) -> dict:
     raise UserError(f'{path / "eval"}/network{suffix}.json is missing; run python -m fcn_jax.evaluate --workdir={path}')
   found = {
     'costs': {name: float(network[name]) for name in ('parameters', 'gflop')},
-    'size': '{}x{}'.format(*network['size']),
+    'size': '{}x{}'.format(*map(int, network['size'])),
     'upper_bound': {n: float(network['upper_bound'][split][n]) for n in metrics.METRICS}
     if split in network['upper_bound']
     else {},

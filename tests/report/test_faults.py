@@ -106,6 +106,8 @@ INCOMPLETE = [
   ('env.json', cut, 'env.json is damaged'),
   ('env.json', lambda path: path.write_text('[{"data": "x", "devices": []}]'), 'env.json is damaged'),
   ('data.json', empty, 'data.json is empty'),
+  ('data.json', lambda path: path.write_text(path.read_text().replace('70', '"<b>"')), 'data.json is damaged'),
+  ('data.json', lambda path: path.write_text('{"inputs": {}, "heads": {}}'), 'data.json is damaged'),
   ('eval/network.json', os.unlink, 'network.json is missing'),
   (
     'eval/network.json',
