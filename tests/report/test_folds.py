@@ -12,6 +12,7 @@ from fcn_jax import metrics
 from fcn_jax.report import __main__ as report
 from fcn_jax.report import bootstrap, comparison, differences, results, tables
 
+pytestmark = pytest.mark.usefixtures('without_plots')
 IMAGES = {0: 4, 1: 6, 2: 10}
 
 
