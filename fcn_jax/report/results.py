@@ -19,6 +19,7 @@ from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.report import run_files
 from fcn_jax.run import identity, saved
+from fcn_jax.sweep import space
 
 SPLITS = ('test', 'validation')  # that are reported, the first that a run has scores of
 _SUFFIX = {'last': '', 'best': '.best'}  # of the files in `eval/`, by checkpoint
@@ -164,18 +165,22 @@ def _read_run(path: epath.Path, sweep: dict, checkpoint: str, *, begun: bool) ->
 
 
 def _with_origins(runs: list[Result]) -> list[Result]:
-  """Replaces the directory in `init.run` by a name for tables: runs that differ only in the seed have the same."""
-  by_name, names = {run.name: run for run in runs}, {}
+  """Replaces the directory in `init.run` by the settings in which the run in it differs, apart from the seed.
+
+  So runs of the same network have the same value, also if they and the runs that they start from are of several seeds
+  and folds. For a run in another folder, it is the name without the seed.
+  """
+  by_name = {run.name: run for run in runs}
 
   def origin(run: Result, after: tuple[str, ...] = ()) -> str:
     name = posixpath.basename(run.settings.get('init.run', '').rstrip('/'))
-    without_seed = re.sub(r'[,+]?\bseed=\d+', '', name)
-    source = by_name.get(name)
-    if not source or not source.settings or name in after:  # in another folder, unreadable, or a circle
-      return without_seed
-    network = source.settings | {'seed': None, 'init.run': origin(source, (*after, name))}
-    free = without_seed if without_seed not in names.values() else name
-    return names.setdefault(repr(sorted(network.items())), free)
+    source, skipped = by_name.get(name), ('seed', 'init.run')
+    changed = {}
+    if source and name not in after:  # otherwise runs start from each other in a circle
+      changed = {n: x for n, x in source.settings.items() if n not in skipped and x != run.settings.get(n)}
+      before = origin(source, (*after, name))
+      changed |= {'init.run': before} if before else {}
+    return space.settings(changed) if changed else re.sub(r'[,+]?\bseed=\d+', '', name)
 
   return [run.but(settings=run.settings | {'init.run': origin(run)}) if run.settings else run for run in runs]
 

@@ -56,19 +56,19 @@ def test_an_interval_with_one_seed_on_a_side_is_over_images_only_and_never_clear
   assert colors == ({'C0'} if min(seeds) > 1 else {'0.6'})
 
 
-def test_runs_are_grouped_by_the_settings_of_the_run_they_start_from_not_by_its_name(tmp_path):
-  for seed, name in ((0, 'base-a'), (1, 'base-b')):
-    made.run(tmp_path, model__stride=32, seed=seed).rename(tmp_path / name)
-    made.run(tmp_path, model__stride=16, init__run=f'/moved/runs/{name}', seed=seed).rename(tmp_path / f'next-{name}')
-    later = made.run(tmp_path, model__stride=8, init__run=f'/moved/runs/next-{name}/', seed=seed)
-    later.rename(tmp_path / f'last-{name}')
+@pytest.mark.parametrize('folds', [(0, 0), (0, 1)])
+def test_runs_are_grouped_by_the_settings_of_the_run_they_start_from_not_by_its_name(tmp_path, folds):
+  for seed, (name, fold) in enumerate(zip(('base-a', 'base-b'), folds, strict=True)):
+    for stride, source in ((32, ''), (16, name), (8, f'next-{name}')):
+      more = {'init__run': f'/moved/runs/{source}'} if source else {}
+      path = made.run(
+        tmp_path, data='stanford_background', model__stride=stride, data__fold=fold, seed=seed, model__width=0.5, **more
+      )
+      path.rename(tmp_path / {32: name, 16: f'next-{name}', 8: f'last-{name}'}[stride])
   networks, _ = compared(tmp_path)
   assert list(map(len, networks.values())) == [2, 2, 2]
-  assert {run.settings['init.run'] for members in networks.values() for run in members} == {
-    '',
-    'base-a',
-    'next-base-a',
-  }
+  origins = {run.settings['init.run'] for members in networks.values() for run in members}
+  assert origins == {'', 'stride=32', 'stride=16,run=stride=32'}
   path = tmp_path / 'base-b' / 'config.json'  # now the two start from different networks
   config = json.loads(path.read_text())
   config['optim']['lr'] = 0.5
