@@ -19,8 +19,8 @@ Prints all tables and writes to FOLDER/report/, or to --out:
   intervals.png  differences between networks
   kernels.png    trained upsampling kernels, if any
   index.html     everything above and sample predictions of every network: one self-contained page that works offline
-It replaces these files only if an earlier report wrote them. If they cannot be written, the tables are printed anyway, and a
-warning gives the reason.
+It replaces these files only if an earlier report wrote them. If they cannot be written, the tables are printed anyway,
+and a warning gives the reason.
 """
 
 if __name__ == '__main__':
