@@ -9,6 +9,11 @@ largest fraction wins. Prints a table, and writes the scores to --out; a file th
 is given.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 import contextlib
 import functools
 import io

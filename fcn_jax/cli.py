@@ -22,9 +22,8 @@ from fcn_jax import config as config_lib
 from fcn_jax import files, machine
 from fcn_jax.data import names
 from fcn_jax.errors import UserError
-from fcn_jax.run import identity, progress
+from fcn_jax.run import identity, progress, signals
 
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 # Settings that `default` derives from the argument of the config file, with the form of that argument.
@@ -34,8 +33,14 @@ _of_run: list[str] = []
 
 
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] = lambda: None) -> None:
-  """Runs a command: `main(arguments)`, after `define_flags()`; a `UserError` becomes one sentence and exit code 1."""
-  machine.tune_for_cpu()
+  """Runs a command: `main(arguments)`, after `define_flags()`; a `UserError` becomes one sentence and exit code 1.
+
+  A signal ends the command with its exit code (`run/signals.py`).
+  """
+  signals.install()
+  with signals.blocked():  # if the program restarts, the new one receives them
+    machine.tune_for_cpu()
+  sys.stdout.reconfigure(errors='backslashreplace')  # a path or a class may have characters that it cannot encode
   flags.DEFINE_bool('debug', False, "Show tracebacks, and the libraries' log messages.")
   define_flags()
   configure_logging(debug='--debug' in sys.argv)  # flags are not parsed yet, and parsing may fail
@@ -46,7 +51,7 @@ class _ConsoleHandler(logging.Handler):
   """Prints messages as plain lines, above the progress bar if there is one."""
 
   def emit(self, record: logging.LogRecord) -> None:
-    progress.console.print(self.format(record), markup=False)
+    progress.console.print(self.format(record))
 
 
 def configure_logging(*, debug: bool = False) -> None:
@@ -143,9 +148,6 @@ def _guarded(function, argv):
   except BrokenPipeError:  # the reader of the output has ended, for example `head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(EXIT_BROKEN_PIPE)
-  except KeyboardInterrupt:
-    sys.stderr.write('\ninterrupted\n')
-    sys.exit(EXIT_INTERRUPTED)
 
 
 def _parse(argv: list[str]) -> list[str]:

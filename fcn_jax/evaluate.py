@@ -15,6 +15,11 @@ The data must be those of the run: their fingerprints are compared. With --workd
 and how they are read can be set, for example --config.data.dir and --config.data.threads.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 import logging
 import os
 

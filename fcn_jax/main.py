@@ -7,6 +7,11 @@ Run the same command again to resume a run that was stopped. Exit codes: 0 done;
 everything saved; 130 stopped by Ctrl-C with everything saved.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 import sys
 
 from absl import flags

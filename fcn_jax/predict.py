@@ -15,6 +15,11 @@ Images in subfolders keep their relative paths. A file that cannot be read is re
 then 1.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 import dataclasses
 import io
 import pathlib

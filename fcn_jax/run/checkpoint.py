@@ -3,6 +3,9 @@
 import contextlib
 import logging
 import os
+import pathlib
+import re
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -15,16 +18,20 @@ from fcn_jax.run import hosts
 
 logger = logging.getLogger(__name__)
 
+# Orbax takes the first three for patterns, TensorStore a backslash for a slash, and it wants valid UTF-8.
+_UNSAFE = re.compile(r'[*?\[\\\ud800-\udfff]')
+_DESCRIPTORS = pathlib.Path('/proc/self/fd')
+
 
 class Checkpoints:
   """The folder `checkpoints` of a run, or `best`, which holds the checkpoint with the best validation score."""
 
   def __init__(self, workdir: os.PathLike | str, keep: int, folder: str = 'checkpoints'):
     """Keeps the newest `keep` checkpoints."""
-    self._path = _folder(workdir, folder)
+    self._path, self._opened = epath.Path(workdir) / folder, contextlib.ExitStack()
     # A killed run leaves half a checkpoint, a temporary directory.
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
-    self._manager = ocp.CheckpointManager(self._path, options=options)
+    self._manager = ocp.CheckpointManager(self._opened.enter_context(_opened(self._path)), options=options)
 
   def steps(self) -> list[int]:
     """The steps that have a checkpoint, in ascending order."""
@@ -50,6 +57,7 @@ class Checkpoints:
     with self._explained():
       self._manager.wait_until_finished()
     self._manager.close()
+    self._opened.close()
 
   @contextlib.contextmanager
   def _explained(self):
@@ -90,10 +98,37 @@ class Checkpoints:
     return state
 
 
-def _folder(workdir: os.PathLike | str, name: str) -> epath.Path:
-  """Orbax requires an absolute path; `resolve` would also turn a bucket into one."""
-  workdir = epath.Path(workdir)
-  return (workdir if files.is_remote(workdir) else workdir.resolve()) / name
+def check_path(workdir: os.PathLike | str) -> None:
+  """Raises `UserError` if a run directory has a name with which no checkpoint could be saved or read."""
+  found = _UNSAFE.search(os.fspath(_absolute(workdir)))
+  if found and (files.is_remote(workdir) or not _DESCRIPTORS.is_dir()):
+    where = 'in a bucket' if files.is_remote(workdir) else 'without /proc'
+    raise UserError(f'{workdir}: checkpoints {where} cannot have {found[0]!a} in their path; choose another name')
+
+
+def _absolute(path: os.PathLike | str) -> epath.Path:
+  """The absolute path, which Orbax requires; `resolve` would turn a bucket into a path on a disk."""
+  path = epath.Path(path)
+  return path if files.is_remote(path) else path.resolve()
+
+
+@contextlib.contextmanager
+def _opened(folder: epath.Path) -> Iterator[epath.Path]:
+  """A context with a path of the folder, which need not exist, that Orbax and TensorStore accept.
+
+  If they would misinterpret a character of the path, the path leads there by way of an open descriptor of the parent
+  directory. Unlike a symbolic link, this leaves nothing behind, however the process ends.
+  """
+  folder = _absolute(folder)
+  if not _UNSAFE.search(os.fspath(folder)):
+    yield folder
+    return
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  descriptor = os.open(folder.parent, os.O_RDONLY)
+  try:
+    yield epath.Path(_DESCRIPTORS / str(descriptor) / folder.name)
+  finally:
+    os.close(descriptor)
 
 
 def _read(manager, step: int, like):
@@ -115,17 +150,17 @@ def load_params(workdir: os.PathLike | str, which: str = 'last') -> tuple[int, d
   Raises:
     UserError: the run does not have this checkpoint, or it cannot be read.
   """
-  path = _folder(workdir, {'last': 'checkpoints', 'best': 'best'}[which])
+  path = epath.Path(workdir) / {'last': 'checkpoints', 'best': 'best'}[which]
   steps = ocp.utils.checkpoint_steps(path) if path.exists() else []
   if not steps and which == 'best':
     when = 'a run keeps one only on data sets with both a validation and a test split'
     raise UserError(f'{workdir} has no best checkpoint; {when}')
   if not steps:
     raise UserError(f'{workdir} has no checkpoint; expected a run that has saved one')
-  step = max(steps)
+  step, handlers = max(steps), {'state': ocp.StandardCheckpointHandler()}
   # On one device of this process, whichever devices the run had.
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  with ocp.CheckpointManager(path, item_handlers={'state': ocp.StandardCheckpointHandler()}) as manager:
+  with _opened(path) as opened, ocp.CheckpointManager(opened, item_handlers=handlers) as manager:
     try:
       shapes = manager.item_metadata(step)['state']
       like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)

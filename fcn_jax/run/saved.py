@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import posixpath
 import zipfile
 
 import ml_collections
@@ -167,6 +168,29 @@ def read_network(workdir: epath.Path, stem: str = 'network') -> dict | None:
   if missing:
     raise UserError(f'{path} lacks {", ".join(missing)}; {remedy}')
   return network
+
+
+def read_sweep(workdir: epath.Path) -> dict | None:
+  """The content of the `sweep.json` of a sweep, or None if there is no file.
+
+  Returns:
+    `experiment`, the name of the experiment file; `config`, which the points of the sweep change; and `runs`: the point
+    of each run, a dict of settings, by the name of its folder.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  path, remedy = workdir / 'sweep.json', 'delete it, and run the command of the sweep again, with --config'
+  sweep = _typed(path, files.read_json(path, None, remedy), dict, remedy)
+  if sweep is None:
+    return None
+  for name, kind in {'experiment': str, 'config': dict, 'runs': dict}.items():
+    if not isinstance(sweep.get(name), kind):
+      raise UserError(f'{path} is damaged: {name} is {sweep.get(name)!r:.60}; expected a {kind.__name__}: {remedy}')
+  for name, point in sweep['runs'].items():
+    if not isinstance(point, dict) or posixpath.basename(name) != name or name in ('', '.', '..'):
+      raise UserError(f'{path} is damaged: run {name!r:.60} is {point!r:.60}; expected a dict of settings: {remedy}')
+  return sweep
 
 
 def read_arrays(path: epath.Path) -> dict[str, np.ndarray]:

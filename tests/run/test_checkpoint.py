@@ -221,6 +221,40 @@ def test_half_a_checkpoint_of_a_killed_run_is_removed(tmp_path, caplog):
   assert not left.exists()
 
 
+UNSAFE = ['run[1]', '[*?]a**b', 'back\\slash', os.fsdecode(b'latin\xe9')]
+SAFE = ' two\nlines\t\r"it\'s" %41=b,c;$HOME~#a:b&{d}|<(`!)>^@+é中\U0001f600\x01\x7f'
+
+
+@pytest.mark.parametrize('name', [*UNSAFE, SAFE], ids=range(5))
+def test_a_run_directory_may_have_any_name(tmp_path, name):
+  """The siblings would match, or be written to, if the name was a pattern or had its backslashes turned to slashes."""
+  names = {name, 'run1', '?aXb', 'back', 'a'}
+  for each in names:
+    (tmp_path / each).mkdir()
+  save(tmp_path / '?aXb', 2)
+  workdir = tmp_path / name
+  save(workdir, 3, 6, 9, keep=2)
+  shutil.copytree(workdir / 'checkpoints' / '9', workdir / 'checkpoints' / '12.orbax-checkpoint-tmp')
+  assert_same(restore(workdir), make_state(9))
+  step, params = checkpoint.load_params(workdir)
+  assert step == 9
+  assert_same(params, jax.tree.map(np.asarray, make_state(9).params))
+  assert {path.name for path in (workdir / 'checkpoints').iterdir()} == {'6', '9'}
+  assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_a_name_that_cannot_work_is_refused(monkeypatch):
+  checkpoint.check_path(f'gs://bucket/{SAFE}')
+  for name in UNSAFE:
+    checkpoint.check_path(name)
+    with pytest.raises(UserError, match='checkpoints in a bucket cannot have'):
+      checkpoint.check_path(f'gs://bucket/{name}')
+  monkeypatch.setattr(checkpoint, '_DESCRIPTORS', pathlib.Path('/missing'))  # another system than Linux
+  checkpoint.check_path(SAFE)
+  with pytest.raises(UserError, match='cannot have'):
+    checkpoint.check_path(UNSAFE[0])
+
+
 @contextlib.contextmanager
 def full_disk(room):
   """No file may become larger than `room` bytes."""
