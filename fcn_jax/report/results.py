@@ -23,7 +23,6 @@ from fcn_jax.sweep import space
 
 SPLITS = ('test', 'validation')  # that are reported, the first that a run has scores of
 
-
 logger = logging.getLogger(__name__)
 
 

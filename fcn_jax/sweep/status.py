@@ -58,8 +58,6 @@ def _checked_state(run: points.Run) -> str:
   now = status.get('state', WAITING)
   if now == DONE:
     progress.last_evaluation(run.workdir, status.get('step', 0))
-    if not files.exists(run.workdir / 'timing.jsonl'):
-      raise UserError(f'{run.workdir / "timing.jsonl"} is missing, although the run is done; restore it from a copy')
   return STOPPED if now == RUNNING and not lock.is_training(run.workdir) else now
 
 

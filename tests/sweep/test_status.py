@@ -77,10 +77,15 @@ DAMAGE = {
   'metrics.jsonl cut': (json.dumps(SCORE) + '\n{"step": 80', 'metrics.jsonl is damaged: the last line is'),
   'timing.jsonl cut': ('{"st', 'timing.jsonl is damaged'),
 }
-DAMAGE |= {f'{name} missing': (None, f'{name} is missing') for name in ('config.json', 'timing.jsonl')}
+DAMAGE |= {'config.json missing': (None, 'config.json is missing')}
 DAMAGE |= {
   f'{name} folder': ('folder', f'{name} is a folder') for name in ('config.json', 'status.json', 'metrics.jsonl')
 }
+
+
+def test_a_run_without_its_timings_is_not_damaged(runs):
+  (runs[1].workdir / 'timing.jsonl').unlink()
+  assert status.state(runs[1]) == 'done'
 
 
 @pytest.mark.parametrize('damage', DAMAGE)
