@@ -33,7 +33,7 @@ _TURNS = {
   7: _TURN.TRANSVERSE,
   8: _TURN.ROTATE_90,
 }
-_ORIENTATION, _BITS, _PHOTOMETRIC = 274, 258, 262  # tags of TIFF; EXIF has the same
+_ORIENTATION, _HEIGHT, _BITS, _PHOTOMETRIC = 274, 257, 258, 262  # tags of TIFF; EXIF has the same
 
 _lock, _limits = threading.Lock(), []
 
@@ -131,6 +131,9 @@ def _identified(file: BinaryIO, formats: Sequence[str]) -> Image.Image:
     if not re.search(b'\xff[\xc9\xca]', file.read()):
       width, height = image.size
       raise ValueError(f'its {file.tell()} bytes are too few for the {width}x{height} pixels in its header')
+  # pillow would leave the rows for which a TIFF has no strip black.
+  if image.format == 'TIFF' and max((tile[1][3] for tile in image.tile), default=0) < image.tag_v2[_HEIGHT]:
+    raise ValueError(f'it has no pixels for some of its {image.tag_v2[_HEIGHT]} rows')
   return image
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from image_contents import SAVED, encoded, png
+from image_contents import SAVED, encoded, png, tiff
 from ordinary_user import without_root
 from photos import drawing
 from PIL import Image
@@ -85,6 +85,13 @@ def test_a_jpeg_with_too_few_bytes_for_its_size_is_refused_by_its_header(progres
   for mode in ('L', 'RGB'):
     black = encoded(Image.new(mode, (2000, 1500)), 'JPEG', progressive=progressive, optimize=True)
     assert image_files.size_of(black) == (1500, 2000)
+
+
+def test_a_tiff_without_all_its_rows_is_refused_by_its_header():
+  """pillow leaves the missing rows black."""
+  assert image_files.size_of(tiff(2, 8, b'ab')) == (1, 2)
+  for reader in (image_files.read, image_files.size_of):
+    assert 'no pixels for some of its 9000 rows' in refused(tiff(2, 8, b'ab', height=9000), reader)
 
 
 def test_a_huge_size_costs_nothing_before_the_pixels_are_read(tmp_path):
