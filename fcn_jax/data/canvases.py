@@ -75,6 +75,11 @@ def _assigned(sizes: np.ndarray, canvases: list[tuple[int, int]]) -> dict[tuple[
   return members
 
 
+def rounded(sizes: np.ndarray) -> np.ndarray:
+  """Sizes [N, 2], rounded up to multiples of 16."""
+  return -(-np.asarray(sizes, np.int64).reshape(-1, 2) // 16) * 16
+
+
 def choose_canvases(
   sizes: np.ndarray, limit: int, compile_pixels: float = math.inf, batch_pixels: float = math.inf
 ) -> list[tuple[int, int]]:
@@ -88,8 +93,7 @@ def choose_canvases(
     compile_pixels: merging also ends if it would add at least as many pixels.
     batch_pixels: a merged canvas has at most as many pixels, or as many as the largest image.
   """
-  shapes, counts = np.unique(-(-np.asarray(sizes).reshape(-1, 2) // 16) * 16, axis=0, return_counts=True)
-  shapes = shapes.astype(np.int64)
+  shapes, counts = np.unique(rounded(sizes), axis=0, return_counts=True)
   largest = max(batch_pixels, shapes.prod(1).max(initial=0))
   steps = 16.0  # groups per doubling of a side
   while len(shapes) > max(_MOST, limit) and steps > 1 / 16:
