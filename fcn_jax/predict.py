@@ -38,7 +38,7 @@ from etils import epath
 from fcn_jax import cli, files, image_files, machine, predict_files
 from fcn_jax.errors import UserError
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger('fcn_jax.predict')  # here `__name__` is '__main__'
 
 _GIB = 2**30
 # Memory that an image takes beside the forward pass, measured: bytes per pixel, and copies of the scores for heatmaps.
@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> None:
   tally, out = Tally(), files.path(given.out)
   found = predict_files.find(arguments, out)
   if found.left_out:
-    listed = ', '.join(f'{count} {kind}' for kind, count in sorted(found.left_out.items()))
+    listed = ', '.join(f'{kind} ({count})' for kind, count in sorted(found.left_out.items()))
     logger.info('left out: %s', listed)
   for fault in found.faults:
     tally.fail(fault)

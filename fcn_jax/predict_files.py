@@ -82,11 +82,11 @@ def _find_in(folder: epath.Path, top: epath.Path, out: str, above: tuple[str, ..
   for entry in entries:
     ending = entry.suffix.lower()
     if entry.name.startswith('.') or entry.name == '__MACOSX':
-      found.left_out['hidden'] += 1
+      found.left_out['hidden files and folders'] += 1
     elif entry.is_dir():
       real = os.path.realpath(entry)
       if real == out or real in above:  # a link to a folder above would have no end
-        found.left_out['output folder' if real == out else 'link to a folder above'] += 1
+        found.left_out['output folder' if real == out else 'links to a folder above'] += 1
         continue
       try:
         has_any |= _find_in(entry, top, out, above, found)
@@ -94,9 +94,9 @@ def _find_in(folder: epath.Path, top: epath.Path, out: str, above: tuple[str, ..
         found.faults.append(str(error))
         has_any = True
     elif ending not in image_files.ENDINGS:
-      found.left_out[ending or 'without ending'] += 1
+      found.left_out[ending or 'no ending'] += 1
     elif ending == '.png' and _is_prediction(entry):
-      found.left_out['earlier prediction'] += 1
+      found.left_out['earlier predictions'] += 1
     else:
       found.add(entry, os.path.relpath(entry, top))
       has_any = True
