@@ -261,7 +261,8 @@ def _computed(jobs: list[Job], predictor, canvas: tuple[int, int], count: int, t
 def _can_write(out: epath.Path, error: UserError) -> bool:
   """Whether other images can be written, although one could not be."""
   return getattr(error.__cause__, 'errno', None) not in _DISK_ERRORS and (
-    files.is_remote(out) or (out.is_dir() and os.access(out, os.W_OK))
+    files.is_remote(out)
+    or (out.is_dir() and os.access(out, os.W_OK, effective_ids=os.access in os.supports_effective_ids))
   )
 
 
