@@ -101,11 +101,11 @@ class Predictor:
 
     `scores` of the images with this canvas and count computes a batch; see `canvases.predict_plan`.
     """
-    limit, flops = self.config.eval.canvases, 0.0
+    limit, pixels = self.config.eval.canvases, 0.0
     if len(np.unique(canvases.rounded(sizes), axis=0)) > limit:
       flops = COMPILE_FLOPS if jax.default_backend() == 'cpu' else ACCELERATOR_COMPILE_FLOPS
-      flops /= cost.flops(self.model, _SAMPLE) / math.prod(_SAMPLE)
-    return canvases.predict_plan(sizes, batch_pixels=BATCH_PIXELS, canvases=limit, compile_pixels=flops)
+      pixels = flops / self._flops_per_pixel
+    return canvases.predict_plan(sizes, batch_pixels=BATCH_PIXELS, canvases=limit, compile_pixels=pixels)
 
   def memory(self, canvas: tuple[int, int]) -> int:
     """The bytes that a forward pass of one image on a canvas takes beside the parameters, without computing it."""
@@ -115,6 +115,10 @@ class Predictor:
     """The bytes that a forward pass may take on the device, infinity if that is unknown."""
     stats = jax.local_devices()[0].memory_stats()  # None for a CPU
     return stats['bytes_limit'] - stats['bytes_in_use'] if stats else machine.available_memory()
+
+  @functools.cached_property
+  def _flops_per_pixel(self) -> float:
+    return cost.flops(self.model, _SAMPLE) / math.prod(_SAMPLE)
 
   @functools.cached_property
   def _bytes_per_pixel(self) -> float:
