@@ -3,9 +3,11 @@
 import logging
 import os
 import pathlib
+import sys
 
 import numpy as np
 import pytest
+import tiny
 import untrained
 from command_line import call, flags_of
 from image_contents import SAVED, encoded
@@ -228,3 +230,24 @@ def test_an_output_that_cannot_be_written_is_a_fault_of_its_image(outcome, here)
   pathlib.Path('out/a').write_text('mine')
   code, (fault,), messages = outcome('in')
   assert code == 1 and 'cannot write out/a/x.png' in fault and messages == ['1 done, 0 skipped, 1 failed']
+
+
+def peak(*arguments) -> int:
+  """The largest memory of a command, in bytes."""
+  with tiny.start([sys.executable, '-m', 'fcn_jax.predict', *map(str, arguments)]) as process:
+    process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, process.stderr.read()
+  return usage.ru_maxrss * 1024
+
+
+@pytest.mark.slow
+def test_the_estimate_of_the_memory_is_what_the_command_takes(run, here, request):
+  height, width = 2000, 3008
+  smooth = np.linspace(0, 255, height).astype(np.uint8)[:, None, None]
+  save(here / 'large.png', np.ascontiguousarray(np.broadcast_to(smooth, (height, width, 3))))
+  save(here / 'small.png', drawing(512, 512))
+  options = [f'--workdir={run.workdir}', '--out=out']
+  taken = peak('large.png', *options) - peak('small.png', *options)
+  estimate = request.module.predictor.memory((height, width)) + predict._IMAGE_BYTES * height * width
+  assert 0.7 * estimate < taken + 40 * 512**2 < 1.1 * estimate
