@@ -196,6 +196,8 @@ def segment(jobs: list[Job], out: epath.Path, given, tally: Tally) -> None:
           if not _can_write(out, error):
             raise
           tally.fail(error)
+        except MemoryError:
+          tally.fail(_no_memory(job))
       for _ in members:
         bar.advance()
 
@@ -208,7 +210,7 @@ def _fits(job: Job, predictor, given, tally: Tally) -> bool:
   pixels = math.prod(job.size)
   if pixels <= api.BATCH_PIXELS:  # as much as a batch of small images
     return True
-  forward = predictor.memory(tuple(canvases.rounded(job.size)[0]))
+  forward = predictor.memory(tuple(canvases.rounded(np.array(job.size))[0]))
   scores = 4 * len(predictor.classes) * pixels
   outputs = pixels * _IMAGE_BYTES + scores * (_HEATMAP_COPIES * given.heatmaps + given.save_scores)
   on_host, on_device = machine.available_memory(), predictor.available_memory()
@@ -234,6 +236,10 @@ def _way_out() -> str:
   return f'use a smaller copy of the image, or {other}'
 
 
+def _no_memory(job: Job) -> str:
+  return f'{job.path}: the memory that is available is not sufficient; {_way_out()}'
+
+
 def _computed(jobs: list[Job], predictor, canvas: tuple[int, int], count: int, tally: Tally):
   """The images of a batch that can be read: job, image uint8 [H, W, 3], and scores of the first head [H, W, C]."""
   import jax
@@ -252,7 +258,7 @@ def _computed(jobs: list[Job], predictor, canvas: tuple[int, int], count: int, t
     if 'RESOURCE_EXHAUSTED' not in str(error) and not isinstance(error, MemoryError):
       raise
     for job, _ in whole:
-      tally.fail(f'{job.path}: the memory is not sufficient for a forward pass; {_way_out()}')
+      tally.fail(_no_memory(job))
     return []
   head = next(iter(predictor.heads))
   return [(job, image, x[head]) for (job, image), x in zip(whole, scores, strict=True)]

@@ -36,10 +36,11 @@ def prepare(config, workdir: str):
   devices.enable_compilation_cache()
   run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
   begun = saved.is_run(run_directory.path)
-  config = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
+  resolved = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
+  logger.info(summary.input_line(config, resolved))
   if hosts.is_first_host():
-    directory.begin(run_directory, config)
-  return config, run_directory
+    directory.begin(run_directory, resolved)
+  return resolved, run_directory
 
 
 def is_done(run_directory: RunDirectory, steps: int) -> bool:
