@@ -24,9 +24,10 @@ from fcn_jax.weights import match
 MODELS = {'fcn32s': {'stride': 32}, 'fcn16s': {'stride': 16}, 'fcn8s': {'stride': 8}}
 CHECKPOINTS = ('last', 'best')
 BATCH_PIXELS = 2**20  # largest total of the canvases of a batch; a larger image is a batch by itself
-# The floating point operations that take as long as compiling a network: 3 s at 100 GFLOP/s on two CPU cores, 10 s at
-# 100 TFLOP/s on an accelerator. `canvases` weighs compilations against padding.
-COMPILE_FLOPS, ACCELERATOR_COMPILE_FLOPS = 3e11, 1e15
+# The floating point operations that take as long as compiling a network: 2 s at 100 GFLOP/s on two CPU cores, 10 s at
+# 100 TFLOP/s on an accelerator. A pixel takes at least as long as `_LEAST_FLOPS`, however narrow the network is. On two
+# cores, a compilation is worth 11, 12, 4.2 and 0.34 million pixels at the widths 1/16, 1/8, 1/4 and 1.
+COMPILE_FLOPS, ACCELERATOR_COMPILE_FLOPS, _LEAST_FLOPS = 2e11, 1e15, 2e4
 _SAMPLE = (512, 512)  # height and width at which the cost of a pixel is measured; it is the same for large images
 
 
@@ -119,7 +120,7 @@ class Predictor:
 
   @functools.cached_property
   def _flops_per_pixel(self) -> float:
-    return cost.flops(self.model, _SAMPLE) / math.prod(_SAMPLE)
+    return max(_LEAST_FLOPS, cost.flops(self.model, _SAMPLE) / math.prod(_SAMPLE))
 
   @functools.cached_property
   def _bytes_per_pixel(self) -> float:
