@@ -145,7 +145,7 @@ def class_names(given) -> Sequence[str]:
     from fcn_jax.run import saved
 
     workdir = files.path(given.workdir)
-    saved.read_config(workdir)
+    cli.relocated(saved.read_config(workdir))  # refuses settings of the command line that cannot be changed
     _, heads = saved.read_data(workdir)
   return next(iter(heads.values())).names
 

@@ -21,6 +21,8 @@ from fcn_jax.errors import UserError
 from fcn_jax.run import identity
 
 FORMAT = 2  # of config.json and the other files of a run
+# What the names of the files in `eval` have before their ending, by checkpoint: SPLIT.json, SPLIT.best.json.
+SUFFIXES = {'last': '', 'best': '.best'}
 
 _RESTORE = 'restore it from a copy, or delete the run directory to train again'
 _REWRITE = 'delete it, and run the command that trains the run again'
@@ -91,6 +93,13 @@ def read_starts(workdir: epath.Path) -> list[dict]:
   if not all(isinstance(start, dict) and 'data' in start for start in starts):
     raise UserError(f'{path} is damaged; expected a list of starts, each with the fingerprint of its data: {_REWRITE}')
   return starts
+
+
+def read_fingerprint(workdir: epath.Path) -> str | None:
+  """The fingerprint of the data of a run, which its last start and `data.json` have; None if it has not started."""
+  path = workdir / 'data.json'
+  data = _typed(path, files.read_json(path, {}, _REWRITE), dict, _REWRITE)
+  return ([start['data'] for start in read_starts(workdir)] or [data.get('fingerprint')])[-1]
 
 
 def read_rows(path: epath.Path, last_step: float = math.inf) -> list[dict]:
