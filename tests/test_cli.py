@@ -25,7 +25,7 @@ def command(without_jax, tmp_path):
   [
     ('main', ['config', 'workdir', 'take_over', 'coordinator', 'num_processes', 'process_id']),
     ('evaluate', ['config', 'workdir', 'split', 'checkpoint', 'save_predictions', 'weights', 'out']),
-    ('predict', ['config', 'workdir', 'weights', 'out', 'checkpoint', 'heatmaps', 'save_scores']),
+    ('predict', ['config', 'workdir', 'weights', 'out', 'checkpoint', 'heatmaps', 'save_scores', 'overwrite']),
     ('bounds', ['config', 'split', 'masks', 'classes', 'out', 'overwrite']),
   ],
 )
@@ -136,7 +136,6 @@ def test_an_error_in_the_command_line_of_evaluate(command, tmp_path, arguments, 
     (['--weights=fcn.npz', 'photo.png'], ['nothing to predict with', 'both --config=... and --weights=FILE']),
     (['--workdir=run', CONFIG, 'photo.png'], ['nothing to predict with']),
     (['--workdir=run'], ['no images', 'photo.jpg folder/']),
-    (['--workdir=run', 'x.jpg'], ['there is no file or folder x.jpg']),
     (['--workdir=run', 'photo.png'], ['run holds no run', 'there is no folder of this name']),
     (['--workdir=run', 'photo.png', '--checkpoint=first'], ['checkpoint', 'first', 'last', 'best']),
     (['--workdir=run', 'photo.png', '--config.data.dir=/x'], ['run holds no run']),

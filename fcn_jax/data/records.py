@@ -18,6 +18,13 @@ STREAM, HEAD = 'rgb', 'semantic'
 INPUTS = {STREAM: 3}
 
 
+class _Info(tfds.core.DatasetInfo):
+  """What TFDS knows of a data set, from this package alone."""
+
+  def initialize_from_bucket(self) -> None:
+    """TFDS would ask its server about each data set that is not prepared, and leave a temporary folder behind."""
+
+
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """The base of the builders. The docstring of a builder is the description of the data set.
 
@@ -34,7 +41,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     image = tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg')
     label = tfds.features.Image(shape=(None, None, 1), encoding_format='png')
     features = tfds.features.FeaturesDict({'image': image, 'label': label, 'id': tfds.features.Text()})
-    return tfds.core.DatasetInfo(builder=self, description=inspect.getdoc(type(self)), features=features)
+    return _Info(builder=self, description=inspect.getdoc(type(self)), features=features)
 
   def _split_generators(self, dl_manager) -> dict:
     return {split: self._generate_examples(examples) for split, examples in self.examples(dl_manager).items()}

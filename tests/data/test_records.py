@@ -3,6 +3,7 @@
 import concurrent.futures
 import hashlib
 import logging
+import tempfile
 
 import numpy as np
 import pytest
@@ -94,6 +95,15 @@ def test_preparation_is_logged_once(tmp_path, monkeypatch, caplog):
       dataset.load(settings(dir=str(tmp_path)))
   (message,) = (entry.getMessage() for entry in caplog.records if entry.name.startswith('fcn_jax'))
   assert message.startswith('preparing scenes') and str(tmp_path) in message
+
+
+def test_no_temporary_folder_is_left(tmp_path, monkeypatch):
+  """TFDS makes one per data set that is not prepared, and then asks its server about it."""
+  monkeypatch.setattr(scenes, 'SPLITS', {'train': 3, 'validation': 1})
+  (tmp_path / 'temporary').mkdir()
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'temporary'))
+  dataset.load(settings(dir=str(tmp_path / 'data')))
+  assert not list((tmp_path / 'temporary').iterdir())
 
 
 def test_splits_share_the_cache_by_their_size(tmp_path, monkeypatch):
