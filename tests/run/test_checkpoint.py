@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import ordinary_user
 import pytest
 import tiny
 from etils import epath
@@ -283,6 +284,53 @@ def test_the_message_about_a_full_disk_at_the_first_checkpoint_names_no_step(tmp
   none = pytest.raises(UserError, match='No checkpoint was saved before')
   with none, full_disk(100_000), opened(tmp_path) as checkpoints:
     checkpoints.save(6, make_state(6, side=128))
+
+
+@contextlib.contextmanager
+def mode(path, bits):
+  """The path has other permissions, which apply to this user."""
+  before = path.stat().st_mode
+  path.chmod(bits)
+  try:
+    with ordinary_user.without_root():
+      yield
+  finally:
+    path.chmod(before)
+
+
+def test_a_folder_that_may_not_be_written_is_no_full_disk(tmp_path):
+  save(tmp_path, 3)
+  with mode(tmp_path / 'checkpoints', 0o555), pytest.raises(UserError) as caught, opened(tmp_path) as checkpoints:
+    checkpoints.save(6, make_state(6))
+  message = str(caught.value)
+  assert f'cannot save a checkpoint in {tmp_path}/checkpoints: Permission denied. The checkpoint of step 3' in message
+  assert 'space' not in message
+  with mode(tmp_path, 0o555), pytest.raises(UserError, match=f'cannot open {tmp_path}/best: Permission denied'):
+    checkpoint.Checkpoints(tmp_path, 1, 'best')
+
+
+@pytest.mark.parametrize(
+  'part', ['checkpoints', 'checkpoints/6', 'checkpoints/6/state', 'checkpoints/6/state/_METADATA']
+)
+def test_a_checkpoint_that_may_not_be_read_is_not_damaged_and_not_deleted(tmp_path, part):
+  save(tmp_path, 3, 6)
+  for read in (restore, checkpoint.load_params):
+    with (
+      mode(tmp_path / part, 0),
+      pytest.raises(UserError, match=f'cannot (open|read) {tmp_path}/{part}.*: Permission'),
+    ):
+      read(tmp_path)
+  assert_same(restore(tmp_path), make_state(6))
+
+
+def test_a_folder_that_is_deleted_during_training_is_no_full_disk(tmp_path):
+  with opened(tmp_path) as checkpoints:
+    checkpoints.save(3, make_state(3))
+    checkpoints._manager.wait_until_finished()
+    shutil.rmtree(tmp_path / 'checkpoints')
+    with pytest.raises(UserError, match='checkpoints is gone: another program has deleted or moved it'):
+      checkpoints.save(6, make_state(6))
+  assert not (tmp_path / 'checkpoints').exists()
 
 
 def test_a_run_without_a_checkpoint_has_no_parameters(tmp_path):
