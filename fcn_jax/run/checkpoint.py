@@ -52,10 +52,20 @@ class Checkpoints:
     """
     if step not in self.steps():
       with self._explained():
-        if not files.is_remote(self._path) and not files.exists(self._path):  # Orbax would make it again
-          raise UserError(f'{self._path} is gone: another program has deleted or moved it while it was in use')
+        self._check_folder()
         arguments = ocp.args.StandardSave(hosts.to_global(state))
         self._manager.save(step, args=ocp.args.Composite(state=arguments), force=True)
+
+  def _check_folder(self) -> None:
+    """Raises an error if the folder is gone, which Orbax would make again, or if no folder can be made in it."""
+    if files.is_remote(self._path) or not hosts.is_first_host():
+      return
+    if not files.exists(self._path):
+      raise UserError(f'{self._path} is gone: another program has deleted or moved it while it was in use')
+    # Orbax's threads would keep this process alive for five minutes. If it is killed here, Orbax removes the folder.
+    probe = self._path / 'probe.orbax-checkpoint-tmp'
+    probe.mkdir()
+    probe.rmdir()
 
   def close(self) -> None:
     """Returns when all checkpoints are on disk; nothing can be saved afterwards.

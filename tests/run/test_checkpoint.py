@@ -8,6 +8,7 @@ import pathlib
 import resource
 import shutil
 import sys
+import threading
 
 import flax
 import jax
@@ -305,6 +306,7 @@ def test_a_folder_that_may_not_be_written_is_no_full_disk(tmp_path):
   message = str(caught.value)
   assert f'cannot save a checkpoint in {tmp_path}/checkpoints: Permission denied. The checkpoint of step 3' in message
   assert 'space' not in message
+  assert not [thread.name for thread in threading.enumerate() if 'Signaling' in type(thread).__name__]
   with mode(tmp_path, 0o555), pytest.raises(UserError, match=f'cannot open {tmp_path}/best: Permission denied'):
     checkpoint.Checkpoints(tmp_path, 1, 'best')
 
