@@ -10,9 +10,8 @@ import pathlib
 
 import numpy as np
 from absl import flags
-from PIL import Image
 
-from fcn_jax import cli, files, images
+from fcn_jax import cli, files, image_files, images
 from fcn_jax.data import dataset
 from fcn_jax.errors import UserError
 
@@ -34,21 +33,14 @@ def main(arguments: list[str]) -> None:
   rows = []
   for index in np.linspace(0, len(split) - 1, flags.FLAGS.images).astype(int):
     example = split[index]
-    label, predictions = example['labels'][head], [read(folder / f'{example["id"]}.png') for folder in folders]
+    label, name = example['labels'][head], f'{example["id"]}.png'
+    predictions = [image_files.read_mask(folder / name) for folder in folders]
     wrong = (predictions[-1] != label) & (label != classes.ignore)
     errors = np.where(wrong[..., None], np.uint8((200, 30, 30)), np.uint8(235))
     colored = [images.colorize(x, classes.palette) for x in (label, *predictions)]
     rows.append([images.viewable(example['inputs']), *colored, errors])
   titles = ['image', 'label', *(folder.name for folder in folders), f'errors of {folders[-1].name}']
   files.write(files.path(flags.FLAGS.out), images.grid(titles, rows, classes.names, classes.palette))
-
-
-def read(path: pathlib.Path) -> np.ndarray:
-  """The class numbers in a PNG, uint8 [H, W]."""
-  try:
-    return np.asarray(Image.open(path))
-  except OSError as error:
-    raise UserError(f'cannot read the prediction {path}: {error.strerror or error}') from error
 
 
 if __name__ == '__main__':

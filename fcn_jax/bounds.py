@@ -15,15 +15,17 @@ if __name__ == '__main__':
 
 import functools
 import io
-import pathlib
+import logging
 from collections.abc import Iterable
 
 import numpy as np
 from absl import flags
-from PIL import Image
+from etils import epath
 
-from fcn_jax import cli
+from fcn_jax import cli, files, image_files
 from fcn_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 STRIDES = (128, 64, 32, 16, 8, 4, 2)  # pixels
 CANVAS = 128  # labels are padded to multiples of it, so that few shapes are compiled
@@ -48,11 +50,10 @@ def main(arguments: list[str]) -> None:
   if bool(given.masks) == (given['config'].value is not None):
     raise UserError('expected either --config=..., for its data set, or --masks=FOLDER with --classes=N')
   if given.masks:
-    labels, classes = read_masks(pathlib.Path(given.masks).expanduser(), given.classes), given.classes
+    labels, classes = read_masks(files.path(given.masks), given.classes), given.classes
   else:
     labels, classes = _labels_of_config(given.split)
 
-  from fcn_jax import files
   from fcn_jax.report import published
   from fcn_jax.run import progress
 
@@ -76,26 +77,26 @@ def _labels_of_config(split: str | None) -> tuple[Iterable[np.ndarray], int]:
   return (chosen[i]['labels'][head] for i in range(len(chosen))), len(data.heads[head])
 
 
-def read_masks(folder: pathlib.Path, classes: int | None) -> list[np.ndarray]:
-  """The PNG masks of a folder, grayscale or with a palette: uint8 [H, W].
+def read_masks(folder: epath.Path, classes: int | None) -> list[np.ndarray]:
+  """The PNG masks of a folder, grayscale or with a palette: uint8 [H, W]. Hidden files are left out.
 
   Raises:
     UserError: there is none, one cannot be read, or one has other values than 0 to `classes` - 1 and 255.
   """
   if not classes:
     raise UserError('--masks requires --classes=N, the number of classes in the masks')
-  paths = sorted(folder.glob('*.png'))
+  with files.explained(folder):
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
+  paths = [path for path in found if path.suffix.lower() == '.png']
+  others = sorted({path.suffix.lower() for path in found} & {*image_files.ENDINGS} - {'.png'})
   if not paths:
-    raise UserError(f'there is no PNG mask in {folder}')
+    remedy = f'; convert its {", ".join(others)} files to PNG' if others else ''
+    raise UserError(f'there is no PNG mask in {folder}{remedy}')
+  if others:
+    logger.warning('only PNG masks are scored; the %s files in %s are left out', ', '.join(others), folder)
   labels = []
   for path in paths:
-    try:
-      with Image.open(path) as opened:
-        label = np.asarray(opened)
-    except (OSError, SyntaxError, ValueError) as error:
-      raise UserError(f'{path} cannot be read: {error}') from error
-    if label.ndim != 2 or label.dtype != np.uint8:
-      raise UserError(f'{path} is {label.dtype} {list(label.shape)}; expected class numbers, uint8 [H, W]')
+    label = image_files.read_mask(path)
     if (wrong := label[(label >= classes) & (label != 255)]).size:
       raise UserError(f'{path} has the class {wrong[0]}; expected 0 to {classes - 1}, or 255 for pixels to ignore')
     labels.append(label)

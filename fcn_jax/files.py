@@ -10,6 +10,7 @@ import stat
 import urllib.parse
 import uuid
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from etils import epath
 
@@ -88,17 +89,23 @@ def exists(path: epath.Path) -> bool:
     return True
 
 
-def read(path: epath.Path) -> bytes:
-  """The content of a file.
+def opened(path: epath.Path) -> BinaryIO:
+  """A file, opened for reading its bytes.
 
   Raises:
     UserError: it cannot be read: it does not exist, is a folder, or may not be read.
   """
   with explained(path):
     if not is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
-      kind = 'folder' if os.path.isdir(path) else 'device or pipe'  # reading a pipe would wait for ever
+      kind = 'folder' if os.path.isdir(path) else 'device or pipe'  # opening a pipe could wait for ever
       raise UserError(f'{path} is a {kind}; expected a file')
-    return path.read_bytes()
+    return path.open('rb')
+
+
+def read(path: epath.Path) -> bytes:
+  """The content of a file. Raises `UserError` as `opened` does."""
+  with opened(path) as file, explained(path):
+    return file.read()
 
 
 def read_json(path: epath.Path, default, remedy: str = 'restore it from a copy'):

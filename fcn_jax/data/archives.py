@@ -1,7 +1,6 @@
 """Archives of data sets: found or downloaded, and read without extracting them. Their contents are not trusted."""
 
 import contextlib
-import io
 import pathlib
 import re
 import tarfile
@@ -11,14 +10,12 @@ import zlib
 from collections.abc import Iterator
 
 from etils import epath
-from PIL import Image
 
+from fcn_jax import image_files
 from fcn_jax.data import records
 from fcn_jax.errors import UserError
 
 LARGEST = 2**24  # bytes of an image or a label, at most
-# The color modes that images (JPEG) and labels (PNG) may have, and their description.
-MODES = {'JPEG': (('RGB',), 'RGB'), 'PNG': (('P', 'L'), 'class numbers with a palette')}
 
 
 class Builder(records.Builder, skip_registration=True):
@@ -115,20 +112,15 @@ def _safe_name(member: tarfile.TarInfo, path: epath.Path, url: str) -> str:
   raise UserError(f'{path}: the member {member.name!r} {found}; expected plain files, as in {url}')
 
 
-def decoded(content: bytes, form: str, where: str) -> Image.Image:
-  """The image in a file of the format `form`, JPEG or PNG.
+def size_of_jpeg(content: bytes, where: str) -> tuple[int, int]:
+  """Height and width of an image in an archive.
 
   Raises:
-    UserError: it cannot be decoded, or has none of the color modes in `MODES`; names it as `where`.
+    UserError: it is not a complete RGB JPEG; names it as `where`.
   """
-  try:
-    image = Image.open(io.BytesIO(content), formats=[form])
+  with image_files.opened(content, ('JPEG',), where) as image:
     image.load()
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    raise UserError(
-      f'{where} has {len(content)} bytes that cannot be decoded; expected a complete {form} image'
-    ) from error
-  modes, expected = MODES[form]
-  if image.mode not in modes:
-    raise UserError(f'{where} has the color mode {image.mode}; expected {expected}')
-  return image
+    if image.mode != 'RGB':
+      raise ValueError(f'its color mode is {image.mode}; expected RGB')
+    width, height = image.size
+    return height, width

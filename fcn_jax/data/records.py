@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
-from fcn_jax import files
+from fcn_jax import files, image_files
 from fcn_jax.data.dataset import Classes, Data, Example
 from fcn_jax.errors import UserError
 
@@ -136,9 +135,11 @@ class Records:
     if index in self._cache:
       return self._cache[index]
     record = self._source[index]
-    image = np.asarray(Image.open(io.BytesIO(record['image'])).convert('RGB'))
-    label = np.asarray(Image.open(io.BytesIO(record['label'])))
-    example = {'inputs': {STREAM: image}, 'labels': {HEAD: label}, 'id': record['id'].decode()}
+    name = record['id'].decode()
+    with image_files.opened(record['image'], name=name) as opened:
+      image = np.asarray(opened.convert('RGB'))
+    label = image_files.read_mask(record['label'], name)
+    example = {'inputs': {STREAM: image}, 'labels': {HEAD: label}, 'id': name}
     with self._lock:
       if index not in self._cache and image.nbytes + label.nbytes <= self._room:
         self._cache[index] = example
@@ -151,6 +152,6 @@ class Records:
   def sizes(self) -> np.ndarray:
     """Heights and widths, int [N, 2]. They are read from the headers of the files, once."""
     if self._sizes is None:
-      headers = (Image.open(io.BytesIO(self._source[i]['label'])).size for i in range(len(self)))
-      self._sizes = np.array([(height, width) for width, height in headers]).reshape(-1, 2)
+      sizes = [image_files.size_of(self._source[i]['label']) for i in range(len(self))]
+      self._sizes = np.array(sizes).reshape(-1, 2)
     return self._sizes

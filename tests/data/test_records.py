@@ -33,6 +33,14 @@ def test_gray_images_become_rgb():
   assert np.array_equal(split[0]['inputs']['rgb'], np.stack([gray] * 3, -1))
 
 
+def test_a_record_of_another_kind_is_refused_by_its_id():
+  good = record(0, np.zeros((3, 4, 3), np.uint8), np.zeros((3, 4), np.uint8))
+  postscript = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 3\n%%EndComments\n'  # pillow would start Ghostscript
+  for changes in ({'image': postscript}, {'label': postscript}, {'label': good['image']}):
+    with pytest.raises(UserError, match='cannot read image_0: its '):
+      make_split(Source([good | changes]))[0]
+
+
 def test_images_are_cached_while_there_is_room_and_decoded_again_otherwise():
   source = blank(4)
   split = make_records(source, room=2 * 400 + 399)  # 400 bytes per image

@@ -47,6 +47,6 @@ def test_the_figure_shows_images_labels_predictions_and_errors(tmp_path):
   assert draw('right', 'noise')[1] == wrong > 0
 
   done = tiny.run([*command, str(tmp_path / 'nothing')])
-  assert done.returncode == 1 and done.stderr.startswith('error: cannot read the prediction'), done.stderr
+  assert done.returncode == 1 and done.stderr.startswith('error: cannot read '), done.stderr
   done = tiny.run(command)
   assert done.returncode == 1 and done.stderr.startswith('error: no predictions; expected folders'), done.stderr

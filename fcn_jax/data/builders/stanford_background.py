@@ -100,7 +100,7 @@ def read(path: epath.Path, kind: str) -> list[dict]:
     if missing := [member for member in pair if member not in files]:
       raise UserError(f'{path} has no {missing[0]}; expected {layout}')
     image, label = (files[member] for member in pair)
-    size = archives.decoded(image, 'JPEG', where=f'{path}: {pair[0]}').size
+    size = archives.size_of_jpeg(image, where=f'{path}: {pair[0]}')
     label = _parse(label, size=size, classes=len(CLASSES[kind]), where=f'{path}: {pair[1]}')
     examples.append({'image': image, 'label': images.encoded(Image.fromarray(label)), 'id': name})
   if len(examples) != IMAGES:
@@ -110,7 +110,7 @@ def read(path: epath.Path, kind: str) -> list[dict]:
 
 def _parse(text: bytes, *, size: tuple[int, int], classes: int, where: str) -> np.ndarray:
   """A label file as uint8 [H, W], with 255 for -1. Looking values up in a dict checks them, and is fastest."""
-  (width, height), rows = size, text.splitlines()
+  (height, width), rows = size, text.splitlines()
   values = {b'-1': IGNORE} | {str(number).encode(): number for number in range(classes)}
   if len(rows) != height:
     raise UserError(f'{where} has {len(rows)} rows; expected {height}, the height of its image')

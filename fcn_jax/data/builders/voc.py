@@ -14,6 +14,7 @@ import scipy.io
 from etils import epath
 from PIL import Image
 
+from fcn_jax import image_files
 from fcn_jax.data import archives, records
 from fcn_jax.data.dataset import IGNORE, Classes
 from fcn_jax.errors import UserError
@@ -80,7 +81,7 @@ def read_voc(path: epath.Path, year: int, lists: Iterable[str]) -> dict[str, lis
   """
   root = rf'(?:TrainVal/)?VOCdevkit/VOC{year}'
   ids = _lists(path, f'{root}/ImageSets/Segmentation', lists, COUNTS[year], URLS[year])
-  return _examples(path, ids, root, 'JPEGImages', 'SegmentationClass', _parse_png, URLS[year])
+  return _examples(path, ids, root, 'JPEGImages', 'SegmentationClass', image_files.read_mask, URLS[year])
 
 
 def read_sbd(path: epath.Path, lists: Iterable[str]) -> dict[str, list[dict]]:
@@ -116,19 +117,14 @@ def _examples(path, ids: dict, root: str, images: str, masks: str, parse, url: s
       if (folder, name) not in files:
         raise UserError(f'{path} has no file for {name} in {folder}, but {name} is in its list {listed}')
     (image, jpeg), (mask, content) = files[images, name], files[masks, name]
-    width, height = archives.decoded(jpeg, 'JPEG', where=f'{path}: {image}').size
-    label = parse(content, where=f'{path}: {mask}')
-    if label.shape != (height, width):
-      raise UserError(f'{path}: {mask} is {list(label.shape)}; expected {[height, width]}, like {image}')
+    size = archives.size_of_jpeg(jpeg, where=f'{path}: {image}')
+    label = parse(content, f'{path}: {mask}')
+    if label.shape != size:
+      raise UserError(f'{path}: {mask} is {list(label.shape)}; expected {list(size)}, like {image}')
     if (wrong := label[(label >= len(CLASSES)) & (label != IGNORE)]).size:
       raise UserError(f'{path}: {mask} has the class {wrong[0]}; expected 0 to {len(CLASSES) - 1}, or 255')
     examples[listed].append({'image': jpeg, 'label': encoded(Image.fromarray(label)), 'id': name})
   return examples
-
-
-def _parse_png(content: bytes, where: str) -> np.ndarray:
-  """A PNG of class numbers as uint8 [H, W]."""
-  return np.asarray(archives.decoded(content, 'PNG', where))
 
 
 def _parse_mat(content: bytes, where: str) -> np.ndarray:

@@ -96,10 +96,10 @@ def test_surfaces_have_three_classes_and_ignore_the_files_of_regions(refused, pr
 
 SIZED = np.zeros((3, 4, 3), np.uint8)
 BAD_IMAGES = {
-  'empty': (b'', '0 bytes that cannot be decoded', 'JPEG'),
-  'truncated': (encode(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8))[:-200], 'cannot be decoded'),
-  'PNG': (encode(SIZED, 'PNG'), 'cannot be decoded', 'JPEG'),
-  'gray': (encode(SIZED[..., 0]), 'color mode L', 'RGB'),
+  'empty': (b'', 'it is empty'),
+  'truncated': (encode(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8))[:-200], 'truncated'),
+  'PNG': (encode(SIZED, 'PNG'), 'content is PNG', 'expected JPEG'),
+  'gray': (encode(SIZED[..., 0]), 'color mode is L', 'RGB'),
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 import tiny
+from image_contents import png
 from PIL import Image
 
 from fcn_jax import config as config_lib
@@ -158,11 +159,18 @@ def test_classes_have_the_official_order_and_colors():
   [
     (2012, {'a2_png': None}, 'has no file for a2 in SegmentationClass, but a2 is in its list train'),
     (2012, {'b1_jpg': None}, 'has no file for b1 in JPEGImages'),
-    (2012, {'b1_jpg': b'not a jpeg'}, 'b1.jpg has 10 bytes that cannot be decoded'),
-    (2012, {'a1_png': b'no mask'}, 'a1.png has 7 bytes that cannot be decoded'),
+    (2012, {'b1_jpg': b'not a jpeg'}, 'cannot read .*b1.jpg: its content is unknown; expected JPEG'),
+    (2012, {'a1_png': b'no mask'}, 'cannot read .*a1.png: its content is unknown; expected PNG'),
+    (2012, {'a1_png': jpeg(drawn('a1', 2012)[0])}, 'cannot read .*a1.png: its content is JPEG; expected PNG'),
+    (2012, {'a1_png': png(4, 1, 2, 0, b'\0\x1b')}, 'cannot read .*a1.png: it is gray with less than 8 bits'),
+    (
+      2012,
+      {'b1_jpg': palette_png(np.zeros((3, 4), np.uint8))},
+      'cannot read .*b1.jpg: its content is PNG; expected JPEG',
+    ),
     (2012, {'a1_png': palette_png(np.full((3, 4), 1, np.uint8))}, r'a1.png is \[3, 4\]; expected \['),
     (2012, {'a1_png': palette_png(np.full(drawn('a1', 2012)[1].shape, 21, np.uint8))}, 'has the class 21'),
-    (2012, {'a1_png': palette_png(np.zeros((3, 4, 3), np.uint8)[..., 0]).replace(b'PNG', b'GNP')}, 'cannot be decoded'),
+    (2012, {'a1_png': palette_png(np.zeros((3, 4, 3), np.uint8)[..., 0]).replace(b'PNG', b'GNP')}, 'cannot read'),
     (2012, {'val_txt': b'b1\n'}, 'lists 1 images for val; expected 2'),
     (2012, {'val_txt': b'b1\nb1\n'}, 'lists 1 images for val; expected 2'),
     (2012, {'val_txt': b'b1\n../b2\n'}, "lists the image '../b2' for val"),
@@ -184,7 +192,7 @@ def test_a_mask_in_rgb_is_refused(tmp_path):
   buffer = io.BytesIO()
   Image.fromarray(drawn('a1', 2012)[0]).save(buffer, 'PNG')
   config = settings('voc2012', tmp_path, archive=pack(tmp_path, 2012, a1_png=buffer.getvalue()))
-  with pytest.raises(UserError, match=r'a1.png has the color mode RGB; expected class numbers with a palette'):
+  with pytest.raises(UserError, match=r'a1.png: its color mode is RGB; expected class numbers'):
     dataset.load(config.data)
 
 
