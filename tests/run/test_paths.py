@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import tiny
-from test_checkpoint import SAFE, UNSAFE
+from test_checkpoint_places import SAFE, UNSAFE
 
 pytestmark = pytest.mark.slow
 
