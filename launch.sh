@@ -10,22 +10,40 @@ set -euo pipefail
 root=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 venv=$root/.venv
 
+fail() {
+  echo "error: $*" >&2
+  exit 1
+}
+
 usage() {
   sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
+# Creates the environment; again, if an earlier attempt failed or was interrupted, or if its interpreter is gone.
+create() {
+  local python=${PYTHON:-python3} mark=$venv/made-by-launch.sh version
+  command -v "$python" > /dev/null || fail "there is no $python; install Python 3.11 or newer, or set PYTHON=..."
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "$python is $("$python" --version 2>&1); expected Python 3.11 or newer: set PYTHON=..."
+  version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  "$python" -c 'import ensurepip, venv' 2> /dev/null ||
+    fail "$python has no venv or no ensurepip, which make environments; install them, on Debian and Ubuntu with:" \
+      "sudo apt install python$version-venv"
+  if [ ! -e "$mark" ] && compgen -G "$venv/lib/python*/site-packages/*" > /dev/null &&
+    ! compgen -G "$venv/installed-*" > /dev/null; then
+    fail "$venv has packages, but no working pip, and launch.sh did not make it; install pip there, or delete $venv"
+  fi
+  echo "creating $venv"
+  "$python" -m venv --clear --without-pip "$venv"
+  touch "$mark"
+  "$venv/bin/python" -m ensurepip --default-pip > /dev/null || fail "pip could not be installed into $venv (see above)"
+}
+
 # install EXTRA...: creates the environment, or updates it after a change of pyproject.toml or constraints.txt.
 install() {
-  local extras python=${PYTHON:-python3} stamp
+  local extras stamp
   extras=$(IFS=,; echo "$*")
-  if [ ! -x "$venv/bin/python" ]; then
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-      echo "error: $python is $("$python" --version 2>&1); expected Python 3.11 or newer: set PYTHON=..." >&2
-      exit 1
-    }
-    echo "creating $venv"
-    "$python" -m venv "$venv"
-  fi
+  "$venv/bin/python" -m pip --version > /dev/null 2>&1 || create
   stamp=$extras-$(cat "$root/pyproject.toml" "$root/constraints.txt" | cksum | cut -d' ' -f1)
   if [ ! -e "$venv/installed-$stamp" ]; then
     echo "installing fcn_jax${extras:+[$extras]} into $venv"
@@ -39,7 +57,7 @@ command=${1:-}
 [ $# -gt 0 ] && shift
 case $command in
 run)
-  [ $# -gt 0 ] || { echo "error: no config file; for example ./launch.sh run experiments/fcn16s.py" >&2; exit 1; }
+  [ $# -gt 0 ] || fail 'no config file; for example ./launch.sh run experiments/fcn16s.py'
   config=$1
   shift
   install ${EXTRAS:+"$EXTRAS"}

@@ -9,6 +9,7 @@ import numpy as np
 
 from fcn_jax import config as config_lib
 from fcn_jax import files, models
+from fcn_jax.config import normalization
 from fcn_jax.data import augment, canvases
 from fcn_jax.data.dataset import Classes
 from fcn_jax.errors import UserError, nearest
@@ -155,6 +156,8 @@ def build_model(
   backbone: str = 'vgg16',
   weights: str | None = None,
   *,
+  preprocessing: str = 'from_file',
+  allow_mismatch: str = '',
   inputs: Mapping[str, int] | None = None,
   seed: int = 0,
   **settings,
@@ -166,7 +169,9 @@ def build_model(
     classes: the number of classes, or a dict of these by head.
     backbone: a key of `models.names.BACKBONES`.
     weights: a weights file (`weights/formats.py`), or 'vgg16', which is downloaded. The file also sets `mean` and
-      `std`. Score layers that the file lacks start at zero.
+      `std`, unless `settings` have them. Score layers that the file lacks start at zero.
+    preprocessing: what sets `mean` and `std` instead of the file: 'caffe', 'torchvision' or 'none'.
+    allow_mismatch: layers that may be missing from, or unused in, the file, joined by +: 'fc6+fc7'.
     inputs: channels of each input stream; {'rgb': 3} by default.
     seed: of the initial parameters.
     **settings: further settings of the section `model` of a config, such as width=0.25 or geometry='caffe'.
@@ -181,14 +186,16 @@ def build_model(
   if name not in MODELS:
     raise UserError(f'there is no network {name!r}{nearest(name, MODELS)}')
   config = _config({'backbone': backbone} | MODELS[name] | settings)
-  file = match.read(weights) if weights else None
-  if weights and file:
-    config = match.with_preprocessing(config, file, weights)
+  if preprocessing not in (choices := config_lib.CHOICES['init.preprocessing']):
+    raise UserError(f'preprocessing is {preprocessing!r}{nearest(preprocessing, choices)}')
+  config.init.preprocessing, config.init.allow_mismatch = preprocessing, allow_mismatch
+  file = match.read(weights, preprocessing) if weights else None
+  config = normalization.resolve(config, file, weights or '')
   model = models.build(
     config.model, inputs or {'rgb': 3}, classes if isinstance(classes, Mapping) else {'semantic': classes}
   )
   params = models.init(model, seed)
-  return model, match.fit(params, file, config, weights) if weights and file else params
+  return model, match.fit(params, file, config, weights, allow="allow_mismatch='{}'") if weights and file else params
 
 
 def _config(settings: dict) -> ml_collections.ConfigDict:
@@ -202,6 +209,7 @@ def _config(settings: dict) -> ml_collections.ConfigDict:
     try:
       config.model[field] = value
     except TypeError as error:
-      raise UserError(f'model.{field} is {value!r}; expected {type(default).__name__}, like {default!r}') from error
+      example = '' if default == () else f', like {default!r}'
+      raise UserError(f'model.{field} is {value!r}; expected {type(default).__name__}{example}') from error
   config_lib.check_model(config.model)
   return config

@@ -37,6 +37,7 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] = la
   signals.install()
   with signals.blocked():  # if the program restarts, the new one receives them
     machine.tune_for_cpu()
+  sys.stdout.reconfigure(errors='backslashreplace')  # for example a path that the terminal's encoding lacks
   flags.DEFINE_bool('debug', False, "Show tracebacks, and the libraries' log messages.")
   define_flags()
   configure_logging(debug='--debug' in sys.argv)  # flags are not parsed yet, and parsing may fail

@@ -39,10 +39,11 @@ def prepare(config, workdir: str):
   run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
   checkpoint.check_path(run_directory)
   begun = saved.is_run(run_directory.path)
-  config = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
+  resolved = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
+  logger.info(summary.input_line(config, resolved))
   if hosts.is_first_host():
-    directory.begin(run_directory, config)
-  return config, run_directory
+    directory.begin(run_directory, resolved)
+  return resolved, run_directory
 
 
 @contextlib.contextmanager

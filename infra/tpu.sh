@@ -133,8 +133,8 @@ run() {
   local code=$root/.launch/code.tar workdir="$FCN_BUCKET/$1" command preemptible=()
   [ "$FCN_PREEMPTIBLE" = true ] && preemptible=(--preemptible)
   command="mkdir -p fcn_jax && tar -xf code.tar -C fcn_jax && cd fcn_jax && "
-  command+="{ test -e ~/.local/bin/uv || curl -LsSf https://astral.sh/uv/install.sh | sh; } && "
-  command+="{ test -e ~/env || ~/.local/bin/uv venv --python 3.11 ~/env; } && "
+  command+="{ ~/.local/bin/uv --version || curl -LsSf https://astral.sh/uv/install.sh | sh; } && "
+  command+="{ ~/env/bin/python -V || { rm -rf ~/env && ~/.local/bin/uv venv --python 3.11 ~/env; }; } && "
   # shellcheck disable=SC2088
   command+="~/.local/bin/uv pip install --python ~/env/bin/python -c constraints.txt -e '.[tpu,gcs]' && "
   command+="exec ~/env/bin/python -m fcn_jax.main $(printf '%q ' "--config=$2" "--workdir=$workdir" "${@:3}")"

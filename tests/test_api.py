@@ -252,7 +252,16 @@ def test_weights_of_a_backbone_and_their_preprocessing_are_loaded(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, params['trunk'], source['trunk'])
   assert not np.any(params['score_fr']['kernel'])
   assert model.std['rgb'][0] == pytest.approx(0.229 * 255) and model.mean['rgb'][0] == pytest.approx(0.485 * 255)
-  with pytest.raises(UserError, match='was trained with'):
-    fcn_jax.build_model('fcn8s', 21, weights=str(path), mean=(1.0, 2.0, 3.0), **TINY)
-  with pytest.raises(UserError, match='does not fit the network'):
+  partial = {name: x for name, x in weight_formats.torchvision(source).items() if not name.startswith('classifier')}
+  save_file(partial, tmp_path / 'features.safetensors')
+  features = {'weights': str(tmp_path / 'features.safetensors')} | TINY
+  with pytest.raises(UserError, match=r"if you intend that, pass allow_mismatch='fc6\+fc7'$"):
+    fcn_jax.build_model('fcn8s', 21, **features)
+  fcn_jax.build_model('fcn8s', 21, allow_mismatch='fc6+fc7', **features)
+  with pytest.raises(UserError, match=r"preprocessing is 'cafe' \(did you mean caffe"):
+    fcn_jax.build_model('fcn8s', 21, preprocessing='cafe')
+  given = {'weights': str(path), 'preprocessing': 'caffe', 'mean': (1.0, 2.0, 3.0)}
+  model, _ = fcn_jax.build_model('fcn8s', 21, **given, **TINY)
+  assert (model.mean['rgb'], model.std['rgb']) == ((1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
+  with pytest.raises(UserError, match=r'does not fit the network: .*model\.width=0\.0625 and model\.fc_channels=256'):
     fcn_jax.build_model('fcn8s', 21, weights=str(path), width=1 / 8, fc_channels=256)

@@ -1,6 +1,7 @@
 """The command line: help, and errors in it, which are one sentence and come before jax is imported."""
 
 import functools
+import sys
 
 import numpy as np
 import pytest
@@ -204,3 +205,10 @@ def test_commands_can_be_imported_together_and_define_no_flags():
   import fcn_jax.predict  # noqa: F401
 
   assert not {'workdir', 'config', 'debug'} & set(flags.FLAGS)
+
+
+def test_what_the_encoding_of_the_terminal_lacks_is_printed_as_escapes():
+  program = 'from fcn_jax import cli; cli.run(lambda _: print("\\udce9 \\u4e2d"))'
+  env = {'PYTHONIOENCODING': 'ascii', 'FCN_JAX_TUNE_CPU': '0'}
+  done = tiny.run([sys.executable, '-c', program], env=env)
+  assert (done.returncode, done.stdout, done.stderr) == (0, '\\udce9 \\u4e2d\n', '')

@@ -91,9 +91,9 @@ def test_init_run(home):
   config.model.norm = 'none'
   config.init.run = '~/source'
   resolved = initialize.resolve(config)
-  assert resolved.model.mean == config.model.mean
+  assert resolved.model.mean == (122.67892, 116.66877, 104.00699)
   params = untrained.write(home / 'other', seed=1).params
-  restored = initialize.from_run(params, config)
+  restored = initialize.from_run(params, resolved)
   assert restored.step == 7 and not restored.differences
   config.init.run = '~/nothing'
   with pytest.raises(UserError, match=re.escape(f'{home}/nothing holds no run')):

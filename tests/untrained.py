@@ -9,6 +9,7 @@ from cheap import quick_jit, random_params
 
 from fcn_jax import config as config_lib
 from fcn_jax import models
+from fcn_jax.config import normalization
 from fcn_jax.data.builders.scenes import CLASSES
 from fcn_jax.data.dataset import Data
 from fcn_jax.run import checkpoint, directory
@@ -41,6 +42,7 @@ def write(
   config = config_lib.default('scenes')
   config.data.name = name  # a module that is never imported, unless it is scenes
   config.update_from_flattened_dict(SMALL | {key.replace('__', '.'): x for key, x in settings.items()})
+  config = normalization.resolve(config)
   model = models.build(config.model, inputs, heads)
   params = random_params(model, model.example_inputs(), seed=seed)
   run_directory = directory.RunDirectory(folder)

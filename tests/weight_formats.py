@@ -4,6 +4,8 @@ The writers follow the description of each format and share no table with the re
 the readers' tables.
 """
 
+import json
+
 import jax
 import numpy as np
 from PIL import Image
@@ -40,7 +42,7 @@ def build(config, classes: int = CLASSES):
 def network(config, seed: int = 0):
   """The network of a config, and random parameters of it as numpy arrays, none of them zero."""
   model = build(config)
-  params = model.init(jax.random.key(seed), model.example_inputs())['params']
+  params = jax.eval_shape(model.init, jax.random.key(seed), model.example_inputs())['params']
   rng = np.random.default_rng(seed)
 
   def fill(path, x):
@@ -238,6 +240,31 @@ def random_batch_norm(params: dict, seed: int = 0) -> dict:
       'num_batches_tracked': np.array(7),
     }
   return norms
+
+
+def bfloat16_safetensors(state: dict[str, np.ndarray]) -> bytes:
+  """The content of a .safetensors file with the upper half of each float32."""
+  header, data = {}, b''
+  for name, x in state.items():
+    half = (x.view(np.uint32) >> 16).astype('<u2').tobytes()
+    header[name] = {'dtype': 'BF16', 'shape': x.shape, 'data_offsets': [len(data), len(data) + len(half)]}
+    data += half
+  text = json.dumps(header).encode()
+  return len(text).to_bytes(8, 'little') + text + data
+
+
+def write_keras_model(path, params: dict, *, inside: str, state: str) -> None:
+  """An .h5 file of `model.save`: the layers at `inside`, and the state of an optimizer at `state`, with their name."""
+  import h5py
+
+  with h5py.File(path, 'w') as file:
+    for name in CONVOLUTIONS:
+      layer, kernel = f'block{name[4]}_conv{name[6]}', params['trunk'][name]['kernel']
+      kernel = kernel[:, :, ::-1] if name == 'conv1_1' else kernel
+      file[f'model_weights/{inside.format(layer)}/kernel:0'] = kernel
+      file[f'model_weights/{inside.format(layer)}/bias:0'] = params['trunk'][name]['bias']
+      file[state.format(layer)] = np.ones_like(kernel)
+    file['optimizer_weights/iteration'] = 3
 
 
 def write_keras(path, params: dict, *, top: bool = True, nested: bool = False) -> None:

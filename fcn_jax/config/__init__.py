@@ -3,11 +3,12 @@
 An experiment file starts from `default`; `validate` is called before anything starts.
 """
 
-from fcn_jax.config.checks import check_model, unknown_setting, validate
+from fcn_jax.config.checks import CHOICES, check_model, unknown_setting, validate
 from fcn_jax.config.defaults import add_settings, base, default, flatten, usual
 from fcn_jax.config.recipes import RECIPES, apply_recipe
 
 __all__ = [
+  'CHOICES',
   'RECIPES',
   'add_settings',
   'apply_recipe',

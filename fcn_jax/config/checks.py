@@ -20,6 +20,7 @@ CHOICES = {
   'optim.schedule': ('constant', 'polynomial', 'cosine'),
   'loss.reduction': ('mean', 'sum'),
   'loss.balance': ('none', 'inverse'),
+  'init.preprocessing': ('from_file', *names.PREPROCESSING),
 }
 
 # Settings by their range: (smallest, largest), both allowed.
@@ -104,7 +105,8 @@ def _check_fields(flat: dict, settings: dict) -> None:
     expected = settings[field]
     kinds = (int, float) if isinstance(expected, float) else type(expected)
     if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-      raise UserError(f'{field} is {value!r}; expected {type(expected).__name__}, like {expected!r}')
+      example = '' if expected == () else f', like {expected!r}'
+      raise UserError(f'{field} is {value!r}; expected {type(expected).__name__}{example}')
   if missing := settings.keys() - flat.keys():
     raise UserError(f'the config lacks {", ".join(sorted(missing))}; start from fcn_jax.config.default()')
 
@@ -115,7 +117,7 @@ def check_model(model: ml_collections.ConfigDict) -> None:
   _check_values(flat, CHOICES, RANGES)
   _check_taps(model)
   _check_channels(model)
-  if len(model.mean) != len(model.std):
+  if model.mean and model.std and len(model.mean) != len(model.std):
     raise UserError(
       f'model.mean has {len(model.mean)} numbers and model.std {len(model.std)}; expected the same number of each'
     )
@@ -183,6 +185,11 @@ def _check_training(config: ml_collections.ConfigDict) -> None:
     raise UserError(
       f'init.weights is set, but model.norm is {config.model.norm!r}; weights files have biases and no norm: set '
       'model.norm=none'
+    )
+  if config.init.run and not config.init.weights and config.init.preprocessing != 'from_file':
+    raise UserError(
+      f'init.preprocessing is {config.init.preprocessing!r}, but the network starts from init.run and keeps the mean '
+      'and std of that run; leave init.preprocessing out, or set model.mean and model.std'
     )
   if config.optim.warmup >= config.train.steps:
     raise UserError(

@@ -90,6 +90,7 @@ def base() -> ml_collections.ConfigDict:
   config.init = ml_collections.ConfigDict()
   config.init.run = ''  # directory of a finished run, or its name in the sweep, to copy matching parameters from
   config.init.weights = ''  # a weights file (`weights/formats.py`), or vgg16, which is downloaded; init.run wins
+  config.init.preprocessing = 'from_file'  # mean and std with init.weights; or caffe, torchvision, none
   config.init.allow_mismatch = ''  # layers that may be missing from, or unused in, init.weights: fc6+fc7
   return config
 
@@ -111,8 +112,8 @@ def _model() -> ml_collections.ConfigDict:
   model.geometry = 'aligned'  # or caffe: padding and crops of the authors' networks (docs/geometry.md)
   model.at_once = False  # scales pool4 by 0.01 and pool3 by 0.0001, like the authors' FCN-8s at-once
   model.remat = False  # recompute activations in the backward pass: less memory, more time
-  model.mean = (122.67892, 116.66877, 104.00699)  # per input channel (R, G, B in 0..255), subtracted
-  model.std = (1.0, 1.0, 1.0)  # per input channel, what the result is divided by
+  model.mean = ()  # per input channel (R, G, B in 0..255), subtracted; () is chosen at start (`normalization.py`)
+  model.std = ()  # per input channel, what the result is divided by; () is chosen at start, like the mean
   return model
 
 

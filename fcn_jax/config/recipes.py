@@ -79,6 +79,9 @@ RECIPES = {
   },
 }
 
+# Recipes whose backbone does not train from random parameters without GroupNorm.
+NEED_PRETRAINED = ('cvpr15', 'pami16_heavy')
+
 # The recipe of a data set whose module does not name another one in `RECIPE`.
 BY_DATASET = {'scenes': 'scratch_small', 'stanford_background': 'scratch_full'}
 OTHERWISE = 'cvpr15'

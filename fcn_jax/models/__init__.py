@@ -79,7 +79,7 @@ def init(model: 'FCN', seed: int) -> dict:
 
 def _per_stream(model, field: str, inputs: Mapping[str, int]) -> dict[str, tuple[float, ...]]:
   """`model.mean` or `model.std`, one number per channel, cut into the streams."""
-  values = list(model[field])
+  values = list(model[field] or getattr(names.DEFAULT_PREPROCESSING, field))
   if len(values) != sum(inputs.values()):
     channels = ', '.join(f'{count} of {stream}' for stream, count in inputs.items())
     raise UserError(

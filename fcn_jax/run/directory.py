@@ -15,8 +15,8 @@ import time
 import ml_collections
 from etils import epath
 
-from fcn_jax import config as config_lib
 from fcn_jax import files
+from fcn_jax.config import normalization
 from fcn_jax.data import dataset
 from fcn_jax.errors import UserError
 from fcn_jax.run import identity, saved
@@ -161,20 +161,13 @@ def check(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
 
 
 def resolve_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The config with the normalization constants of the weights or the run that the run in the directory started from.
+  """The config as the run in the directory resolved it, with its `model.mean` and `model.std` (`normalization.py`).
 
-  If the config itself sets `model.mean` or `model.std`, that value stays; only values of its recipe and data set are
-  replaced.
+  The weights file or the run that it started from may be gone.
   """
   theirs = saved.read_plain(workdir)
-  if not theirs or not (config.init.run or config.init.weights):
-    return config
-  usual = config_lib.usual(config).model
-  with config.copy_and_resolve_references().unlocked() as changed:
-    for field in ('mean', 'std'):
-      if config.model[field] == usual[field]:
-        changed.model[field] = tuple(theirs['model'][field])
-  return changed.lock()
+  has_start = theirs and (config.init.run or config.init.weights)
+  return normalization.resolve(config, ml_collections.ConfigDict(theirs['model']) if has_start else None)
 
 
 def write_config(directory: RunDirectory, config: ml_collections.ConfigDict) -> None:

@@ -7,6 +7,7 @@ import ml_collections
 from fcn_jax import config as config_lib
 from fcn_jax.data import names
 from fcn_jax.errors import UserError
+from fcn_jax.models import names as model_names
 
 # Settings that decide only where and how a run is computed. Two configs that differ only in these are the same run.
 WHERE_AND_HOW = ('data.dir', 'data.archive', 'data.sbd_archive', 'data.cache_gib', 'data.threads')
@@ -20,6 +21,7 @@ NEUTRAL = (
   'checkpoint.every',
   'checkpoint.keep',
 )
+_CONSTANTS = {f'model.{field}': list(value) for field, value in model_names.DEFAULT_PREPROCESSING._asdict().items()}
 
 
 def plain(config: ml_collections.ConfigDict) -> dict:
@@ -30,11 +32,13 @@ def plain(config: ml_collections.ConfigDict) -> dict:
 def difference(mine: dict, theirs: dict) -> str:
   """The settings in which two plain configs differ, 'seed is 0 there, 1 here; ...', or '' if they are the same run.
 
-  A setting that did not exist when `theirs` was saved has its default there. `format` and the settings in
-  `WHERE_AND_HOW` are not compared.
+  A setting that did not exist when `theirs` was saved has its default there, and so have `model.mean` and `model.std`
+  if they are not resolved. `format` and the settings in `WHERE_AND_HOW` are not compared.
   """
   mine, theirs = (config_lib.flatten(ml_collections.ConfigDict(c)) for c in (mine, theirs))
   theirs = config_lib.flatten(ml_collections.ConfigDict(plain(_defaults(theirs.get('data.name'))))) | theirs
+  for fields in (mine, theirs):
+    fields.update({name: value for name, value in _CONSTANTS.items() if not fields.get(name)})
   skipped = ('format', *WHERE_AND_HOW)
   different = [n for n in {**theirs, **mine} if n not in skipped and mine.get(n) != theirs.get(n)]
   return '; '.join(f'{n} is {theirs.get(n)} there, {mine.get(n)} here' for n in different)

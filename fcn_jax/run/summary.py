@@ -4,6 +4,7 @@ import jax
 import ml_collections
 
 from fcn_jax import config as config_lib
+from fcn_jax.config import normalization
 from fcn_jax.data import canvases, dataset
 from fcn_jax.models import cost, names
 
@@ -19,6 +20,12 @@ def startup_lines(config: ml_collections.ConfigDict, data: dataset.Data, model, 
   """
   lines = [_recipe(config), _network(config, model, parameters), *_data(data), *_devices(config, data)]
   return [*lines, _learning_rate(config)] if config.loss.reduction == 'sum' else lines
+
+
+def input_line(config: ml_collections.ConfigDict, resolved: ml_collections.ConfigDict) -> str:
+  """The normalization of the input, with its sources; `resolved` is `config` with the numbers of `model.mean`."""
+  parts = [f'{field} {_short(resolved.model[field])} ({x})' for field, x in normalization.sources(config).items()]
+  return f'input    {", ".join(parts)}'
 
 
 def _recipe(config: ml_collections.ConfigDict) -> str:

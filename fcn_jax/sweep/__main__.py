@@ -8,8 +8,8 @@ Run the same command again to resume a sweep: runs that are done are not repeate
 overrides, for example --config.train.steps=200, apply to every run. Each run's output is in log.txt in its folder. With
 --config, --list and --dry_run also show a sweep that has not started.
 
-Exit codes: 0 all runs are done; 1 at least one run failed, diverged or was skipped; with everything saved, 75 stopped by
-SIGTERM, SIGHUP or SIGUSR1, and 130 stopped by Ctrl-C.
+Exit codes: 0 all runs are done; 1 at least one run failed, diverged or was skipped; with everything saved, 75 stopped
+by SIGTERM, SIGHUP or SIGUSR1, and 130 stopped by Ctrl-C.
 """
 
 if __name__ == '__main__':

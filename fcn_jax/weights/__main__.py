@@ -6,7 +6,12 @@
 
 Reads .caffemodel (VGG-16 and the FCN authors' networks), .safetensors, .h5 (Keras applications) and .npz. Training can
 read the same files: --config.init.weights=FILE. Layers that an FCN does not have are an error unless you list them with
---allow_unused=A+B.
+--allow_unused=A+B. An output that exists is left as it is, unless you pass --overwrite.
+
+The output records the mean and standard deviation of the input that the network was trained with: those in an .npz,
+otherwise those that are usual for the kind of file. For other files, for example a network that was trained in Caffe
+and saved in torchvision's layout, pass --preprocessing=caffe (or torchvision, or none). The order of the channels
+follows the kind of file: R, G, B in .safetensors and .npz, B, G, R in .caffemodel and .h5.
 """
 
 if __name__ == '__main__':
@@ -14,36 +19,66 @@ if __name__ == '__main__':
 
   signals.install()  # before the imports, which take time
 
+import os
+
 from absl import flags
 
-from fcn_jax import cli
+from fcn_jax import cli, config, files
 from fcn_jax.errors import UserError
 
 
 def define_flags() -> None:
+  """Defines the flags of the command."""
   flags.DEFINE_string('allow_unused', '', 'Layers of the file that may be left out of the output, joined by +.')
+  flags.DEFINE_enum(
+    'preprocessing',
+    'from_file',
+    config.CHOICES['init.preprocessing'],
+    'Mean and standard deviation of the input that the network was trained with. Default: what the file says, or what '
+    'is usual for its kind.',
+  )
+  flags.DEFINE_bool('overwrite', False, 'Write the output even if it exists.')
 
 
 def main(arguments: list[str]) -> None:
+  """The command."""
+  given = flags.FLAGS
   if len(arguments) != 2:
     raise UserError(f'found {len(arguments)} arguments; expected 2: SOURCE and OUT.npz')
-  source, out = arguments
-  if not out.endswith('.npz'):
+  source, out = arguments[0], files.path(arguments[1])
+  if out.suffix != '.npz':
     raise UserError(f'the output {out} does not end in .npz; expected a file name that does')
+  if files.exists(out):
+    if _is_same(files.path(source), out):
+      raise UserError(f'{out} is the source itself; expected another file as the output')
+    if not given.overwrite:
+      print(f'skipped: {out} exists; pass --overwrite to write it again')
+      return
 
   from fcn_jax.weights import formats, match
 
-  weights = match.read(source)
+  weights = match.read(source, given.preprocessing)
   for name, tensor in weights.tensors.items():
     print(f'  {name} {list(tensor.value.shape)}  {", ".join(filter(None, (tensor.source, tensor.change)))}')
-  rows = match.unused(weights, flags.FLAGS.allow_unused.split('+'), weights.tensors)
+  rows = match.unused(weights, given.allow_unused.split('+'), weights.tensors)
   for row in rows:
     print(f'  {match.row_text(row)}')
-  match.refuse(rows, source, flag='--allow_unused')
+  match.refuse(rows, source, allow='--allow_unused={}')
   formats.write(out, weights)
   count = sum(tensor.value.size for tensor in weights.tensors.values())
   mean, std = (', '.join(f'{x:.2f}' for x in values) for values in (weights.mean, weights.std))
   print(f'{out}: {count:,} values. Preprocessing of RGB images in 0..255: subtract ({mean}), divide by ({std})')
+  if weights.assumed:
+    print(
+      f'These numbers are those of {weights.assumed}, because {source} does not say what it was trained with; '
+      '--preprocessing chooses others'
+    )
+
+
+def _is_same(source, out) -> bool:
+  if files.is_remote(source) or files.is_remote(out) or not files.exists(source):
+    return source == out
+  return os.path.samefile(source, out)
 
 
 if __name__ == '__main__':

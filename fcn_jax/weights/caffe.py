@@ -1,13 +1,13 @@
 """Reads .caffemodel files: VGG-16 and the FCN authors' networks. Needs protobuf, not Caffe."""
 
 import functools
-import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from fcn_jax.errors import UserError
-from fcn_jax.weights.tensors import CAFFE_MEAN, SKIPS, Tensor, Weights, check_complete, convert_layer, layer_path
+from fcn_jax.models import names
+from fcn_jax.weights.tensors import SKIPS, Tensor, Weights, check_complete, convert_layer, layer_path
 
 # The fields of `caffe.proto` that hold weights, by message. Packed floats are declared as bytes, which have the same
 # encoding: otherwise protobuf would make a Python number of each of the 138 million values. Networks from before 2015
@@ -25,14 +25,14 @@ _MESSAGES = {
 _UPSAMPLING = {'upscore': 1, 'upscore2': 16, 'upscore16': 1, 'upscore_pool4': 8, 'upscore8': 1}
 
 
-def read(path: pathlib.Path) -> Weights:
+def read(content: bytes) -> Weights:
   """The weights of VGG-16 or of one of the authors' FCNs.
 
   Raises:
     UserError: the file is not a Caffe network, or not one of these.
   """
   tensors, others, factors = {}, {}, {}
-  for name, blobs in _layers(path.read_bytes()):
+  for name, blobs in _layers(content):
     if name in _UPSAMPLING:
       tensors[f'upsample_to_{_UPSAMPLING[name]}/kernel'] = Tensor(_kernel_per_class(blobs[0], name), name)
     elif name.removeprefix('scale_') in SKIPS:
@@ -41,8 +41,8 @@ def read(path: pathlib.Path) -> Weights:
       tensors |= convert_layer(target, blobs[0], blobs[1] if len(blobs) > 1 else None, name, bgr=True)
     else:
       others |= {name if i == 0 else f'{name}[{i}]': blob.shape for i, blob in enumerate(blobs)}
-  check_complete(tensors, 'like those of VGG-16 (conv1_1 to conv5_3)')
-  return Weights(tensors, others, CAFFE_MEAN, factors=factors)
+  check_complete(tensors, 'like those of VGG-16 (conv1_1 to conv5_3)', list(others))
+  return Weights(tensors, others, *names.PREPROCESSING['caffe'], factors=factors, assumed='Caffe')
 
 
 def _layers(content: bytes) -> Iterator[tuple[str, list[np.ndarray]]]:

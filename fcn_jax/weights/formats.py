@@ -2,28 +2,34 @@
 
 `read` takes .caffemodel (Caffe), .safetensors (torchvision, timm), .h5 (Keras applications) and .npz (`write`), but no
 pickles. Kernels are returned as [height, width, in, out] for RGB images, whatever the channel order of the file,
-together with the preprocessing that the file was trained with.
+together with the preprocessing that the file was trained with. The order in a file is that of its library: B, G, R in
+.caffemodel and .h5, R, G, B in .safetensors.
 """
 
+import dataclasses
 import io
 import os
-import pathlib
 
 import numpy as np
 
 from fcn_jax import files
 from fcn_jax.errors import UserError
+from fcn_jax.models import names
 from fcn_jax.weights import caffe, keras, safetensors
-from fcn_jax.weights.tensors import Tensor, Weights
+from fcn_jax.weights.tensors import CONVOLUTIONS, Tensor, Weights, check, check_complete, float32
 
 
-def read(path: os.PathLike | str) -> Weights:
+def read(given: os.PathLike | str, preprocessing: str = 'from_file') -> Weights:
   """The weights in a file.
+
+  Args:
+    given: path of the file.
+    preprocessing: a key of `models.names.PREPROCESSING` that replaces the file's mean and std, or 'from_file'.
 
   Raises:
     UserError: the file does not exist, has another format, is damaged, or has the weights of another network.
   """
-  path = pathlib.Path(path).expanduser()
+  path = files.path(given)
   if path.suffix in ('.pth', '.pt', '.bin', '.pkl'):
     raise UserError(
       f'{path} is a pickle, which can run any code when it is loaded; expected one of {", ".join(READERS)}. If you '
@@ -33,22 +39,26 @@ def read(path: os.PathLike | str) -> Weights:
     )
   if path.suffix not in READERS:
     raise UserError(f'{path} has the suffix {path.suffix!r}; expected one of {", ".join(READERS)}')
-  if not path.is_file():
+  if not files.exists(path):
     raise UserError(f'there is no weights file {path}')
+  content = files.read(path)
   try:
-    weights = READERS[path.suffix](path)
+    weights = READERS[path.suffix](content)
+    check(weights)
   except ModuleNotFoundError as error:
     raise UserError(f"reading {path.suffix} requires {error.name}: pip install 'fcn_jax[weights]'") from error
   except UserError as error:
     raise UserError(f'{path}: {error}') from error
+  except KeyError as error:
+    raise UserError(f'{path} has no array {error.args[0]!r}; expected a complete file') from error
   except Exception as error:  # whatever the libraries raise for a damaged file
     reason = str(error).split('\n')[0]
     raise UserError(
       f'{path} cannot be read as {path.suffix}: {reason}; expected a complete file: download or convert it again'
     ) from error
-  for name, tensor in weights.tensors.items():
-    if not np.isfinite(tensor.value).all():
-      raise UserError(f'{path}: {tensor.source}, for {name}, has values that are not finite; use another file')
+  if preprocessing != 'from_file':
+    mean, std = names.PREPROCESSING[preprocessing]
+    weights = dataclasses.replace(weights, mean=mean, std=std, assumed='')
   return weights
 
 
@@ -62,15 +72,18 @@ def write(path: os.PathLike | str, weights: Weights) -> None:
   files.write(files.path(path), buffer.getvalue())
 
 
-def _read_npz(path: pathlib.Path) -> Weights:
-  with np.load(path, allow_pickle=False) as file:
+def _read_npz(content: bytes) -> Weights:
+  with np.load(io.BytesIO(content), allow_pickle=False) as file:
     arrays = {name: file[name] for name in file.files}
   try:
     mean, std = (tuple(arrays.pop(f'preprocessing/{name}').tolist()) for name in ('mean', 'std'))
   except KeyError as error:
     raise UserError(f'no array {error.args[0]!r}; expected a file written by python -m fcn_jax.weights') from error
   factors = {name.removeprefix('factor/'): float(arrays.pop(name)) for name in list(arrays) if name[:7] == 'factor/'}
-  return Weights({name: Tensor(x, name) for name, x in arrays.items()}, {}, mean, std, factors)
+  tensors = {name: Tensor(float32(x, name), name) for name, x in arrays.items()}
+  if any(f'trunk/{layer}/bias' in tensors for layer in CONVOLUTIONS):  # VGG-16
+    check_complete(tensors, 'trunk/conv1_1 to trunk/conv5_3', [])
+  return Weights(tensors, {}, mean, std, factors)
 
 
 READERS = {'.caffemodel': caffe.read, '.safetensors': safetensors.read, '.h5': keras.read, '.npz': _read_npz}

@@ -7,6 +7,8 @@ import ml_collections
 from flax import traverse_util
 
 from fcn_jax import files
+from fcn_jax.config import normalization, recipes
+from fcn_jax.data import names
 from fcn_jax.errors import UserError
 from fcn_jax.run import checkpoint, saved
 from fcn_jax.weights import match
@@ -14,7 +16,7 @@ from fcn_jax.weights import match
 logger = logging.getLogger(__name__)
 
 # With equal parameters, two networks have equal scores on a coarse grid if these settings of `config.model` agree.
-_SCORE_SETTINGS = ('name', 'backbone', 'shrink', 'geometry', 'at_once', 'group_size', 'norm', 'dtype')
+_SCORE_SETTINGS = ('name', 'backbone', 'shrink', 'geometry', 'at_once', 'group_size', 'norm', 'dtype', 'mean', 'std')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,21 +40,37 @@ class Restored:
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The config of a new run, with the preprocessing of the weights file or of the run that it starts from.
+  """The config of a new run, with its `model.mean` and `model.std` (`normalization.py`).
+
+  Warns if the network starts from random parameters, but its recipe needs pretrained ones.
 
   Raises:
-    UserError: that file cannot be read, that run is not done, or the config sets another preprocessing.
+    UserError: the file or run that it starts from cannot be read, or that run is not done.
   """
+  start, name = None, config.init.run or config.init.weights
   if config.init.run:
     workdir = files.path(config.init.run)
-    source = saved.read_config(workdir).model
+    start = saved.read_config(workdir).model
     state = saved.read_status(workdir).get('state', 'not started')
     if state != 'done':
       raise UserError(f'init.run: {workdir} is {state}; expected a run that is done: finish that run first')
-    return match.with_preprocessing(config, source, config.init.run)
-  if config.init.weights:
-    return match.with_preprocessing(config, match.read(config.init.weights), config.init.weights)
-  return config
+  elif config.init.weights:
+    start = match.read(config.init.weights, config.init.preprocessing)
+  else:
+    _warn_about_random_backbone(config)
+  return normalization.resolve(config, start, name)
+
+
+def _warn_about_random_backbone(config: ml_collections.ConfigDict) -> None:
+  needs = [part for part in config.recipe.split('+') if part in recipes.NEED_PRETRAINED and config.model.norm == 'none']
+  on_voc = config.data.name in names.DATASETS and config.data.name not in recipes.BY_DATASET
+  if needs or on_voc:
+    logger.warning(
+      f'warning: neither init.weights nor init.run is set, so the backbone starts from random parameters, but '
+      f'{f"the recipe {needs[-1]}" if needs else config.data.name} needs a pretrained one: expect scores far below the '
+      "papers', or only the most frequent class; set --config.init.weights=vgg16 (with model.width=1 and "
+      'model.norm=none)' + (', or use a recipe that trains from scratch, such as scratch_full' if needs else '')
+    )
 
 
 def from_weights(params: dict, config: ml_collections.ConfigDict) -> dict:
@@ -62,7 +80,7 @@ def from_weights(params: dict, config: ml_collections.ConfigDict) -> dict:
     UserError: see `match.fit`.
   """
   logger.info('initial parameters from %s:', config.init.weights)
-  return match.fit(params, match.read(config.init.weights), config, config.init.weights)
+  return match.fit(params, match.read(config.init.weights, config.init.preprocessing), config, config.init.weights)
 
 
 def from_run(params: dict, config: ml_collections.ConfigDict) -> Restored:

@@ -1,4 +1,4 @@
-"""Loads a weights file into a network: downloads it, resolves the preprocessing and accounts for every tensor."""
+"""Loads a weights file into a network: downloads it and accounts for every tensor."""
 
 import dataclasses
 import logging
@@ -13,10 +13,10 @@ import ml_collections
 import numpy as np
 from flax import traverse_util
 
-from fcn_jax import config as config_lib
 from fcn_jax import models
+from fcn_jax.config import normalization
 from fcn_jax.errors import UserError
-from fcn_jax.models import fcn, grid
+from fcn_jax.models import fcn, grid, names
 from fcn_jax.weights import formats
 from fcn_jax.weights.tensors import CLASSIFIERS, Tensor, Weights
 
@@ -54,13 +54,15 @@ KNOWN = {
 }
 
 
-def read(name: str) -> Weights:
-  """The weights in the file `name`, or those of a key of `KNOWN`.
+def read(name: str, preprocessing: str = 'from_file') -> Weights:
+  """The weights in the file `name`, or those of a key of `KNOWN`; see `formats.read`.
 
   Raises:
     UserError: the file cannot be downloaded or read.
   """
-  return formats.read(fetch(name) if name in KNOWN else name)
+  if name in KNOWN:
+    return dataclasses.replace(formats.read(fetch(name), preprocessing), assumed='')
+  return formats.read(name, preprocessing)
 
 
 def fetch(name: str) -> pathlib.Path:
@@ -82,35 +84,15 @@ def fetch(name: str) -> pathlib.Path:
     ) from error
 
 
-def with_preprocessing(config: ml_collections.ConfigDict, source, name: str) -> ml_collections.ConfigDict:
-  """The config with the `mean` and `std` that its initial parameters were trained with.
-
-  Args:
-    config: of the run.
-    source: anything with `mean` and `std`: `Weights`, or the section `model` of another run's config.
-    name: the file or the run, for messages.
-
-  Raises:
-    UserError: the config sets other values, which are not the defaults of its data set and recipe.
-  """
-  usual = config_lib.usual(config).model
-  config = config.copy_and_resolve_references().unlock()
-  for field in ('mean', 'std'):
-    found, expected = tuple(config.model[field]), tuple(getattr(source, field))
-    if found not in (expected, tuple(usual[field])):
-      raise UserError(
-        f'model.{field} is {found}, but {name} was trained with {expected}; leave model.{field} out, or set it to that'
-      )
-    if len(found) != len(expected):
-      raise UserError(
-        f'{name} was trained on images of {len(expected)} channels, but model.{field} has {len(found)} numbers; start '
-        f'from weights for {len(found)} channels'
-      )
-    config.model[field] = expected
-  return config.lock()
-
-
-def fit(params: dict, weights: Weights, config, name: str, *, whole: bool = False) -> dict:
+def fit(
+  params: dict,
+  weights: Weights,
+  config,
+  name: str,
+  *,
+  whole: bool = False,
+  allow: str = '--config.init.allow_mismatch={}',
+) -> dict:
   """The parameters of a network with the tensors of a weights file; logs what happens to each tensor.
 
   Args:
@@ -119,6 +101,7 @@ def fit(params: dict, weights: Weights, config, name: str, *, whole: bool = Fals
     config: of the run. `init.allow_mismatch` names the layers that may be missing from the file or unused.
     name: of the file, for messages.
     whole: the file must have every parameter.
+    allow: how a person allows layers to be missing or unused, for messages; {} stands for the layers.
 
   Raises:
     UserError: the file is for another network, or tensors would stay new or unused that the config does not allow.
@@ -130,7 +113,7 @@ def fit(params: dict, weights: Weights, config, name: str, *, whole: bool = Fals
   rows += unused(weights, allowed, by_path)
   for row in rows:
     logger.info('  %s', row_text(row))
-  refuse(rows, name, flag='' if whole else '--config.init.allow_mismatch')
+  refuse(rows, name, allow='' if whole else allow, other=_other_sizes(weights, by_path))
   loaded = {row.name for row in rows if row.outcome in ('loaded', 'reshaped')}
   return traverse_util.unflatten_dict(by_path | {path: weights.tensors[path].value for path in loaded}, sep='/')
 
@@ -174,8 +157,15 @@ def unused(weights: Weights, allowed: Collection[str], parameters: Collection[st
   return rows
 
 
-def refuse(rows: list[Row], name: str, *, flag: str) -> None:
-  """Raises `UserError` if any row is refused; `flag` is the flag that would allow it, or '' if nothing does."""
+def refuse(rows: list[Row], name: str, *, allow: str, other: str = '') -> None:
+  """Raises `UserError` if any row is refused.
+
+  Args:
+    rows: all tensors of the network and of the file.
+    name: of the file.
+    allow: how a person would allow it, with {} for the layers; '' if nothing does.
+    other: what to do instead, or ''.
+  """
   wrong = [row for row in rows if row.refused]
   if not wrong:
     return
@@ -186,8 +176,21 @@ def refuse(rows: list[Row], name: str, *, flag: str) -> None:
   )
   more = f'; and {len(wrong) - 4} more' if len(wrong) > 4 else ''
   layers = '+'.join(dict.fromkeys(layer_of(row.name) for row in wrong))
-  hint = f'if you intend that, pass {flag}={layers}' if flag else 'expected a file with exactly its parameters'
+  hint = f'if you intend that, pass {allow.format(layers)}' if allow else 'expected a file with exactly its parameters'
+  hint = '; or, '.join(filter(None, (other, hint)))
   raise UserError(f'{name} does not fit the network: {listed}{more}; {hint}')
+
+
+def _other_sizes(weights: Weights, parameters: dict) -> str:
+  """What to do if the file has a VGG-16 of another width than the network; '' otherwise."""
+  first, last = (f'trunk/{layer}/bias' for layer in ('conv1_1', 'fc6'))
+  if not {first, last} <= weights.tensors.keys() & parameters.keys():
+    return ''
+  sizes = [weights.tensors[path].value.shape for path in (first, last)]
+  if sizes == [parameters[path].shape for path in (first, last)]:
+    return ''
+  width = sizes[0][0] / names.CHANNELS['vgg16']
+  return f'the file is for model.width={width:g} and model.fc_channels={sizes[1][0] / width:g}: set both'
 
 
 def layer_of(name: str) -> str:
@@ -222,10 +225,10 @@ def load(config, inputs: dict[str, int], heads: dict, name: str) -> tuple[ml_col
     The config with the preprocessing of the file, and the parameters.
 
   Raises:
-    UserError: see `with_preprocessing` and `fit`; also if the file lacks a part of the network.
+    UserError: see `normalization.resolve` and `fit`; also if the file lacks a part of the network.
   """
-  weights = read(name)
-  config = with_preprocessing(config, weights, name)
+  weights = read(name, config.init.preprocessing)
+  config = normalization.resolve(config, weights, name)
   model = models.build(config.model, inputs, heads)
   shapes = jax.eval_shape(model.init, jax.random.key(0), model.example_inputs())['params']
   return config, fit(shapes, weights, config, name, whole=True)

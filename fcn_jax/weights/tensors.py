@@ -1,4 +1,4 @@
-"""What the readers of weights files share: types, layer names, preprocessing constants and layouts. No jax."""
+"""What the readers of weights files share: types, layer names, layouts and the check of all shapes. No jax."""
 
 import dataclasses
 
@@ -14,11 +14,11 @@ SKIPS = tuple(names.skip_strides('vgg16'))
 # The classifier of the ImageNet classes in each format. An FCN discards it (CVPR'15, section 4.1).
 CLASSIFIERS = ('fc8', 'classifier.6', 'head.fc', 'predictions')
 
-# Preprocessing of R, G, B in 0..255, except for torchvision's, which is of R, G, B in 0..1.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# From the FCN authors' `net.py`. The mean of VGG-16 itself differs by up to 1; the authors fine-tuned with this one.
-CAFFE_MEAN = (122.67892, 116.66877, 104.00699)
-KERAS_MEAN = (123.68, 116.779, 103.939)  # keras.applications.vgg16.preprocess_input
+# The layer that each layer reads.
+_READS = dict(zip((*CONVOLUTIONS[1:], 'fc6', 'fc7', 'score_fr'), (*CONVOLUTIONS, 'fc6', 'fc7'), strict=True))
+_READS |= {'score_pool4': 'conv4_3', 'score_pool3': 'conv3_3', 'score_pool2': 'conv2_2', 'score_pool1': 'conv1_2'}
+# Channels of the blocks of VGG-16, relative to the first block.
+_CHANNELS = {'1': 1, '2': 2, '3': 4, '4': 8, '5': 8}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Weights:
     mean: of R, G, B in 0..255, subtracted from images.
     std: of R, G, B in 0..255, which images are then divided by.
     factors: constants that pools are multiplied by, for example {'pool4': 0.01}; only in FCN-8s at-once.
+    assumed: the library whose usual `mean` and `std` these are; '' if the file or the user gives them.
   """
 
   tensors: dict[str, Tensor]
@@ -53,6 +54,7 @@ class Weights:
   mean: tuple[float, float, float]
   std: tuple[float, float, float] = (1.0, 1.0, 1.0)
   factors: dict[str, float] = dataclasses.field(default_factory=dict)
+  assumed: str = ''
 
 
 def layer_path(name: str) -> str:
@@ -92,16 +94,72 @@ def convert_layer(
   if bgr and path == 'trunk/conv1_1':
     kernel = kernel[:, :, ::-1]
     changes.append('BGR reversed to RGB')
-  tensors = {f'{path}/kernel': Tensor(np.ascontiguousarray(kernel, np.float32), source, ', '.join(changes))}
+  tensors = {f'{path}/kernel': Tensor(np.ascontiguousarray(float32(kernel, source)), source, ', '.join(changes))}
   if bias is not None:
-    tensors[f'{path}/bias'] = Tensor(np.asarray(bias, np.float32).reshape(-1), source, change)
+    tensors[f'{path}/bias'] = Tensor(float32(bias, source).reshape(-1), source, change)
   return tensors
 
 
-def check_complete(tensors: dict[str, Tensor], names_in_file: str) -> None:
-  """Raises `UserError` unless all convolutions of VGG-16 are there; `names_in_file` describes their usual names."""
+def float32(x: np.ndarray, source: str) -> np.ndarray:
+  """An array of floating-point numbers of any precision, in single precision.
+
+  Raises:
+    UserError: the numbers are of another kind, for example quantized ones.
+  """
+  if x.dtype.kind != 'f':
+    raise UserError(f'{source} has the type {x.dtype}; expected float16, float32 or float64')
+  with np.errstate(over='ignore'):  # `check` refuses infinity
+    return x.astype(np.float32)
+
+
+def check_complete(tensors: dict[str, Tensor], usual: str, others: list[str]) -> None:
+  """Raises `UserError` unless all convolutions of VGG-16 are there.
+
+  Args:
+    tensors: by parameter path.
+    usual: the names that such layers usually have in the file.
+    others: the names of the other arrays in the file.
+  """
   missing = [name for name in CONVOLUTIONS if f'trunk/{name}/kernel' not in tensors]
   if len(missing) == len(CONVOLUTIONS):
-    raise UserError(f'no layers named {names_in_file}; expected the convolutions of VGG-16')
+    found = f' (there are {", ".join(others[:3])}{", ..." if len(others) > 3 else ""})' if others else ''
+    raise UserError(f'no layers named {usual}{found}; expected the convolutions of VGG-16')
   if missing:
     raise UserError(f'no {", ".join(missing)}; expected all {len(CONVOLUTIONS)} convolutions of VGG-16')
+
+
+def check(weights: Weights) -> None:
+  """Checks that the layers fit each other, as those of a VGG-16 of any width do, and that all values are finite.
+
+  Raises:
+    UserError: a kernel has another size or number of channels, a bias is missing, or a value is not finite.
+  """
+  tensors, first = weights.tensors, 0
+  for path, tensor in tensors.items():
+    if not np.isfinite(tensor.value).all():
+      raise UserError(f'{tensor.source}, for {path}, has values that are not finite; use another file')
+    backbone, _, layer = path.removesuffix('/kernel').rpartition('/')
+    if not path.endswith('/kernel') or not (layer in CONVOLUTIONS or layer in _READS):
+      continue
+    if tensor.value.ndim != 4:
+      raise UserError(f'{tensor.source} has {tensor.value.ndim} axes; expected a kernel with 4')
+    folder = backbone or 'trunk'
+    before = tensors.get(f'{folder}/{_READS[layer]}/kernel') if layer in _READS else None
+    *side, inputs, outputs = tensor.value.shape
+    expected = [*side, before.value.shape[-1] if before else inputs, outputs]
+    if layer in CONVOLUTIONS:  # the side of fc6 is left to `match.fit`: some networks have a smaller one
+      start = tensors.get(f'{folder}/conv1_1/kernel', tensor)
+      expected = [3, 3, expected[2], start.value.shape[-1] * _CHANNELS[layer[4]]]
+    if [*side, inputs, outputs] != expected:
+      raise UserError(
+        f'{tensor.source}, for {path}, is {[*side, inputs, outputs]} as [height, width, in, out]; expected {expected}'
+      )
+    bias = tensors.get(path.removesuffix('kernel') + 'bias')
+    if bias is None or bias.value.shape != (outputs,):
+      found = 'no bias' if bias is None else f'a bias of {list(bias.value.shape)}'
+      raise UserError(f'{tensor.source}, for {path}, has {found}; expected a bias of [{outputs}]')
+    first += inputs if layer == 'conv1_1' else 0
+  if first and first != len(weights.mean):
+    raise UserError(
+      f'the first convolution reads {first} channels; expected {len(weights.mean)}, as many as the mean has'
+    )

@@ -157,7 +157,7 @@ def test_choices_and_ranges_name_existing_settings():
     ({'model__fc_channels': 96, 'model__group_size': 8}, ['model.group_size 8', 'divide 12', 'model.fc_channels']),
     ({'model__mean': (1.0,)}, ['model.mean has 1', 'model.std 3']),
     ({'model__mean': (math.nan, 1.0, 1.0)}, ['model.mean', 'finite']),
-    ({'model__std': (1.0, 1.0)}, ['model.std 2', 'model.mean has 3']),
+    ({'model__mean': (1.0,) * 3, 'model__std': (1.0, 1.0)}, ['model.std 2', 'model.mean has 3']),
     ({'model__std': (1.0, 0.0, 1.0)}, ['model.std', 'above 0']),
     ({'train__batch_size': 8, 'train__accumulation': 3}, ['train.accumulation 3', 'train.batch_size 8']),
     ({'optim__warmup': 600, 'train__steps': 600}, ['optim.warmup is 600', 'train.steps', 'below 600']),

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from fcn_jax import config as config_lib
+from fcn_jax.config import normalization
 from fcn_jax.data.dataset import Classes
+from fcn_jax.models import names
 from fcn_jax.run import summary
 
 SKY, GROUND = Classes(('sky', 'tree'), ((0, 0, 9), (0, 9, 0))), Classes(('flat', 'steep'), ((9, 0, 0), (9, 9, 0)))
@@ -62,6 +64,13 @@ def test_several_heads_have_a_line_each(monkeypatch):
     'semantic: sky 75.0 %, tree 25.0 %',
     'geometry: flat 75.0 %, steep 25.0 %',
   ]
+
+
+def test_the_normalization_of_the_input_is_named_with_its_source():
+  config = config_lib.default()
+  config.init.weights, config.model.mean = 'vgg.npz', (1.0, 2.5, 3.0)
+  resolved = normalization.resolve(config, names.PREPROCESSING['caffe'], 'vgg.npz')
+  assert summary.input_line(config, resolved) == 'input    mean 1,2.5,3 (model.mean), std 1,1,1 (vgg.npz)'
 
 
 def test_a_summed_loss_has_a_note_on_the_learning_rate(monkeypatch):

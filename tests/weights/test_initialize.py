@@ -8,11 +8,13 @@ import jax
 import numpy as np
 import pytest
 import tiny
+import weight_formats
 
 from fcn_jax import config as config_lib
 from fcn_jax import files
 from fcn_jax.errors import UserError
-from fcn_jax.run import checkpoint, directory
+from fcn_jax.models import names
+from fcn_jax.run import checkpoint, directory, saved
 from fcn_jax.weights import initialize
 
 
@@ -52,7 +54,7 @@ def test_scores_are_comparable_unless_a_setting_or_a_tensor_differs(tmp_path, mo
   monkeypatch.setattr(checkpoint, 'load_params', lambda workdir: (7, source))
   theirs = config_lib.default('scenes')
   theirs.model.stride = 32
-  monkeypatch.setattr(directory, 'read_config', lambda workdir: theirs)
+  monkeypatch.setattr(saved, 'read_config', lambda workdir: theirs)
   mine = theirs.copy_and_resolve_references()
   mine.model.stride, mine.init.run = 16, str(tmp_path)
   restored = initialize.from_run(params, mine)
@@ -60,8 +62,14 @@ def test_scores_are_comparable_unless_a_setting_or_a_tensor_differs(tmp_path, mo
   assert restored.params['score_fr']['bias'] is source['score_fr']['bias']
 
   mine.model.shrink, theirs.model.stride = 2, 8
+  mine.model.mean = (1.0, 2.0, 3.0)
   source['score_pool3'] = {'bias': np.zeros(3)}
-  assert initialize.from_run(params, mine).differences == ('model.shrink', 'model.stride', 'score_pool3/bias')
+  assert initialize.from_run(params, mine).differences == (
+    'model.shrink',
+    'model.mean',
+    'model.stride',
+    'score_pool3/bias',
+  )
 
 
 @pytest.fixture(scope='module')
@@ -142,15 +150,72 @@ def test_the_preprocessing_of_the_source_run_is_used(tmp_path):
     initialize.resolve(config)
   files.write_json(source / 'status.json', {'state': 'done'})
   resolved = initialize.resolve(config)
-  assert resolved.model.mean == trained.model.mean and resolved.model.std == config.model.std
+  assert resolved.model.mean == trained.model.mean and resolved.model.std == (1.0, 1.0, 1.0)
 
   workdir = tmp_path / 'fcn16s'
-  assert directory.resolve_config(workdir, config) == config  # there is no run yet
   directory.write_config(directory.RunDirectory(workdir), resolved)
   assert directory.resolve_config(workdir, config) == resolved
   directory.check(workdir, config)
   config.model.mean = (1.0, 2.0, 3.0)
   with pytest.raises(UserError, match=r'model\.mean is'):
     directory.check(workdir, config)
-  with pytest.raises(UserError, match=r'model\.mean is .* but .*fcn32s was trained with'):
-    initialize.resolve(config)
+  assert initialize.resolve(config).model.mean == (1.0, 2.0, 3.0)  # the user wins
+
+
+@pytest.mark.parametrize(
+  ('argument', 'settings', 'words'),
+  [
+    ('voc2012', {}, ['the recipe cvpr15', 'init.weights=vgg16', 'init.run', 'most frequent class']),
+    ('voc2011_sbd', {'model.norm': 'group'}, ['voc2011_sbd', 'init.weights=vgg16']),
+    ('sbd,recipe=scratch_full', {}, ['sbd needs', 'init.weights=vgg16']),
+    ('scenes,recipe=pami16_heavy', {}, ['the recipe pami16_heavy', 'scratch_full']),
+    ('scenes', {}, None),
+    ('stanford_background', {'model.norm': 'none'}, None),
+    ('stanford_background,recipe=cvpr15', {'model.norm': 'group'}, None),
+  ],
+)
+def test_a_random_backbone_is_a_warning_if_the_recipe_needs_a_pretrained_one(caplog, argument, settings, words):
+  config = config_lib.default(argument)
+  config.update_from_flattened_dict(settings)
+  initialize.resolve(config)
+  assert [record.levelname for record in caplog.records] == (['WARNING'] if words else [])
+  assert all(word in caplog.text for word in words or [])
+
+
+def test_the_constants_of_the_start_are_used_and_kept(tmp_path, caplog):
+  """From the first start to a resume after the file is gone."""
+  from safetensors.numpy import save_file
+
+  caplog.set_level(logging.INFO, logger='fcn_jax')
+  config = weight_formats.config_for(8)
+  file = tmp_path / 'vgg.safetensors'
+  save_file(weight_formats.torchvision(weight_formats.network(config)[1]), file)
+  config.init.weights = str(file)
+  caplog.clear()
+  first = initialize.resolve(config)
+  assert first.model.std == names.PREPROCESSING['torchvision'].std
+  assert [record.levelname for record in caplog.records] == ['INFO'] and 'does not say' in caplog.text
+  config.init.preprocessing = 'caffe'
+  resolved = initialize.resolve(config)
+  assert (resolved.model.mean, resolved.model.std) == tuple(names.PREPROCESSING['caffe'])
+  config.model.std = (2.0, 2.0, 2.0)
+  resolved = initialize.resolve(config)
+  assert (resolved.model.mean, resolved.model.std) == (names.PREPROCESSING['caffe'].mean, (2.0, 2.0, 2.0))
+
+  workdir = tmp_path / 'run'
+  directory.write_config(directory.RunDirectory(workdir), resolved)
+  file.unlink()
+  assert directory.resolve_config(workdir, config) == resolved
+  directory.check(workdir, config)
+  config.init.preprocessing = 'none'
+  with pytest.raises(UserError, match=r'init\.preprocessing is caffe there, none here'):
+    directory.check(workdir, config)
+
+
+def test_a_run_from_random_parameters_resumes_only_with_its_constants(tmp_path):
+  config = config_lib.default('scenes')
+  config.model.mean = (1.0, 2.0, 3.0)
+  directory.write_config(directory.RunDirectory(tmp_path), initialize.resolve(config))
+  directory.check(tmp_path, config)
+  with pytest.raises(UserError, match=r'model\.mean is \[1\.0, 2\.0, 3\.0\] there, \[122'):
+    directory.check(tmp_path, config_lib.default('scenes'))

@@ -17,8 +17,9 @@ from weight_formats import (
   write_caffemodel,
 )
 
+from fcn_jax.config import normalization
 from fcn_jax.errors import UserError
-from fcn_jax.weights import formats, match, tensors
+from fcn_jax.weights import formats, match
 
 NETS = {'fcn32s': (32, False), 'fcn16s': (16, False), 'fcn8s': (8, False), 'fcn8s_atonce': (8, True)}
 
@@ -71,10 +72,10 @@ def test_backbone_equals_torchvisions_in_pytorch(tmp_path, batch_norm):
   peer.eval()
 
   weights = formats.read(tmp_path / 'vgg16.safetensors')
-  config = match.with_preprocessing(config, weights, 'vgg16.safetensors')
+  config = normalization.resolve(config, weights, 'vgg16.safetensors')
   loaded = match.fit(params, weights, config, 'vgg16.safetensors')
   image = smooth_image(224, 224)
-  x = (image / 255 - tensors.IMAGENET_MEAN) / tensors.IMAGENET_STD  # torchvision's form
+  x = (image / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)  # torchvision's form
   with torch.no_grad():
     end = [i for i, layer in enumerate(layers) if isinstance(layer, torch.nn.MaxPool2d)][3] + 1
     pool4 = peer['features'][:end](torch.tensor(x.transpose(2, 0, 1)[None], dtype=torch.float32))
@@ -161,7 +162,9 @@ def test_mismatches_that_the_config_does_not_allow_are_refused(tmp_path, fit):
 
   path = write(blobs)
   with pytest.raises(
-    UserError, match=r'conv1_1/bias .8. would be newly initialized \(conv1_1 is .4. in the file\).*and \d+ more'
+    UserError,
+    match=r'conv1_1/bias .8. would be newly initialized \(conv1_1 is .4. in the file\).*and \d+ more; the file is for '
+    r'model\.width=0\.0625 and model\.fc_channels=256: set both',
   ):
     fit(path, config_for(8, model__width=1 / 8))
   with pytest.raises(UserError, match=r'score_pool3/kernel .1, 1, 16, 21. would be unused'):
@@ -178,16 +181,15 @@ def test_mismatches_that_the_config_does_not_allow_are_refused(tmp_path, fit):
     fit(write_caffemodel(tmp_path / 'once.caffemodel', params, 8, at_once=True), config)
 
 
-def test_the_preprocessing_of_a_file_is_used_and_a_conflict_is_an_error(tmp_path):
+def test_a_file_with_another_classifier_fits_if_the_config_allows_it(tmp_path, fit):
   config = config_for(8)
-  weight_formats.write_keras(tmp_path / 'vgg.h5', network(config)[1])
-  weights = formats.read(tmp_path / 'vgg.h5')
-  resolved = match.with_preprocessing(config, weights, 'vgg.h5')
-  assert resolved.model.mean == (123.68, 116.779, 103.939) and config.model.mean == (122.67892, 116.66877, 104.00699)
-  assert match.with_preprocessing(resolved, weights, 'vgg.h5') == resolved
-  with_recipe = config_for(8, 'voc2011,recipe=scratch_small')
-  assert with_recipe.model.std == (64.0, 64.0, 64.0)  # of the recipe, so it is replaced
-  assert match.with_preprocessing(with_recipe, weights, 'vgg.h5').model.std == (1.0, 1.0, 1.0)
-  config.model.std = (64.0, 64.0, 64.0)
-  with pytest.raises(UserError, match=r'model\.std is \(64.*but vgg\.h5 was trained with \(1\.0.*leave model\.std out'):
-    match.with_preprocessing(config, weights, 'vgg.h5')
+  blobs = weight_formats.vgg_blobs(network(config)[1])
+  blobs['fc6'][0] = np.ones((16, 32, 3, 3))  # as in networks for detection
+  path = tmp_path / 'reduced.caffemodel'
+  path.write_bytes(weight_formats.caffemodel(blobs))
+  with pytest.raises(
+    UserError, match=r'trunk/fc6/kernel .* \(fc6 is \[3, 3, 32, 16\] in the file\); if you intend that'
+  ):
+    fit(path, config)
+  _, lines = fit(path, config_for(8, init__allow_mismatch='fc6'))
+  assert '  new       trunk/fc6/kernel [7, 7, 32, 16]  fc6 is [3, 3, 32, 16] in the file' in lines

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tiny
 import weight_formats
+from absl import flags
+from command_line import flags_of
 from flax import traverse_util
 from PIL import Image
 from weight_formats import (
@@ -22,6 +24,9 @@ from weight_formats import (
   write_caffemodel,
 )
 
+from fcn_jax.errors import UserError
+from fcn_jax.models import names
+from fcn_jax.weights import __main__ as weights_command
 from fcn_jax.weights import formats, tensors
 
 
@@ -47,6 +52,57 @@ def test_errors_are_one_line(tmp_path, arguments, message):
   done = command('weights', *arguments, cwd=tmp_path)
   assert done.returncode == 1 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
   assert message in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def convert(tmp_path, monkeypatch, capsys):
+  """A function that runs the command in this process, in `tmp_path`, and returns what it prints."""
+  monkeypatch.chdir(tmp_path)
+
+  def convert(*arguments, **given):
+    with flags_of(weights_command):
+      if not flags.FLAGS.is_parsed():
+        flags.FLAGS(['test'])
+      for name, value in given.items():
+        flags.FLAGS[name].value = value
+      weights_command.main([str(argument) for argument in arguments])
+    return capsys.readouterr().out
+
+  return convert
+
+
+def test_an_output_that_exists_is_skipped_and_the_source_is_never_the_output(tmp_path, monkeypatch, convert):
+  _, params = network(config_for(8))
+  write_caffemodel(tmp_path / 'fcn.caffemodel', params, 8)
+  (tmp_path / 'mine.npz').write_bytes(b'mine')
+  assert convert('fcn.caffemodel', 'mine.npz') == 'skipped: mine.npz exists; pass --overwrite to write it again\n'
+  assert (tmp_path / 'mine.npz').read_bytes() == b'mine'
+  assert 'mine.npz: ' in convert('fcn.caffemodel', 'mine.npz', overwrite=True)
+  content = (tmp_path / 'mine.npz').read_bytes()
+  (tmp_path / 'link.npz').symlink_to('mine.npz')
+  for out in ('mine.npz', './mine.npz', tmp_path / 'mine.npz', 'link.npz'):
+    for overwrite in (False, True):
+      with pytest.raises(UserError, match=r'is the source itself; expected another file as the output'):
+        convert('mine.npz', out, overwrite=overwrite)
+  assert (tmp_path / 'mine.npz').read_bytes() == content
+
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  assert 'values' in convert('mine.npz', '~/made/vgg.npz')
+  assert 'values' in convert('~/made/vgg.npz', 'again.npz')
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['again.npz', 'fcn.caffemodel', 'home', 'link.npz', 'mine.npz']
+
+
+def test_the_preprocessing_is_assumed_and_said_so_or_given_and_recorded(tmp_path, convert):
+  from safetensors.numpy import save_file
+
+  save_file(weight_formats.torchvision(network(config_for(8))[1]), tmp_path / 'vgg.safetensors')
+  printed = convert('vgg.safetensors', 'assumed.npz')
+  assert 'subtract (123.67, 116.28, 103.53), divide by (58.40, 57.12, 57.38)' in printed
+  assert 'those of torchvision, because vgg.safetensors does not say' in printed and '--preprocessing' in printed
+  printed = convert('vgg.safetensors', 'caffe.npz', preprocessing='caffe')
+  assert 'subtract (122.68, 116.67, 104.01), divide by (1.00, 1.00, 1.00)' in printed and 'does not say' not in printed
+  found = formats.read(tmp_path / 'caffe.npz')
+  assert (found.mean, found.std, found.assumed) == (*names.PREPROCESSING['caffe'], '')
 
 
 @pytest.mark.slow
@@ -94,6 +150,8 @@ def test_a_run_starts_from_a_file_and_resumes_without_it(tmp_path, data_dir):
   (tmp_path / 'vgg16.npz').unlink()
   done = tiny.run(start)
   assert done.returncode == 0, done.stderr
+  source = f'{tmp_path}/vgg16.npz'
+  assert f'input    mean 123.68,116.779,103.939 ({source}), std 1,1,1 ({source})\n' in done.stdout
   assert json.loads((tmp_path / 'run' / 'config.json').read_text()) == saved
 
 
