@@ -153,7 +153,7 @@ def load_predictor(given):
   else:
     from fcn_jax.run import saved
 
-    saved.read_config(files.path(given.workdir))  # an error here comes before jax is imported
+    cli.relocated(saved.read_config(files.path(given.workdir)))  # an error here comes before jax is imported
     from fcn_jax import api
 
     predictor = api.load_run(given.workdir, checkpoint=given.checkpoint)

@@ -52,12 +52,15 @@ def open_run(config, run_directory: RunDirectory, *, take_over: bool = False) ->
 
   However the run ends (done, diverged, preempted, superseded, failed, or with a lost host), it ends here.
   """
+  with hosts.first_host_first('the data is prepared'):  # for all hosts, if they share a disk
+    data = dataset.load(config.data)
+  environment.check_fingerprint(run_directory, data.fingerprint)  # before the lock writes a file
   with contextlib.ExitStack() as stack:
     lock = None
     if hosts.is_first_host():
       lock = stack.enter_context(RunLock(run_directory, take_over=take_over))
       run_directory.remove_leftovers()
-    run = Session(config, run_directory, lock)
+    run = Session(config, run_directory, lock, data)
     try:
       yield run
       run.finish()
@@ -82,11 +85,8 @@ class Session:
     exit_code: of the command, once the run has ended.
   """
 
-  def __init__(self, config, run_directory: RunDirectory, lock: RunLock | None):
-    self._config, self._directory, self._lock = config, run_directory, lock
-    with hosts.first_host_first('the data is prepared'):  # for all hosts, if they share a disk
-      self.data = dataset.load(config.data)
-    environment.check_fingerprint(run_directory, self.data.fingerprint)
+  def __init__(self, config, run_directory: RunDirectory, lock: RunLock | None, data: dataset.Data):
+    self._config, self._directory, self._lock, self.data = config, run_directory, lock, data
     self.model = models.build(
       config.model, self.data.inputs, self.data.heads, freeze_backbone=config.optim.freeze_backbone
     )

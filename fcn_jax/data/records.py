@@ -1,11 +1,7 @@
 """Records that TFDS has prepared, as splits. Every built-in data set is loaded by `load_builder`."""
 
-import contextlib
 import hashlib
 import inspect
-import io
-import logging
-import os
 import re
 import threading
 from collections.abc import Iterable, Iterator
@@ -13,11 +9,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fcn_jax import files, image_files
+from fcn_jax import image_files
+from fcn_jax.data import preparation
 from fcn_jax.data.dataset import Classes, Data, Example
 from fcn_jax.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 # TFDS takes the first three for patterns and would not find its files; its writer wants valid UTF-8.
 _UNSAFE = re.compile(r'[*?\[\ud800-\udfff]')
@@ -75,37 +70,20 @@ def load_builder(builder_class: type[Builder], splits: dict[str, str], data, cla
     UserError: the folder cannot be used, or the builder cannot prepare the data.
   """
   options |= {setting: data[setting] for setting in ('archive', 'sbd_archive') if setting in data}
-  builder = _prepared(builder_class, data, options)
+  builder = preparation.prepared(builder_class, data, options)
   # Records are decoded here, not by TFDS, whose decoder depends on which other packages are installed.
   skip = {name: tfds.decode.SkipDecoding() for name in ('image', 'label')}
-  sources = {name: builder.as_data_source(split, decoders=skip) for name, split in splits.items()}
+  try:
+    sources = {name: builder.as_data_source(split, decoders=skip) for name, split in splits.items()}
+    digest = fingerprint(builder.info.full_name, sources)
+  except Exception as error:  # TFDS and the reader of records raise different exceptions
+    raise UserError(
+      f'cannot read the data in {builder.data_path}: {preparation.reason(error)}; if files are missing or damaged, '
+      'delete this folder, and they are prepared again'
+    ) from error
   room = data.cache_gib * 2**30 / sum(map(len, sources.values()))  # bytes per image
   images = {name: Records(source, room=room * len(source)) for name, source in sources.items()}
-  digest = fingerprint(builder.info.full_name, sources)
   return Data(inputs=INPUTS, heads={HEAD: classes}, splits=images, fingerprint=digest)
-
-
-def _prepared(builder_class: type[Builder], data, options: dict) -> Builder:
-  tfds.disable_progress_bar()
-  builder = _open(builder_class, data, options)
-  if not builder.is_prepared():
-    logger.info('preparing %s in %s', builder.info.full_name, builder.data_path)
-    try:
-      with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints its own message
-        builder.download_and_prepare()
-    except OSError as error:
-      builder = _open(builder_class, data, options)
-      if not builder.is_prepared():  # otherwise another run has prepared it meanwhile, and TFDS did not overwrite that
-        raise UserError(f'cannot prepare {data.name} in {builder.data_path}: {error}') from error
-  return builder
-
-
-def _open(builder_class: type[Builder], data, options: dict) -> Builder:
-  folder = os.fspath(files.path(data.dir)) if data.dir else None
-  try:
-    return builder_class(**options, data_dir=folder, file_format='array_record')
-  except OSError as error:
-    raise UserError(f'cannot use data.dir {data.dir}: {error}') from error
 
 
 def fingerprint(name: str, sources: dict, most: int = 1000) -> str:

@@ -62,8 +62,9 @@ class Ray:
     self._needs = {'CPU': cpus, 'GPU': gpus, 'TPU': tpus}
     resources = {'TPU': tpus} if tpus else {}
     self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, resources=resources, max_retries=0, max_calls=1)(attempt)
-    if (stop := workdir / _STOP).exists():
-      stop.unlink()
+    if files.exists(stop := workdir / _STOP):
+      with files.explained(stop, 'remove'):
+        stop.unlink()
 
   @property
   def slots(self) -> int:

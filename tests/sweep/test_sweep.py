@@ -99,7 +99,7 @@ def test_a_file_without_a_sweep_and_a_directory_of_another_sweep_are_errors(tmp_
   arguments = [sys.executable, '-m', 'fcn_jax.sweep', f'--workdir={tmp_path}']
   plain = tiny.run([*arguments, f'--config={tiny.ROOT}/experiments/fcn16s.py'])
   assert plain.returncode == 1 and 'fcn16s.py defines no sweep(); expected one next to get_config()' in plain.stderr
-  (tmp_path / 'sweep.json').write_text(json.dumps({'experiment': 'other.py', 'config': {}, 'runs': []}))
+  (tmp_path / 'sweep.json').write_text(json.dumps({'experiment': 'other.py', 'config': {}, 'runs': {}}))
   other = tiny.run([*arguments, f'--config={tiny.ROOT}/experiments/ablation.py'])
   assert other.returncode == 1 and 'holds the sweep other.py, not ablation.py' in other.stderr
 
