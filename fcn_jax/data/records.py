@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 import threading
 from collections.abc import Iterable, Iterator
 
@@ -12,6 +13,9 @@ from fcn_jax import image_files
 from fcn_jax.data import preparation
 from fcn_jax.data.dataset import Classes, Data, Example
 from fcn_jax.errors import UserError
+
+# TFDS takes the first three for patterns and would not find its files; its writer wants valid UTF-8.
+_UNSAFE = re.compile(r'[*?\[\ud800-\udfff]')
 
 # The stream and the head of all records here.
 STREAM, HEAD = 'rgb', 'semantic'
@@ -32,6 +36,12 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """
 
   VERSION = tfds.core.Version('1.0.0')
+
+  def __init__(self, *, data_dir: str | None = None, **options):
+    """Raises `UserError` if the folder has a name that TFDS cannot use."""
+    if found := _UNSAFE.search(str(data_dir or tfds.core.constants.DATA_DIR)):
+      raise UserError(f'data.dir {data_dir}: the path of prepared data cannot have {found[0]!a}; choose another folder')
+    super().__init__(data_dir=data_dir, **options)
 
   def examples(self, dl_manager) -> dict[str, Iterable[dict]]:
     """The examples of each TFDS split. Builders define it; `dl_manager` is TFDS's download manager."""

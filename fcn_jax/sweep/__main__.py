@@ -12,8 +12,8 @@ overrides, for example --config.train.steps=200, apply to every run. Each run's 
 be used. A damaged run counts as failed; the other runs are trained. Names of more than 200 bytes are shortened:
 sweep.json has the settings of every run.
 
-Exit codes: 0 all runs are done; 1 at least one run failed, diverged, is damaged or was skipped; 75 stopped by SIGTERM
-with everything saved; 130 stopped by Ctrl-C with everything saved.
+Exit codes: 0 all runs are done; 1 at least one run failed, diverged, is damaged or was skipped; with everything saved,
+75 stopped by SIGTERM, SIGHUP or SIGUSR1, and 130 stopped by Ctrl-C.
 """
 
 if __name__ == '__main__':

@@ -132,3 +132,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(UserError, match=f'{tmp_path}/file/data'):
     dataset.load(settings(dir=str(tmp_path / 'file' / 'data')))
+
+
+@pytest.mark.parametrize('name', ['run[1]', '[*?]a**b', 'latin\udce9'], ids=ascii)
+def test_a_folder_that_tfds_cannot_use_is_refused(tmp_path, name):
+  """It would not find the data that it has prepared there."""
+  with pytest.raises(UserError, match='the path of prepared data cannot have'):
+    scenes.Scenes(data_dir=str(tmp_path / name))
+  assert not list(tmp_path.iterdir())
