@@ -1,5 +1,7 @@
 """The Python API: `load_run` gives a trained network that predicts, `build_model` a new one."""
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,11 +10,12 @@ import ml_collections
 import numpy as np
 
 from fcn_jax import config as config_lib
-from fcn_jax import files, models
+from fcn_jax import files, machine, models
 from fcn_jax.config import normalization
 from fcn_jax.data import augment, canvases
 from fcn_jax.data.dataset import Classes
 from fcn_jax.errors import UserError, nearest
+from fcn_jax.models import cost
 from fcn_jax.run import checkpoint as checkpoints
 from fcn_jax.run import saved
 from fcn_jax.weights import match
@@ -21,6 +24,11 @@ from fcn_jax.weights import match
 MODELS = {'fcn32s': {'stride': 32}, 'fcn16s': {'stride': 16}, 'fcn8s': {'stride': 8}}
 CHECKPOINTS = ('last', 'best')
 BATCH_PIXELS = 2**20  # largest total of the canvases of a batch; a larger image is a batch by itself
+# The floating point operations that take as long as compiling a network: 2 s at 100 GFLOP/s on two CPU cores, 10 s at
+# 100 TFLOP/s on an accelerator. A pixel takes at least as long as `_LEAST_FLOPS`, however narrow the network is. On two
+# cores, a compilation is worth 11, 12, 4.2 and 0.34 million pixels at the widths 1/16, 1/8, 1/4 and 1.
+COMPILE_FLOPS, ACCELERATOR_COMPILE_FLOPS, _LEAST_FLOPS = 2e11, 1e15, 2e4
+_SAMPLE = (512, 512)  # height and width at which the cost of a pixel is measured; it is the same for large images
 
 
 class Predictor:
@@ -90,6 +98,40 @@ class Predictor:
     computed = {head: np.asarray(x) for head, x in self._apply(self.params, inputs, sizes).items()}
     return [{head: x[i, : sizes[i, 0], : sizes[i, 1]] for head, x in computed.items()} for i in range(len(images))]
 
+  def batches(self, sizes: np.ndarray) -> list[tuple[tuple[int, int], int, np.ndarray]]:
+    """Which images of sizes [N, 2] share a batch: canvas, count and indices, from small to large canvases.
+
+    `scores` of the images with this canvas and count computes a batch; see `canvases.predict_plan`.
+    """
+    limit, pixels = self.config.eval.canvases, 0.0
+    if len(np.unique(canvases.rounded(sizes), axis=0)) > limit:
+      flops = COMPILE_FLOPS if jax.default_backend() == 'cpu' else ACCELERATOR_COMPILE_FLOPS
+      pixels = flops / self._flops_per_pixel
+    return canvases.predict_plan(sizes, batch_pixels=BATCH_PIXELS, canvases=limit, compile_pixels=pixels)
+
+  def memory(self, canvas: tuple[int, int]) -> int:
+    """The bytes that a forward pass of one image on a canvas takes beside the parameters, without computing it."""
+    return math.ceil(self._bytes_per_pixel * math.prod(canvas))
+
+  def available_memory(self) -> float:
+    """The bytes that a forward pass may take on the device, infinity if that is unknown."""
+    stats = jax.local_devices()[0].memory_stats()  # None for a CPU
+    return stats['bytes_limit'] - stats['bytes_in_use'] if stats else machine.available_memory()
+
+  @functools.cached_property
+  def _flops_per_pixel(self) -> float:
+    return max(_LEAST_FLOPS, cost.flops(self.model, _SAMPLE) / math.prod(_SAMPLE))
+
+  @functools.cached_property
+  def _bytes_per_pixel(self) -> float:
+    """As XLA counts them: images, feature maps and scores grow with the number of pixels."""
+    inputs = {name: jax.ShapeDtypeStruct((1, *_SAMPLE, len(mean)), np.uint8) for name, mean in self.model.mean.items()}
+    program = self._apply.lower(self.params, inputs, jax.ShapeDtypeStruct((1, 2), np.int32)).compile()
+    if (analysis := program.memory_analysis()) is None:  # not every platform counts
+      return 0.0
+    total = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+    return total / math.prod(_SAMPLE) + sum(map(len, self.model.mean.values()))
+
   def _map(self, images, head: str | None, function):
     if head is not None and head not in self.heads:
       raise UserError(f'there is no head {head!r}{nearest(head, self.heads)}')
@@ -98,8 +140,8 @@ class Predictor:
     head, images = head or next(iter(self.heads)), [self._streams(image) for image in images]
     sizes = np.array([next(iter(image.values())).shape[:2] for image in images]).reshape(-1, 2)
     results: list[Any] = [None] * len(images)
-    for canvas, members in batches(sizes, self.config.eval.canvases):
-      for index, scores in zip(members, self.scores([images[i] for i in members], canvas), strict=True):
+    for canvas, count, members in self.batches(sizes):
+      for index, scores in zip(members, self.scores([images[i] for i in members], canvas, count), strict=True):
         results[index] = function(scores[head])
     return results
 
@@ -120,15 +162,6 @@ class Predictor:
       sizes = ', '.join(f'{list(x.shape[:2])} of {stream}' for stream, x in streams.items())
       raise UserError(f'the input streams of the image have the sizes {sizes}; expected one size')
     return streams
-
-
-def batches(sizes: np.ndarray, count: int):
-  """Which images of sizes [N, 2] share a batch, on `count` canvases: yields ((height, width), indices)."""
-  if len(sizes):
-    for canvas, members in canvases.eval_plan(sizes, batch_size=len(sizes), canvases=count):
-      most = max(1, BATCH_PIXELS // (canvas[0] * canvas[1]))
-      for start in range(0, len(members), most):
-        yield canvas, members[start : start + most]
 
 
 def load_run(workdir: str, *, checkpoint: str = 'last') -> Predictor:

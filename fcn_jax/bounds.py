@@ -5,12 +5,20 @@
 
 A network of a stride cannot be expected to score higher than the bound of that stride (CVPR'15, appendix A). Each cell
 of the grid has the fraction of each class in it. These fractions are upsampled bilinearly, and the class with the
-largest fraction wins. Prints a table, and writes the scores to --out.
+largest fraction wins. Prints a table, and writes the scores to --out; a file that exists is kept, unless --overwrite
+is given.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
+import contextlib
 import functools
 import io
 import logging
+import os
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,7 +28,7 @@ from etils import epath
 from fcn_jax import cli, files, image_files
 from fcn_jax.errors import UserError
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger('fcn_jax.bounds')  # here `__name__` is '__main__'
 
 STRIDES = (128, 64, 32, 16, 8, 4, 2)  # pixels
 CANVAS = 128  # labels are padded to multiples of it, so that few shapes are compiled
@@ -35,6 +43,7 @@ def define_flags() -> None:
   flags.DEFINE_string('masks', None, 'Folder with PNG masks of class numbers, instead of --config.')
   flags.DEFINE_integer('classes', None, 'Number of classes in the masks.', lower_bound=1, upper_bound=255)
   flags.DEFINE_string('out', 'upper_bounds.json', 'JSON file to write.')
+  flags.DEFINE_bool('overwrite', False, 'Replace the file --out if it exists; otherwise it stays as it is.')
 
 
 def main(arguments: list[str]) -> None:
@@ -44,6 +53,7 @@ def main(arguments: list[str]) -> None:
     raise UserError(f'unexpected argument {arguments[0]!r}; see --help')
   if bool(given.masks) == (given['config'].value is not None):
     raise UserError('expected either --config=..., for its data set, or --masks=FOLDER with --classes=N')
+  out = _output(given)
   if given.masks:
     labels, classes = read_masks(files.path(given.masks), given.classes), given.classes
   else:
@@ -53,13 +63,30 @@ def main(arguments: list[str]) -> None:
   from fcn_jax.run import progress
 
   scores = upper_bounds(labels, classes)
-  files.write_json(files.path(given.out), scores)
   rows = []
   for stride, x in scores.items():
     theirs = f'{published.UPPER_BOUNDS[stride]} %' if stride in published.UPPER_BOUNDS else ''
     rows.append([str(stride), progress.percent(x['mean_iou']), progress.percent(x['pixel_accuracy']), theirs])
   columns = ['stride, pixels', 'mean IoU', 'pixel accuracy', "mean IoU of VOC, CVPR'15"]
   progress.show_table('upper bounds by stride', columns, rows)
+  if files.exists(out) and not given.overwrite:
+    logger.warning(f'{out} exists and is kept, so these scores are not written; --overwrite replaces it')
+  else:
+    files.write_json(out, scores)
+
+
+def _output(given) -> epath.Path:
+  """The file to write. Raises: UserError: it is an input."""
+  out = files.path(given.out)
+  if given.masks:
+    is_input = out.suffix.lower() == '.png' and os.path.realpath(out.parent) == os.path.realpath(
+      files.path(given.masks)
+    )
+  else:
+    is_input = os.path.realpath(out) == os.path.realpath(cli.config_path())
+  if is_input:
+    raise UserError(f'--out={out} is an input of this command, which would be overwritten; use another name')
+  return out
 
 
 def _labels_of_config(split: str | None) -> tuple[Iterable[np.ndarray], int]:
@@ -146,8 +173,12 @@ def upper_bounds(labels: Iterable[np.ndarray], classes: int, strides: tuple[int,
   return {stride: metrics.summarize(total, names) for stride, total in totals.items()}
 
 
-def write_network(directory, split: str, model, params: dict, data, size: tuple[int, int]) -> None:
+def write_network(
+  directory, split: str, model, params: dict, data, size: tuple[int, int], checkpoint: str = 'last'
+) -> None:
   """Writes `eval/network.json`, and `eval/kernels.npz` with the trained upsampling kernels [k, k, C], by layer.
+
+  Those of the best checkpoint are `eval/network.best.json` and `eval/kernels.best.npz`.
 
   The JSON file has these fields:
     parameters: the number of parameters.
@@ -159,22 +190,25 @@ def write_network(directory, split: str, model, params: dict, data, size: tuple[
   from fcn_jax.models import cost
   from fcn_jax.run import saved
 
-  chosen, head = data.split(split), next(iter(data.heads))
+  chosen, head, suffix = data.split(split), next(iter(data.heads)), saved.SUFFIXES[checkpoint]
   labels = (chosen[i]['labels'][head] for i in range(len(chosen)))
   (bound,) = upper_bounds(labels, len(data.heads[head]), (model.stride * model.shrink,)).values()
   kernels = {name: np.asarray(layer['kernel']) for name, layer in params.items() if name.startswith('upsample_')}
   if kernels:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **kernels)
-    directory.write('eval/kernels.npz', buffer.getvalue())
-  previous = saved.read_network(directory.path) or {'upper_bound': {}}
+    directory.write(f'eval/kernels{suffix}.npz', buffer.getvalue())
+  previous = {}
+  if saved.is_run(directory.path):  # elsewhere, the file may be about another network
+    with contextlib.suppress(UserError):  # a damaged file is made again
+      previous = (saved.read_network(directory.path, f'network{suffix}') or {}).get('upper_bound', {})
   directory.write_json(
-    'eval/network.json',
+    f'eval/network{suffix}.json',
     {
       'parameters': cost.parameters(params),
       'gflop': cost.flops(model, tuple(size)) / 1e9,
       'size': list(size),
-      'upper_bound': previous['upper_bound'] | {split: {name: bound[name] for name in METRICS}},
+      'upper_bound': previous | {split: {name: bound[name] for name in METRICS}},
       'kernel_distance': {name: cost.kernel_distances(kernel) for name, kernel in kernels.items()},
     },
   )

@@ -7,10 +7,11 @@ Nothing here imports jax, so that `--help` and errors in a command line appear i
 import itertools
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import ml_collections
 from absl import app, flags
@@ -18,21 +19,28 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from fcn_jax import config as config_lib
-from fcn_jax import machine
+from fcn_jax import files, machine
 from fcn_jax.data import names
 from fcn_jax.errors import UserError
-from fcn_jax.run import progress
+from fcn_jax.run import identity, progress, signals
 
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells expect after Ctrl-C
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 # Settings that `default` derives from the argument of the config file, with the form of that argument.
 _ARGUMENT_ONLY = {'data.name': 'FILE:DATASET', 'recipe': 'FILE:DATASET,recipe=NAME'}
+# The flags --config.x=y of a command line without --config=FILE: settings for the config of a run, see `relocated`.
+_of_run: list[str] = []
 
 
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] = lambda: None) -> None:
-  """Runs a command: `main(arguments)`, after `define_flags()`; a `UserError` becomes one sentence and exit code 1."""
-  machine.tune_for_cpu()
+  """Runs a command: `main(arguments)`, after `define_flags()`; a `UserError` becomes one sentence and exit code 1.
+
+  A signal ends the command with its exit code (`run/signals.py`).
+  """
+  signals.install()
+  with signals.blocked():  # if the program restarts, the new one receives them
+    machine.tune_for_cpu()
+  sys.stdout.reconfigure(errors='backslashreplace')  # a path or a class may have characters that it cannot encode
   flags.DEFINE_bool('debug', False, "Show tracebacks, and the libraries' log messages.")
   define_flags()
   configure_logging(debug='--debug' in sys.argv)  # flags are not parsed yet, and parsing may fail
@@ -43,7 +51,7 @@ class _ConsoleHandler(logging.Handler):
   """Prints messages as plain lines, above the progress bar if there is one."""
 
   def emit(self, record: logging.LogRecord) -> None:
-    progress.console.print(self.format(record), markup=False)
+    progress.console.print(self.format(record))
 
 
 def configure_logging(*, debug: bool = False) -> None:
@@ -97,6 +105,33 @@ def config() -> ml_collections.ConfigDict:
   return value
 
 
+def relocated(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The config of a run with the settings that the command line gives without --config=FILE.
+
+  Only the settings in `identity.WHERE_AND_HOW` can be given and, if the data set is a module outside the package, those
+  that the module adds. A command that reads the data compares their fingerprint with the run's.
+
+  Raises:
+    UserError: the run has no such setting, it cannot be changed, or its value is invalid.
+  """
+  if not _of_run:
+    return config
+  settings = config_lib.flatten(config)
+  for field in _overridden(_of_run):
+    if field not in settings:
+      raise UserError(f'{config_lib.unknown_setting(field, settings)} in the config of this run')
+    if config.data.name in names.DATASETS and field not in identity.WHERE_AND_HOW:
+      raise UserError(_belongs_to_run(field))
+  values, words = flags.FlagValues(), ['', *_of_run]
+  config_flags.DEFINE_config_dict('config', config.copy_and_resolve_references(), flag_values=values, sys_argv=words)
+  try:
+    values(words)
+  except flags.Error as error:
+    raise UserError(f'{error} (see --help)') from error
+  config_lib.validate(values['config'].value, settings=settings)
+  return values['config'].value
+
+
 def default_workdir(data_name: str) -> str:
   """runs/EXPERIMENT-ARGUMENT; ARGUMENT is the argument of the config file, or the data set if there is none."""
   path, _, argument = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
@@ -113,9 +148,6 @@ def _guarded(function, argv):
   except BrokenPipeError:  # the reader of the output has ended, for example `head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(EXIT_BROKEN_PIPE)
-  except KeyboardInterrupt:
-    sys.stderr.write('\ninterrupted\n')
-    sys.exit(EXIT_INTERRUPTED)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -123,14 +155,18 @@ def _parse(argv: list[str]) -> list[str]:
     # absl's own help starts with sixty lines about absl's flags, and exits with 1.
     print(sys.modules['__main__'].__doc__, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(__name__), sep='\n')
     sys.exit(0)
+  argv = list(_with_home(argv))
   for field in _overridden(argv):
     if field in _ARGUMENT_ONLY:
       raise UserError(
         f'--config.{field} cannot be set: it follows from the argument of the config file; write '
         f'--config={_ARGUMENT_ONLY[field]}'
       )
+  _of_run.clear()
+  if 'config' in flags.FLAGS and not _config_value(argv):
+    argv = _settings_apart(argv)
   try:
-    return flags.FLAGS(argv)
+    arguments = flags.FLAGS(argv)
   except flags.Error as error:
     if 'parsing config file' in str(error):  # by ml_collections, with a traceback as its message
       reason = str(error).strip().splitlines()[-1]
@@ -144,6 +180,49 @@ def _parse(argv: list[str]) -> list[str]:
     if isinstance(error, AttributeError | KeyError) and not _raised_in(error, config_path(argv)):
       raise UserError(_wrong_field(argv)) from error  # ml_collections walks to the field that an override names
     raise UserError(_not_loaded(error, argv)) from error
+  if _of_run and not ('workdir' in flags.FLAGS and flags.FLAGS['workdir'].value):
+    raise UserError(f'no config given for {_of_run[0].partition("=")[0]}; try --config=experiments/fcn16s.py')
+  return arguments
+
+
+def _with_home(argv: list[str]) -> Iterator[str]:
+  """The command line with `~` expanded in the path of the config file, where ml_collections does not expand it."""
+  for flag, word in itertools.pairwise(['', *argv]):
+    prefix = re.match(r'--?config=|', word)[0]
+    path = word.removeprefix(prefix)
+    if not prefix and flag not in ('--config', '-config'):
+      yield word
+    elif files.is_remote(path) and not path.startswith('file:'):
+      raise UserError(f'--config={path} is an address; expected a Python file on a disk')
+    else:
+      yield prefix + (os.fspath(files.path(path)) if path.startswith(('~', 'file:')) else path)
+
+
+def _settings_apart(argv: list[str]) -> list[str]:
+  """The command line without the flags --config.x=y, which go to `_of_run`.
+
+  Raises:
+    UserError: one of them is no setting of where the data of a run are and how they are read.
+  """
+  rest, words = [], iter(argv)
+  for word in words:
+    if not re.match(r'--?config\.', word):
+      rest.append(word)
+      continue
+    _of_run.append(word if '=' in word else f'{word}={next(words, "")}')
+  built_in = {*config_lib.flatten(config_lib.base()), *(f'data.{x}' for own in names.SETTINGS.values() for x in own)}
+  for field in _overridden(_of_run):
+    # A setting with another name may belong to a data set outside the package: `relocated` checks it.
+    if field not in identity.WHERE_AND_HOW and (field in built_in or not field.startswith('data.')):
+      raise UserError(_belongs_to_run(field))
+  return rest
+
+
+def _belongs_to_run(field: str) -> str:
+  return (
+    f'--config.{field} cannot be set without --config=FILE. The run in --workdir keeps its config, except for where '
+    f'its data are and how they are read: {", ".join(identity.WHERE_AND_HOW)}'
+  )
 
 
 def _raised_in(error: Exception, path: str) -> bool:
@@ -153,7 +232,8 @@ def _raised_in(error: Exception, path: str) -> bool:
 
 def _overridden(argv: list[str]) -> list[str]:
   """The settings that the command line overrides."""
-  return [a.removeprefix('--config.').split('=')[0] for a in argv if a.startswith('--config.')]
+  flags_of_settings = (re.match(r'--?config\.([^=]*)', word) for word in argv)
+  return [match[1] for match in flags_of_settings if match]
 
 
 def config_path(argv: list[str] | None = None) -> str:
@@ -162,9 +242,9 @@ def config_path(argv: list[str] | None = None) -> str:
 
 
 def _config_value(argv: list[str] | None = None) -> str:
-  words = list(argv or sys.argv)
-  given = [a.removeprefix('--config=') for a in words if a.startswith('--config=')]
-  given += [path for flag, path in itertools.pairwise(words) if flag == '--config']
+  words = list(argv or _with_home(sys.argv))
+  given = [a.partition('=')[2] for a in words if a.startswith(('--config=', '-config='))]
+  given += [path for flag, path in itertools.pairwise(words) if flag in ('--config', '-config')]
   return given[-1] if given else ''
 
 

@@ -13,7 +13,7 @@ from fcn_jax import images, metrics
 from fcn_jax.data import bands, canvases, pipeline
 from fcn_jax.data.dataset import IGNORE, Classes, Split
 from fcn_jax.errors import UserError
-from fcn_jax.run import devices, hosts
+from fcn_jax.run import devices, hosts, saved
 from fcn_jax.run.directory import RunDirectory
 
 EXAMPLES = 6  # images of a split that are stored with their predictions
@@ -156,32 +156,49 @@ def _sum_over_hosts(matrices: dict, near: dict, pixels: dict, examples: list[dic
   return Scored(matrices, near, examples)
 
 
-def write(
-  directory: RunDirectory, name: str, split: Split, scored: Scored, heads: dict[str, Classes], step: int
-) -> dict[str, dict]:
-  """Writes the counts of the split called `name`, and returns the scores of each head.
+def summarize(name: str, scored: Scored, heads: dict[str, Classes], step: int) -> dict[str, dict]:
+  """The scores of each head on the split called `name`, as `eval/NAME.json` has them.
 
-  `eval/NAME.json` has the scores. `eval/NAME.npz` has `confusion` [N, C, C] and `id` [N], one per image. The folder
-  `eval/NAME` has the examples: ID.image.jpg, ID.label.png and ID.prediction.png. These are the files of the first head;
-  the files of another head have its name after NAME.
+  Raises:
+    UserError: the split has no labeled pixel.
   """
-  ids, all_scores = split.ids(), {}
+  all_scores = {}
   for head, classes in heads.items():
-    matrices, stem = scored.matrices[head], file_stem(name, head, heads)
+    matrices = scored.matrices[head]
     if not matrices.any():
       raise UserError(f'{name} has no labeled pixel to score; expected labels other than {classes.ignore}')
     scores = metrics.summarize(matrices.sum(0), classes.names)
-    scores |= {'images': len(ids), 'pixels': int(matrices.sum()), 'step': step}
+    scores |= {'images': len(matrices), 'pixels': int(matrices.sum()), 'step': step}
     scores['boundary_iou'] = {
       width: metrics.summarize(band, classes.names)['mean_iou'] if band.any() else None
       for width, band in zip(bands.WIDTHS, scored.bands[head], strict=True)
     }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, confusion=matrices, id=ids)
-    directory.write(f'eval/{stem}.npz', buffer.getvalue())
-    _write_examples(directory, f'eval/{stem}', scored.examples, ids, head, classes)
-    directory.write_json(f'eval/{stem}.json', scores)
     all_scores[head] = scores
+  return all_scores
+
+
+def write(
+  directory: RunDirectory,
+  name: str,
+  split: Split,
+  scored: Scored,
+  heads: dict[str, Classes],
+  step: int,
+  checkpoint: str = 'last',
+) -> dict[str, dict]:
+  """Writes the counts of the split called `name`, and returns the scores of each head.
+
+  `eval/NAME.json` has the scores. `eval/NAME.npz` has `confusion` [N, C, C] and `id` [N], one per image. The folder
+  `eval/NAME` has the examples: ID.image.jpg, ID.label.png and ID.prediction.png. These are the files of the first head
+  and the last checkpoint; `file_stem` has the other names.
+  """
+  ids, all_scores = split.ids(), summarize(name, scored, heads, step)
+  for head, scores in all_scores.items():
+    stem, buffer = f'eval/{file_stem(name, head, heads, checkpoint)}', io.BytesIO()
+    np.savez_compressed(buffer, confusion=scored.matrices[head], id=ids)
+    directory.write(f'{stem}.npz', buffer.getvalue())
+    _write_examples(directory, stem, scored.examples, ids, head, heads[head])
+    directory.write_json(f'{stem}.json', scores)
   return all_scores
 
 
@@ -194,9 +211,9 @@ def _write_examples(directory, folder: str, examples: list[dict], ids: list[str]
       directory.write(f'{name}.{kind}.png', images.indexed(example[f'{kind}s'][head], classes.palette))
 
 
-def file_stem(name: str, head: str, heads) -> str:
-  """The name of a head's files in `eval/`: SPLIT for the first head, SPLIT.HEAD for the others."""
-  return name if head == next(iter(heads)) else f'{name}.{head}'
+def file_stem(name: str, head: str, heads, checkpoint: str = 'last') -> str:
+  """The name of a head's files in `eval`: SPLIT for the first head, SPLIT.HEAD for the others; SPLIT.best, ..."""
+  return (name if head == next(iter(heads)) else f'{name}.{head}') + saved.SUFFIXES[checkpoint]
 
 
 def metrics_row(scores: dict[str, dict]) -> dict:

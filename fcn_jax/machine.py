@@ -1,13 +1,21 @@
 """What jax will find on this machine, checked without importing jax: GPUs, TPU chips, other processes of the run."""
 
+import contextlib
 import glob
 import importlib.metadata
 import importlib.util
+import math
 import os
+import pathlib
 import sys
 
 _FUSION = '--xla_cpu_experimental_ynn_fusion_type'
 _DISABLED = '--xla_disable_hlo_passes'
+# Limit and usage in bytes, of control groups of version 2 and 1.
+_MEMORY_OF_CONTAINER = (
+  ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
+  ('/sys/fs/cgroup/memory/memory.limit_in_bytes', '/sys/fs/cgroup/memory/memory.usage_in_bytes'),
+)
 _HUGE_PAGES = 'glibc.malloc.hugetlb'
 
 
@@ -37,6 +45,18 @@ def tune_for_cpu() -> None:
   if sys.platform == 'linux' and _HUGE_PAGES not in tunables:
     os.environ['GLIBC_TUNABLES'] = f'{tunables}:{_HUGE_PAGES}=1'.strip(':')
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def available_memory() -> float:
+  """The bytes that this process can still use: of the machine, or of its container; infinity if that is unknown."""
+  found = [math.inf]
+  with contextlib.suppress(OSError, StopIteration):
+    lines = pathlib.Path('/proc/meminfo').read_text().splitlines()
+    found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvailable:')))
+  for limit, usage in _MEMORY_OF_CONTAINER:
+    with contextlib.suppress(OSError, ValueError):  # there is no such file, or it says 'max'
+      found.append(int(pathlib.Path(limit).read_text()) - int(pathlib.Path(usage).read_text()))
+  return min(found)
 
 
 def gpus() -> list[str]:

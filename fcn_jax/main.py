@@ -3,9 +3,14 @@
   python -m fcn_jax.main --config=experiments/fcn16s.py                   # needs no download
   python -m fcn_jax.main --config=experiments/fcn16s.py --config.optim.lr=1e-3 --workdir=runs/faster
 
-Run the same command again to resume a run that was stopped. Exit codes: 0 done; 1 error; 75 stopped by SIGTERM with
-everything saved; 130 stopped by Ctrl-C with everything saved.
+Run the same command again to resume a run that was stopped. Exit codes: 0 done; 1 error; with everything saved, 75
+stopped by SIGTERM, SIGHUP or SIGUSR1, and 130 stopped by Ctrl-C.
 """
+
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
 
 import sys
 

@@ -11,24 +11,44 @@ Writes for each image:
   OUT/NAME.npz          with --heatmaps: `probabilities` [H, W, C]
   OUT/NAME.scores.npz   with --save_scores: `scores` float32 [H, W, C], before the softmax
 
-Images in subfolders keep their relative paths. A file that cannot be read is reported and skipped; the exit code is
-then 1.
+NAME is the name of the image without its ending; images in subfolders keep their relative paths. Where two images would
+have the same outputs, or an output would be an image of the command, NAME keeps the ending (0001.jpg beside 0001.png)
+or the folder (day1/0001.jpg and day2/0001.jpg). Names that are too long are shortened with a hash.
+
+Images are JPEG, PNG, WebP, TIFF, BMP, GIF, JPEG 2000 and PNM files, found in folders by their endings. Hidden files and
+folders, __MACOSX and earlier predictions in folders are left out.
+
+An output that exists is kept, and an image with all outputs is skipped; --overwrite makes them again. An image that
+cannot be read, or whose forward pass does not fit the memory, is reported, and the others are segmented. The last line
+has the numbers of images that are done, skipped and failed; the exit code is 1 if any failed.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 import dataclasses
-import io
-import pathlib
+import errno
+import logging
+import math
+import os
 import sys
-import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
-from PIL import Image, ImageOps
+from etils import epath
 
-from fcn_jax import cli, files, images
+from fcn_jax import cli, files, image_files, machine, predict_files
 from fcn_jax.errors import UserError
 
-ENDINGS = ('.jpg', '.jpeg', '.png', '.webp')
+logger = logging.getLogger('fcn_jax.predict')  # here `__name__` is '__main__'
+
+_GIB = 2**30
+# Memory that an image takes beside the forward pass, measured: bytes per pixel, and copies of the scores for heatmaps.
+_IMAGE_BYTES, _HEATMAP_COPIES = 24, 3
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # which no other image would be spared
 
 
 def define_flags() -> None:
@@ -40,15 +60,36 @@ def define_flags() -> None:
   flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Checkpoint to use.')
   flags.DEFINE_bool('heatmaps', False, 'Also write the probability of each class.')
   flags.DEFINE_bool('save_scores', False, 'Also write the scores before the softmax.')
+  flags.DEFINE_bool('overwrite', False, 'Make outputs that exist again.')
 
 
 @dataclasses.dataclass(frozen=True)
-class Photo:
-  """A file to segment, the name of its output, and its height and width after the EXIF rotation."""
+class Job:
+  """An image to segment: its height and width, and its outputs OUT/NAME.ENDING that are to be written."""
 
-  path: pathlib.Path
-  name: str
+  path: epath.Path
   size: tuple[int, int]
+  name: str
+  endings: list[str]
+
+
+@dataclasses.dataclass
+class Tally:
+  """The numbers of images that are done, skipped and failed, and of outputs that were kept."""
+
+  done: int = 0
+  skipped: int = 0
+  failed: int = 0
+  kept: int = 0
+
+  def fail(self, reason: object) -> None:
+    """Counts and reports an image or an argument that cannot be used; `reason` names it."""
+    self.failed += 1
+    sys.stderr.write(f'failed: {reason}\n')
+
+  def __str__(self) -> str:
+    kept = f'; kept {self.kept} outputs that exist (--overwrite makes them again)' if self.kept else ''
+    return f'{self.done} done, {self.skipped} skipped, {self.failed} failed{kept}'
 
 
 def main(arguments: list[str]) -> None:
@@ -59,75 +100,59 @@ def main(arguments: list[str]) -> None:
     raise UserError('nothing to predict with; expected --workdir=RUN, or both --config=... and --weights=FILE')
   if not arguments:
     raise UserError('no images; expected files or folders, for example photo.jpg folder/')
-  # An image of more than 90 million pixels is an attack or a mistake, and would fill the memory.
-  warnings.simplefilter('error', Image.DecompressionBombWarning)
-  photos, broken = [], []
-  for path, name in output_names(arguments, pathlib.Path(given.out).expanduser()).items():
+  tally, out = Tally(), files.path(given.out)
+  found = predict_files.find(arguments, out)
+  if found.left_out:
+    listed = ', '.join(f'{kind} ({count})' for kind, count in sorted(found.left_out.items()))
+    logger.info('left out: %s', listed)
+  for fault in found.faults:
+    tally.fail(fault)
+  sizes: dict[str, tuple[int, int]] = {}
+  for key, source in found.sources.items():
     try:
-      photos.append(Photo(path, name, size_of(path)))
-    except Exception as error:  # whatever a damaged file makes the readers raise
-      broken.append(f'{path}: {error}')
-  if photos:
-    broken += segment(photos, given)
-  for line in broken:
-    sys.stderr.write(f'skipped {line}\n')
-  sys.exit(1 if broken else 0)
+      sizes[key] = image_files.size_of(source.path)
+    except UserError as error:
+      tally.fail(error)
+  if sizes and (jobs := plan(found.sources, sizes, out, given, tally)):
+    segment(jobs, out, given, tally)
+  logger.info('%s', tally)
+  sys.exit(1 if tally.failed else 0)
 
 
-def output_names(arguments: list[str], out: pathlib.Path) -> dict[pathlib.Path, str]:
-  """The image files that the arguments name, each with the name of its output without the ending.
-
-  The output of a file is named after its stem. The output of a file in a folder is named after its path below the
-  folder. If `out` is inside one of the folders, its images are skipped: they are earlier predictions.
-  """
-  found, out = {}, out.resolve()
-  for argument in (pathlib.Path(word).expanduser() for word in arguments):
-    if argument.is_dir():
-      inside = sorted(p for p in argument.rglob('*') if p.suffix.lower() in ENDINGS and p.is_file())
-      if out != argument.resolve():
-        inside = [path for path in inside if out not in path.resolve().parents]
-      if not inside:
-        raise UserError(f'there is no image in {argument}; expected {", ".join(ENDINGS)}')
-      found |= {path: str(path.relative_to(argument).with_suffix('')) for path in inside}
-    elif argument.exists():
-      found[argument] = argument.stem
+def plan(sources, sizes: dict[str, tuple[int, int]], out: epath.Path, given, tally: Tally) -> list[Job]:
+  """The images that have outputs to write; the others are counted as skipped, or failed."""
+  heatmaps = predict_files.heatmap_endings(class_names(given))
+  basic, of_heatmaps, of_scores = ['png', 'overlay.png'], [*heatmaps, 'npz'], ['scores.npz']
+  names = predict_files.Names(sources, out, basic + of_heatmaps + of_scores).choose()
+  wanted = basic + of_heatmaps * given.heatmaps + of_scores * given.save_scores
+  jobs = []
+  for key, size in sizes.items():
+    try:
+      kept = [] if given.overwrite else [e for e in wanted if files.exists(out / f'{names[key]}.{e}')]
+    except UserError as error:
+      tally.fail(error)
+      continue
+    tally.kept += len(kept)
+    if len(kept) < len(wanted):
+      jobs.append(Job(sources[key].path, size, names[key], [e for e in wanted if e not in kept]))
     else:
-      raise UserError(f'there is no file or folder {argument}')
-  _check_outputs(found, out)
-  return found
+      tally.skipped += 1
+  return jobs
 
 
-def _check_outputs(found: dict[pathlib.Path, str], out: pathlib.Path) -> None:
-  written: dict[str, pathlib.Path] = {}
-  for path, name in found.items():
-    for file in (f'{name}.png', f'{name}.overlay.png'):
-      if written.setdefault(file, path) != path:
-        raise UserError(
-          f'{written[file]} and {path} would both be written to {file}; use another --out for one of them'
-        )
-      if out / file == path.resolve():
-        raise UserError(f'{path} would be overwritten by its own prediction; use another --out')
+def class_names(given) -> Sequence[str]:
+  """The names of the classes of the first head, without importing jax."""
+  if given.weights:
+    from fcn_jax.data import dataset
 
+    _, heads = dataset.describe(cli.config().data)
+  else:
+    from fcn_jax.run import saved
 
-def size_of(path: pathlib.Path) -> tuple[int, int]:
-  """Height and width of an image after its EXIF rotation, from the header alone."""
-  with Image.open(path) as image:
-    width, height = image.size
-    turned = image.getexif().get(0x0112) in (5, 6, 7, 8)  # the EXIF orientations that swap the axes
-  return (width, height) if turned else (height, width)
-
-
-def read(path: pathlib.Path) -> np.ndarray:
-  """Any image as people see it: uint8 [H, W, 3], rotated by its EXIF orientation, transparency over white."""
-  with Image.open(path) as image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith('I'):  # 16 bits per pixel, which `convert` would clip at 255
-      image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-      image = image.convert('RGBA')
-      white = Image.new('RGBA', image.size, 'white')
-      image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert('RGB'))
+    workdir = files.path(given.workdir)
+    cli.relocated(saved.read_config(workdir))  # refuses settings of the command line that cannot be changed
+    _, heads = saved.read_data(workdir)
+  return next(iter(heads.values())).names
 
 
 def load_predictor(given):
@@ -136,21 +161,17 @@ def load_predictor(given):
   Raises:
     UserError: the network has input streams that an image file does not provide.
   """
+  from fcn_jax import api
+
   if given.weights:
-    config = cli.config()
-    from fcn_jax import api
     from fcn_jax.data import dataset
     from fcn_jax.weights import match
 
+    config = cli.config()
     inputs, heads = dataset.describe(config.data)
     config, params = match.load(config, inputs, heads, given.weights)
     predictor = api.Predictor(config, inputs, heads, params)
   else:
-    from fcn_jax.run import saved
-
-    saved.read_config(files.path(given.workdir))  # an error here comes before jax is imported
-    from fcn_jax import api
-
     predictor = api.load_run(given.workdir, checkpoint=given.checkpoint)
   channels = {stream: len(mean) for stream, mean in predictor.model.mean.items()}
   if list(channels.values()) != [3]:
@@ -162,52 +183,98 @@ def load_predictor(given):
   return predictor
 
 
-def segment(photos: list[Photo], given) -> list[str]:
-  """Writes the predictions of all photos; returns one line for each photo that turns out to be broken."""
+def segment(jobs: list[Job], out: epath.Path, given, tally: Tally) -> None:
+  """Writes the outputs of all images that fit the memory, from small to large images."""
   predictor = load_predictor(given)
-  from fcn_jax import api
   from fcn_jax.run import devices, progress
 
   devices.enable_compilation_cache()
-  out, broken = files.path(given.out), []
-  sizes = np.array([photo.size for photo in photos])
-  with progress.Counter(len(photos)) as bar:
-    for canvas, members in api.batches(sizes, predictor.config.eval.canvases):
-      whole = []
-      for photo in (photos[i] for i in members):
+  classes = next(iter(predictor.heads.values()))
+  jobs = [job for job in jobs if _fits(job, predictor, given, tally)]
+  with progress.Counter(len(jobs)) as bar:
+    for canvas, count, members in predictor.batches(np.array([job.size for job in jobs])):
+      for job, image, scores in _computed([jobs[i] for i in members], predictor, canvas, count, tally):
         try:
-          whole.append((photo, read(photo.path)))
-        except Exception as error:  # as in `main`: the header may be intact although the rest is not
-          broken.append(f'{photo.path}: {error}')
-      scores = predictor.scores([image for _, image in whole], canvas, len(members)) if whole else []
-      for (photo, image), score in zip(whole, scores, strict=True):
-        head, classes = next(iter(predictor.heads.items()))
-        write(out, photo.name, image, score[head], classes, given)
+          predict_files.write(out / job.name, job.endings, image, scores, classes)
+          tally.done += 1
+        except UserError as error:
+          if not _can_write(out, error):
+            raise
+          tally.fail(error)
+        except MemoryError:
+          tally.fail(_no_memory(job))
       for _ in members:
         bar.advance()
-  return broken
 
 
-def write(out, name: str, image: np.ndarray, scores: np.ndarray, classes, given) -> None:
-  """Writes all files of an image uint8 [H, W, 3] from the scores of its classes before the softmax, [H, W, C]."""
-  from scipy.special import softmax
+def _fits(job: Job, predictor, given, tally: Tally) -> bool:
+  """Whether an image can be segmented with the memory that is available; if not, the image is counted as failed."""
+  from fcn_jax import api
+  from fcn_jax.data import canvases
 
-  def save_arrays(ending: str, **arrays) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    files.write(out / f'{name}.{ending}', buffer.getvalue())
+  pixels = math.prod(job.size)
+  if pixels <= api.BATCH_PIXELS:  # as much as a batch of small images
+    return True
+  forward = predictor.memory(tuple(canvases.rounded(np.array(job.size))[0]))
+  scores = 4 * len(predictor.classes) * pixels
+  outputs = pixels * _IMAGE_BYTES + scores * (_HEATMAP_COPIES * given.heatmaps + given.save_scores)
+  on_host, on_device = machine.available_memory(), predictor.available_memory()
+  parts = [(forward + outputs, on_host)] if _is_on_cpu() else [(forward, on_device), (scores + outputs, on_host)]
+  for required, available in parts:
+    if required > available:
+      tally.fail(
+        f'{job.path}: its {job.size[1]}x{job.size[0]} pixels require {required / _GIB:.1f} GiB of memory, but '
+        f'{available / _GIB:.1f} GiB are available; {_way_out()}'
+      )
+      return False
+  return True
 
-  prediction = scores.argmax(-1).astype(np.uint8)
-  files.write(out / f'{name}.png', images.indexed(prediction, classes.palette))
-  files.write(out / f'{name}.overlay.png', images.overlay(image, prediction, classes.names, classes.palette))
-  if given.save_scores:
-    save_arrays('scores.npz', scores=scores)
-  if given.heatmaps:
-    probabilities = softmax(scores, axis=-1)
-    for number, label in enumerate(classes.names):
-      gray = Image.fromarray((255 * probabilities[..., number]).round().astype(np.uint8))
-      files.write(out / f'{name}.{label}.png', images.encoded(gray))
-    save_arrays('npz', probabilities=probabilities, classes=classes.names)
+
+def _is_on_cpu() -> bool:
+  import jax
+
+  return jax.default_backend() == 'cpu'
+
+
+def _way_out() -> str:
+  other = 'a machine with more memory' if _is_on_cpu() else 'JAX_PLATFORMS=cpu, which uses the memory of the machine'
+  return f'use a smaller copy of the image, or {other}'
+
+
+def _no_memory(job: Job) -> str:
+  return f'{job.path}: the memory that is available is not sufficient; {_way_out()}'
+
+
+def _computed(jobs: list[Job], predictor, canvas: tuple[int, int], count: int, tally: Tally):
+  """The images of a batch that can be read: job, image uint8 [H, W, 3], and scores of the first head [H, W, C]."""
+  import jax
+
+  whole = []
+  for job in jobs:
+    try:
+      whole.append((job, image_files.read(job.path)))
+    except UserError as error:  # the header may be intact although the rest is not
+      tally.fail(error)
+  if not whole:
+    return []
+  try:
+    scores = predictor.scores([image for _, image in whole], canvas, count)
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error) and not isinstance(error, MemoryError):
+      raise
+    for job, _ in whole:
+      tally.fail(_no_memory(job))
+    return []
+  head = next(iter(predictor.heads))
+  return [(job, image, x[head]) for (job, image), x in zip(whole, scores, strict=True)]
+
+
+def _can_write(out: epath.Path, error: UserError) -> bool:
+  """Whether other images can be written, although one could not be."""
+  return getattr(error.__cause__, 'errno', None) not in _DISK_ERRORS and (
+    files.is_remote(out)
+    or (out.is_dir() and os.access(out, os.W_OK, effective_ids=os.access in os.supports_effective_ids))
+  )
 
 
 if __name__ == '__main__':

@@ -10,11 +10,13 @@ import numpy as np
 
 from fcn_jax import bounds, evaluation, losses, models, optim, starting_point
 from fcn_jax.data import dataset, pipeline
+from fcn_jax.errors import UserError
 from fcn_jax.models import cost
 from fcn_jax.run import checkpoint, devices, directory, environment, hosts, progress, saved, signals, summary
 from fcn_jax.run.clock import Clock, peak_memory
 from fcn_jax.run.directory import RunDirectory
 from fcn_jax.run.lock import RunLock
+from fcn_jax.run.log import Log
 from fcn_jax.weights import initialize
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ def prepare(config, workdir: str):
   devices.check_batch_size('eval.batch_size', config.eval.batch_size)
   devices.enable_compilation_cache()
   run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
+  checkpoint.check_path(run_directory)
   begun = saved.is_run(run_directory.path)
   resolved = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
   logger.info(summary.input_line(config, resolved))
@@ -43,33 +46,24 @@ def prepare(config, workdir: str):
   return resolved, run_directory
 
 
-def is_done(run_directory: RunDirectory, steps: int) -> bool:
-  """Whether the run is done; if so, its results are shown."""
-  status = run_directory.status(steps)
-  if status.state != 'done':
-    return False
-  logger.info(f'{run_directory} is done already; delete it to train again')
-  if run_directory.writes:
-    progress.show_results(run_directory, status)
-  return True
-
-
 @contextlib.contextmanager
 def open_run(config, run_directory: RunDirectory, *, take_over: bool = False) -> Iterator['Session']:
   """A context with the session of a run; until it ends, no other process can train in the directory.
 
   However the run ends (done, diverged, preempted, superseded, failed, or with a lost host), it ends here.
   """
+  with hosts.first_host_first('the data is prepared'):  # for all hosts, if they share a disk
+    data = dataset.load(config.data)
+  environment.check_fingerprint(run_directory, data.fingerprint)  # before the lock writes a file
   with contextlib.ExitStack() as stack:
     lock = None
     if hosts.is_first_host():
       lock = stack.enter_context(RunLock(run_directory, take_over=take_over))
       run_directory.remove_leftovers()
-    run = Session(config, run_directory, lock)
+    run = Session(config, run_directory, lock, data)
     try:
-      with signals.StopSignals() as run.stop_signals:
-        yield run
-        run.finish()
+      yield run
+      run.finish()
     except Exception as error:
       if not run.end_with(error):
         raise
@@ -87,27 +81,24 @@ class Session:
     class_weights: for each head, the weights of the classes in the loss, [C]; None if all classes weigh 1.
     state: the `TrainState` on the devices, from `restore` on.
     step: the number of steps that `state` has been trained for.
-    stop_signals: the signals that this process receives.
+    stop_signals: the signals that this process receives, from `restore` on. Before, there is nothing to save.
     exit_code: of the command, once the run has ended.
   """
 
-  def __init__(self, config, run_directory: RunDirectory, lock: RunLock | None):
-    self._config, self._directory, self._lock = config, run_directory, lock
-    with hosts.first_host_first('the data is prepared'):  # for all hosts, if they share a disk
-      self.data = dataset.load(config.data)
-    environment.check_fingerprint(run_directory, self.data.fingerprint)
+  def __init__(self, config, run_directory: RunDirectory, lock: RunLock | None, data: dataset.Data):
+    self._config, self._directory, self._lock, self.data = config, run_directory, lock, data
     self.model = models.build(
       config.model, self.data.inputs, self.data.heads, freeze_backbone=config.optim.freeze_backbone
     )
     self.optimizer = optim.make(config.optim, config.train.steps)
     self.class_weights = losses.class_weights(config.loss.balance, self.data.splits['train'], self.data.heads)
     self.step = self._start = 0
-    self.stop_signals, self.exit_code = None, None
+    self.stop_signals, self.exit_code = signals.StopSignals(), None
+    self._entered, self._log = contextlib.ExitStack(), Log(run_directory, config.train.steps, lock)
     self._steps, self._learning_rate = config.train.steps, optim.schedule(config.optim, config.train.steps)
     self._evaluator = evaluation.Evaluator(
       self.model, batch_size=config.eval.batch_size, canvases=config.eval.canvases, threads=config.data.threads
     )
-    self._status = run_directory.status(config.train.steps)
     self._pending, self._signal_of_all = None, 0
     # On a CPU that emulates several devices, an unbounded queue of steps deadlocks their collectives.
     self._wait_each_step = jax.default_backend() == 'cpu' and jax.device_count() > 1
@@ -122,13 +113,13 @@ class Session:
       state = state.replace(params=params)
     self.state = self._checkpoints.restore(state)
     self.step = self._start = int(self.state.step)
-    self._log = self._directory.rows('metrics.jsonl', self.step)
-    self._timing = self._directory.rows('timing.jsonl', self.step)
+    self._log.read(self.step)
     if first_row:
-      self._log.rows = []  # drops the rows of an earlier start that was killed before its first checkpoint
-      self._log.add(0, first_row)
+      self._log.metrics.rows = []  # drops the rows of an earlier start that was killed before its first checkpoint
+      self._log.metrics.add(0, first_row)
     hosts.barrier('the logs are read')  # before the first host writes them
-    self._status.write('running', self.step)
+    self._entered.enter_context(self.stop_signals)
+    self._log.write('running', self.step)
     batch_size = self._config.train.batch_size
     self._bar = progress.Bar(self.step, self._steps, batch_size, quiet=not self._directory.writes)
     self._clock = Clock(self.step, batch_size)
@@ -148,7 +139,7 @@ class Session:
   def batches(self) -> Iterator[dict]:
     """Batches on the devices, from the restored step to the last; ends early if the run should stop."""
     # A run that was killed between a checkpoint and the evaluation of that step makes up for the evaluation.
-    scored = any('eval/mean_iou' in row for row in self._log.at(self.step))
+    scored = any('eval/mean_iou' in row for row in self._log.metrics.at(self.step))
     if self.step and not scored and self.due(self._config.eval.every):
       self.evaluate()
     batches = pipeline.train_batches(
@@ -187,10 +178,11 @@ class Session:
     if self._wait_each_step:
       jax.block_until_ready(self.state)
     self._read_pending()
+    self._log.write_in_time(self.step)
     self.step, self._pending = self.step + 1, numbers
     if self.step == self._start + 1:
       jax.block_until_ready(numbers)
-      self._timing.add(self.step, {'first_step_seconds': round(self._clock.seconds(), 3)})
+      self._log.timing.add(self.step, {'first_step_seconds': round(self._clock.seconds(), 3)})
       self._clock.restart(self.step)  # the speed leaves out compilation
 
   def _read_pending(self) -> None:
@@ -210,16 +202,14 @@ class Session:
     self._bar.update(self.step, numbers['loss'], self._clock.rate)
     if self.due(self._config.train.log_every):
       numbers['lr'] = float(self._learning_rate(self.step - 1))
-      self._log.add(self.step, {f'train/{name}': x for name, x in numbers.items()})
+      self._log.metrics.add(self.step, {f'train/{name}': x for name, x in numbers.items()})
       speed = round(self._clock.lap(self.step), 3)
-      self._timing.add(self.step, {'images_per_second': speed, 'peak_memory_gib': peak_memory()})
+      self._log.timing.add(self.step, {'images_per_second': speed, 'peak_memory_gib': peak_memory()})
 
   def write_logs(self) -> None:
     """Writes all that was logged, up to the last step."""
     self._read_pending()
-    self._log.flush()
-    self._timing.flush()
-    self._status.write('running', self.step)
+    self._log.write('running', self.step)
 
   def save(self) -> None:
     """Starts saving a checkpoint."""
@@ -231,7 +221,9 @@ class Session:
     """Scores the watched split. If the run should stop, nothing is scored: a restart makes up for the evaluation."""
     self.write_logs()
     began, name = time.time(), self.data.watched
-    scored = self._evaluator.score(self.state.params, self.data.splits[name], stop=self.stop_reason)
+    scored = self._evaluator.score(
+      self.state.params, self.data.splits[name], stop=lambda: self._log.write_in_time(self.step) or self.stop_reason()
+    )
     if scored is None:
       return
     scores = evaluation.write(self._directory, name, self.data.splits[name], scored, self.data.heads, self.step)
@@ -243,8 +235,8 @@ class Session:
       logger.info(line)
     row = evaluation.metrics_row(scores)
     self._save_if_best(row['eval/mean_iou'])
-    self._log.add(self.step, row)
-    self._timing.add(self.step, {'eval_seconds': round(time.time() - began, 3)})
+    self._log.metrics.add(self.step, row)
+    self._log.timing.add(self.step, {'eval_seconds': round(time.time() - began, 3)})
     self.write_logs()
     self._clock.restart(self.step)
 
@@ -253,7 +245,7 @@ class Session:
 
     Only if results are reported on another split: the test split never chooses a checkpoint.
     """
-    earlier = [row['eval/mean_iou'] for row in self._log.with_field('eval/mean_iou')]
+    earlier = [row['eval/mean_iou'] for row in self._log.metrics.with_field('eval/mean_iou')]
     if self.data.watched != self.data.held_out and mean_iou > max(earlier, default=-1):
       best = checkpoint.Checkpoints(self._directory, 1, 'best')
       best.save(self.step, self.state)
@@ -271,25 +263,31 @@ class Session:
     if reason == signals.SUPERSEDED:  # this process must not write any more
       logger.info(f'stopped at step {self.step}: another process took over ({self._directory / "attempt.json"})')
     elif reason:
-      self._status.write('preempted', self.step)
+      self._log.write('preempted', self.step)
       logger.info(f'saved at step {self.step} of {self._steps}; run the same command again to resume')
     else:
-      self._status.write('done', self.step)
+      self._log.write('done', self.step)
       if self._directory.writes:
-        progress.show_results(self._directory, self._status)
+        progress.show_results(self._directory, self._log.status)
 
   def end_with(self, error: Exception) -> bool:
     """Ends a run that an error stopped; returns true if the error is handled and need not be raised."""
-    if isinstance(error, FloatingPointError):
-      self._status.write('diverged', self.step, error=str(error))
+    if self._lock:
+      self._lock.look()
+    if self._own_reason() == signals.SUPERSEDED:  # this process must not write any more
+      logger.info(f'failed at step {self.step} after another process took over: {error}')
+      self.exit_code = signals.EXIT_CODES[signals.SUPERSEDED]
+      return True
+    diverged, lost = isinstance(error, FloatingPointError), hosts.lost_host(error)
+    with contextlib.suppress(UserError):  # a full disk, for example, is the first error already
+      state = 'diverged' if diverged else 'preempted' if lost else 'failed'
+      self._log.write(state, self.step, **({} if lost else {'error': str(error)}))
+    if lost:
+      hosts.exit_now(f'stopped at step {self.step}, because another host of this run seems to be gone ({lost})')
+    if diverged:
       logger.info(f'diverged: {error}. Try a lower optim.lr, or optim.clip=1')
       self.exit_code = EXIT_DIVERGED
-      return True
-    if lost := hosts.lost_host(error):
-      self._status.write('preempted', self.step)
-      hosts.exit_now(f'stopped at step {self.step}, because another host of this run seems to be gone ({lost})')
-    self._status.write('failed', self.step, error=str(error))
-    return False
+    return diverged
 
   def close(self) -> None:
     """Closes the files of the run, however it ended."""
@@ -298,3 +296,4 @@ class Session:
     if hasattr(self, '_checkpoints'):
       with contextlib.suppress(Exception):  # after an error, a checkpoint in progress may still be complete
         self._checkpoints.close()
+    self._entered.close()

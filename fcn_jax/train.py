@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from fcn_jax import losses, models, session
-from fcn_jax.run import devices, hosts
+from fcn_jax.run import devices, hosts, progress
 
 SAMPLING = 1  # folded into the step's key for `loss.sampling`; dropout uses the key itself
 
@@ -123,14 +123,14 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
     take_over: stop a process that is training there; if false, another process is an error.
 
   Returns:
-    The exit code: 0 done, 1 diverged, 75 and 130 stopped by SIGTERM and Ctrl-C with everything saved; 75 also if
-    another process has taken over the run.
+    The exit code: 0 done, 1 diverged; with everything saved, 130 stopped by Ctrl-C, 75 by SIGTERM, SIGHUP or SIGUSR1;
+    75 also if another process has taken over the run.
 
   Raises:
     UserError: the run cannot start or continue, because of its devices, directory or data, or because the disk is full.
   """
   config, directory = session.prepare(config, workdir)
-  if session.is_done(directory, config.train.steps):
+  if progress.show_if_done(directory, config.train.steps):
     return 0
   with session.open_run(config, directory, take_over=take_over) as run:
     run.restore(init_state(run.model, run.optimizer, config.seed))

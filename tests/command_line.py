@@ -4,8 +4,10 @@ import contextlib
 import resource
 import sys
 
+import pytest
 import tiny
 from absl import flags
+from absl.testing import flagsaver
 
 
 def run(module: str, *arguments, without_jax: str, cwd, **env):
@@ -28,6 +30,13 @@ def assert_error(done, *words) -> None:
   for word in words:
     assert word in done.stderr, (word, done.stderr)
   assert done.stdout == ''
+
+
+def call(module, *arguments, **options) -> int:
+  """Runs a command, whose flags are defined, in this process; returns its exit code."""
+  with flagsaver.flagsaver(**options), pytest.raises(SystemExit) as caught:
+    module.main([str(argument) for argument in arguments])
+  return caught.value.code
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def run(folder, *, skill=0.7, state='done', images=10, classes=CLASSES, data='sc
     folder: the folder of the runs.
     skill: the fraction of every class's pixels that are predicted correctly.
     state: the state in `status.json`.
-    images: the number of scored images.
+    images: the number of scored images; each `data.fold` has other images.
     classes: the names of the three classes.
     data: the name of the data set.
     **settings: settings of the config, with __ for the dot.
@@ -44,7 +44,9 @@ def run(folder, *, skill=0.7, state='done', images=10, classes=CLASSES, data='sc
   )
   split = 'validation' if data == 'scenes' else 'test'
   directory.write_config(made, config)
-  _write_evaluation(made, split, skill, images, classes, config.seed)
+  of_fold = f' of fold {config.data.fold}' if 'fold' in config.data else ''
+  ids = Split(f'image {number}{of_fold}' for number in range(images))
+  _write_evaluation(made, split, skill, ids, classes, config.seed)
   _write_network(made, split, config)
   logged, timing = made.rows('metrics.jsonl'), made.rows('timing.jsonl')
   for step in (5, 10, 15, 20):
@@ -59,7 +61,8 @@ def run(folder, *, skill=0.7, state='done', images=10, classes=CLASSES, data='sc
   return made.path
 
 
-def _write_evaluation(made, split: str, skill: float, images: int, names, seed: int) -> None:
+def _write_evaluation(made, split: str, skill: float, ids: Split, names, seed: int) -> None:
+  images = len(ids)
   right = round(1000 * skill)
   matrix = np.eye(3, dtype=np.int64) * right + np.roll(np.eye(3, dtype=np.int64), 1, axis=1) * (1000 - right)
   near = np.tile(matrix, (len(bands.WIDTHS), 1, 1)) + np.arange(len(bands.WIDTHS))[::-1, None, None]
@@ -67,7 +70,6 @@ def _write_evaluation(made, split: str, skill: float, images: int, names, seed: 
   scored = evaluation.Scored({'semantic': matrices}, {'semantic': near}, _examples(seed, images))
   data = Data({'rgb': 3}, {'semantic': Classes(tuple(names), PALETTE)}, {}, FINGERPRINT)
   directory.write_data(made, data)
-  ids = Split(f'image {number}' for number in range(images))
   evaluation.write(made, split, ids, scored, data.heads, step=STEPS)
 
 

@@ -102,6 +102,7 @@ def data(**splits):
 
 def test_the_files_of_a_network_have_its_size_cost_bounds_and_kernels(tmp_path):
   directory = RunDirectory(tmp_path)
+  directory.write('config.json', '{}')
   model = network(vgg(), classes=3, shrink=2, upsample='learned_random')
   params = random_params(model)
   for split, seed in (('validation', 1), ('train', 0)):

@@ -3,13 +3,17 @@
 import json
 import sys
 
+import pytest
 import tiny
+from absl.testing import flagsaver
+from command_line import flags_of
 from PIL import Image
 
 from fcn_jax import bounds, images
 from fcn_jax import config as config_lib
 from fcn_jax.data import dataset
 from fcn_jax.data.builders import scenes
+from fcn_jax.errors import UserError
 
 
 def run(*arguments, cwd):
@@ -36,6 +40,27 @@ def test_masks_with_and_without_a_palette(tmp_path):
     stride: [f'{100 * x[name]:.2f} %' for name in ('mean_iou', 'pixel_accuracy')] for stride, x in scores.items()
   }
   assert (rows['128'][2], rows['4'][2], rows['2'][2]) == ('50.9 %', '98.5 %', '')  # the paper's
+
+
+def test_a_file_that_exists_is_kept_unless_overwrite_is_given(tmp_path):
+  (tmp_path / 'masks').mkdir()
+  Image.fromarray(scenes.image('validation', 0)['label'][:100, :120]).save(tmp_path / 'masks' / 'a.png')
+  before = (tmp_path / 'masks' / 'a.png').read_bytes()
+  out = tmp_path / 'bounds.json'
+  out.write_text("a user's")
+
+  def call(**options):
+    given = {'masks': str(tmp_path / 'masks'), 'classes': 8, 'out': str(out)}
+    with flags_of(bounds), flagsaver.flagsaver(**given | options):
+      bounds.main([])
+
+  call()
+  assert out.read_text() == "a user's"
+  call(overwrite=True)
+  assert json.loads(out.read_text()).keys() == {str(stride) for stride in bounds.STRIDES}
+  with pytest.raises(UserError, match=r'masks/a\.png is an input of this command'):
+    call(out=str(tmp_path / 'masks' / '..' / 'masks' / 'a.png'), overwrite=True)
+  assert (tmp_path / 'masks' / 'a.png').read_bytes() == before
 
 
 def test_the_labels_of_a_data_set(tmp_path):

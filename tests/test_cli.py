@@ -1,6 +1,7 @@
 """The command line: help, and errors in it, which are one sentence and come before jax is imported."""
 
 import functools
+import pathlib
 
 import numpy as np
 import pytest
@@ -24,8 +25,8 @@ def command(without_jax, tmp_path):
   [
     ('main', ['config', 'workdir', 'take_over', 'coordinator', 'num_processes', 'process_id']),
     ('evaluate', ['config', 'workdir', 'split', 'checkpoint', 'save_predictions', 'weights', 'out']),
-    ('predict', ['config', 'workdir', 'weights', 'out', 'checkpoint', 'heatmaps', 'save_scores']),
-    ('bounds', ['config', 'split', 'masks', 'classes', 'out']),
+    ('predict', ['config', 'workdir', 'weights', 'out', 'checkpoint', 'heatmaps', 'save_scores', 'overwrite']),
+    ('bounds', ['config', 'split', 'masks', 'classes', 'out', 'overwrite']),
   ],
 )
 def test_help_shows_the_command_and_its_flags(command, module, flags):
@@ -51,6 +52,10 @@ def test_help_has_short_forms_and_the_exit_codes(command, flag):
     ([], ['no config given', '--config=experiments/fcn16s.py']),
     (['--config=missing.py'], ['there is no config file missing.py', 'looked in']),
     (['--config=missing.py:scenes'], ['there is no config file missing.py']),
+    (['--config=~/missing.py:scenes'], [f'there is no config file {pathlib.Path.home()}/missing.py']),
+    (['--config=s3://bucket/x.py'], ['--config=s3://bucket/x.py is an address; expected a Python file on a disk']),
+    (['--workdir=x', '--config.optim.lr=1'], ['--config.optim.lr cannot be set without --config=FILE']),
+    (['--workdir=x', '--config.data.dir=/x'], ['no config given']),
     (['--config=missing.py', '--config.optim.lr=1'], ['there is no config file missing.py']),
     ([f'--config={tiny.ROOT}/experiments'], ['experiments is a folder; expected a Python file']),
     ([f'--config={tiny.ROOT}/pyproject.toml'], ['does not load', 'pyproject.toml']),
@@ -105,6 +110,11 @@ def test_an_error_in_the_command_line_of_main(command, tmp_path, arguments, word
     (['--workdir=here'], ['here holds no run', 'config.json']),
     (['--workdir=nowhere'], ['nowhere holds no run']),
     (['--workdir=here', '--checkpoint=first'], ['checkpoint', 'first', 'last', 'best']),
+    (['--workdir=here', '--config.optim.lr=1'], ['--config.optim.lr cannot be set', 'data.dir', 'data.threads']),
+    (['--workdir=here', '--config.data.fold', '1'], ['--config.data.fold cannot be set without --config=FILE']),
+    (['--workdir=here', '--config.data.dir=/x'], ['here holds no run']),
+    (['--weights=fcn.npz', '--config.data.dir=/x'], ['no config given for --config.data.dir']),
+    (['--weights=fcn.npz', CONFIG, '--checkpoint=best'], ['--checkpoint=best requires --workdir=RUN']),
     (['--workdir=here', CONFIG], ['--config and --weights cannot be combined with --workdir']),
     (['--upper_bounds'], ['python -m fcn_jax.bounds']),
     (['--upper_bounds', '--masks=masks', '--classes=4'], ['python -m fcn_jax.bounds --config=... or --masks=FOLDER']),
@@ -126,9 +136,10 @@ def test_an_error_in_the_command_line_of_evaluate(command, tmp_path, arguments, 
     (['--weights=fcn.npz', 'photo.png'], ['nothing to predict with', 'both --config=... and --weights=FILE']),
     (['--workdir=run', CONFIG, 'photo.png'], ['nothing to predict with']),
     (['--workdir=run'], ['no images', 'photo.jpg folder/']),
-    (['--workdir=run', 'x.jpg'], ['there is no file or folder x.jpg']),
-    (['--workdir=run', 'photo.png'], ['run holds no run', 'config.json']),
+    (['--workdir=run', 'photo.png'], ['run holds no run', 'there is no folder of this name']),
     (['--workdir=run', 'photo.png', '--checkpoint=first'], ['checkpoint', 'first', 'last', 'best']),
+    (['--workdir=run', 'photo.png', '--config.data.dir=/x'], ['run holds no run']),
+    (['--workdir=run', 'photo.png', '--config.model.stride=8'], ['cannot be set without --config=FILE']),
     (['--workdir=run', 'photo.png', '--palette=x'], ['palette', '--help']),
     (['--weights=fcn.npz', CONFIG + ':scens', 'photo.png'], ['did you mean scenes?']),
   ],
@@ -170,6 +181,8 @@ def make_masks(folder):
     (['--config=missing.py'], ['there is no config file missing.py']),
     ([CONFIG, '--config.model.stride=7'], ['model.stride is 7']),
     ([CONFIG, 'masks'], ["unexpected argument 'masks'"]),
+    (['--masks=masks', '--classes=4', '--config.data.dir=x'], ['no config given for --config.data.dir']),
+    (['--masks=masks', '--classes=4', '--out=masks/a.png'], ['masks/a.png is an input of this command']),
     (['--masks=masks'], ['--masks requires --classes=N']),
     (['--masks=masks', '--classes=0'], ['classes', '[1, 255]']),
     (['--masks=nowhere', '--classes=4'], ['cannot read nowhere: No such file']),

@@ -73,7 +73,7 @@ def scored(finished, tmp_path_factory):
   done = evaluate(f'--workdir={folder}/run', f'--save_predictions={folder}/out/put')
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
   predictions = {}
-  for path in (folder / 'out' / 'put').iterdir():
+  for path in (folder / 'out' / 'put').glob('*.png'):
     with Image.open(path) as image:
       assert image.mode == 'P' and image.getpalette()[:24] == [x for color in CLASSES.palette for x in color]
       predictions[path.name.removesuffix('.png')] = np.asarray(image)
@@ -137,8 +137,9 @@ def test_another_split_and_checkpoint_on_more_devices_than_the_run_had(run):
   env = {'XLA_FLAGS': '--xla_force_host_platform_device_count=3'}
   done = evaluate(f'--workdir={run}', '--split=train', '--checkpoint=best', env=env)
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
-  assert sorted(path.name for path in (run / 'eval').iterdir()) == ['network.json', 'train', 'train.json', 'train.npz']
-  scores, matrices, ids = read(run, 'train')
+  written = ['network.best.json', 'train.best', 'train.best.json', 'train.best.npz']
+  assert sorted(path.name for path in (run / 'eval').iterdir()) == written
+  scores, matrices, ids = read(run, 'train.best')
   assert scores['step'] == 9 and scores['images'] == 24
   truth = examples(run, 'train')
   assert ids == [e['id'] for e in truth] and len(set(ids)) == 24

@@ -153,7 +153,7 @@ def test_evaluate_scores_both_heads(folder, trained, tmp_path):
   done = run(folder, '-m', 'fcn_jax.evaluate', f'--workdir={workdir}', '--save_predictions', tmp_path / 'predictions')
   assert done.returncode == 0, done.stderr
   assert [path.read_bytes() for path in files] == before
-  assert len(list((tmp_path / 'predictions').iterdir())) == 5
+  assert len(list((tmp_path / 'predictions').glob('*.png'))) == 5
 
 
 PREDICT = """

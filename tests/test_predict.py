@@ -1,18 +1,19 @@
-"""`predict` writes exactly what the network predicts, for images of any size; a broken file does not stop others."""
+"""`predict` writes exactly what the network predicts, for images of any size."""
 
 import io
-import warnings
+import pathlib
+import tempfile
 
 import numpy as np
 import pytest
 import untrained
 from absl.testing import flagsaver
-from command_line import flags_of
+from command_line import call, flags_of
 from photos import drawing, rotated, save
 from PIL import Image
 from rich.console import Console
 
-from fcn_jax import api, predict
+from fcn_jax import image_files, predict
 from fcn_jax.data.builders.scenes import CLASSES
 from fcn_jax.errors import UserError
 from fcn_jax.run import progress
@@ -29,13 +30,6 @@ def flags():
     yield
 
 
-def call(*arguments, **options) -> int:
-  """Runs the command in this process; returns its exit code."""
-  with flagsaver.flagsaver(**options), pytest.raises(SystemExit) as caught:
-    predict.main([str(argument) for argument in arguments])
-  return caught.value.code
-
-
 @pytest.fixture(scope='module')
 def predicted(run, tmp_path_factory):
   """A folder of several kinds of images: what people see in each, by name, and the folder of predictions."""
@@ -45,9 +39,9 @@ def predicted(run, tmp_path_factory):
   save(folder / 'in' / 'sub' / 'photo.jpg', drawing(33, 50, 2), exif=rotated(6))
   save(folder / 'in' / 'sub' / 'glass.webp', np.dstack([drawing(20, 30, 3), drawing(20, 30, 4)[..., :1]]))
   out = folder / 'out'
-  assert call(folder / 'in', workdir=run.workdir, out=str(out), heatmaps=True, save_scores=True) == 0
+  assert call(predict, folder / 'in', workdir=run.workdir, out=str(out), heatmaps=True, save_scores=True) == 0
   names = ('one.png', 'large.png', 'sub/photo.jpg', 'sub/glass.webp')
-  return {name.split('.')[0]: predict.read(folder / 'in' / name) for name in names}, out
+  return {name.split('.')[0]: image_files.read(folder / 'in' / name) for name in names}, out
 
 
 def test_predictions_are_those_of_the_network_on_each_image_alone(run, predicted):
@@ -110,79 +104,14 @@ def test_nothing_else_is_written(predicted):
   assert {str(path.relative_to(out)) for path in out.rglob('*') if path.is_file()} == expected
 
 
-@pytest.mark.parametrize('pixels', [1, 20000, 10**9])
-def test_every_image_is_in_one_batch_that_fits_the_memory(monkeypatch, pixels):
-  monkeypatch.setattr(api, 'BATCH_PIXELS', pixels)
-  sizes = np.array([(100, 30), (1, 1), (30, 100), (64, 64), (30, 90), (300, 200), (90, 30)])
-  members = []
-  for (height, width), batch in api.batches(sizes, 2):
-    assert all(sizes[i][0] <= height and sizes[i][1] <= width for i in batch)
-    assert len(batch) == 1 or len(batch) * height * width <= pixels
-    members += list(batch)
-  assert sorted(members) == list(range(len(sizes)))
-  assert not list(api.batches(np.zeros((0, 2), int), 2))
-
-
-def broken_files(folder) -> list[str]:
-  """Writes files that are broken in several ways, and one that is not; returns the names of the broken ones."""
-  whole = io.BytesIO()
-  Image.fromarray(drawing(150, 70)).save(whole, 'PNG')
-  png = whole.getvalue()
-  contents = {
-    'empty.png': b'',
-    'text.jpg': b'no image',
-    'header.png': png[:20],
-    'cut.png': png[: len(png) // 2],
-    'flipped.png': png[:60] + bytes(255 - x for x in png[60:80]) + png[80:],
-  }
-  for name, content in contents.items():
-    (folder / name).write_bytes(content)
-  save(folder / 'good.png', drawing(150, 70))
-  return sorted(contents)
-
-
-def test_a_broken_file_is_reported_and_skipped(run, tmp_path, capsys):
-  """The headers of some files are broken; others break when the batch with the good one is read."""
-  folder = tmp_path / 'in'
-  folder.mkdir()
-  names = broken_files(folder)
-  assert call(folder, workdir=run.workdir, out=str(tmp_path / 'out')) == 1
-  lines = capsys.readouterr().err.splitlines()
-  assert sorted(line.split(': ')[0] for line in lines) == [f'skipped {folder / name}' for name in names]
-  assert all(len(line.split(': ', 1)[1]) > 5 for line in lines), 'the reason'
-  assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['good.overlay.png', 'good.png']
-  with Image.open(tmp_path / 'out' / 'good.png') as opened:
-    assert np.array_equal(np.asarray(opened), run.alone({'rgb': drawing(150, 70)}).argmax(-1))
-
-
-def test_no_network_is_loaded_if_every_file_is_broken(tmp_path, capsys):
-  (tmp_path / 'a.jpg').write_text('no image')
-  assert call(tmp_path / 'a.jpg', workdir='no/run', out=str(tmp_path / 'out')) == 1
-  assert f'skipped {tmp_path / "a.jpg"}: cannot identify' in capsys.readouterr().err
-  assert not (tmp_path / 'out').exists()
-
-
-@pytest.mark.parametrize('side', [15, 30])
-def test_a_decompression_bomb_is_skipped(monkeypatch, tmp_path, capsys, side):
-  """Above the limit Pillow warns, above twice the limit it raises."""
-  bomb = save(tmp_path / 'bomb.png', drawing(side, side))
-  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 200)
-  warnings.simplefilter('default')  # as outside of tests
-  assert call(bomb, workdir='no/run', out=str(tmp_path / 'out')) == 1
-  error = capsys.readouterr().err
-  assert f'skipped {bomb}' in error and f'({side * side} pixels)' in error and 'bomb' in error
-  assert not (tmp_path / 'out').exists()
-
-
-@pytest.mark.parametrize('place', ['file', 'file/out', '/proc/out'])
-def test_a_folder_that_cannot_be_written_is_an_error(run, tmp_path, place):
-  (tmp_path / 'file').write_text('mine')
+def test_nothing_is_left_that_was_not_asked_for(run, tmp_path, monkeypatch):
+  """No temporary folders of libraries, and nothing new in the run."""
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
   image = save(tmp_path / 'a.png', drawing(150, 70))
-  out = str(tmp_path / place)
-  with flagsaver.flagsaver(workdir=run.workdir, out=out), pytest.raises(UserError, match=f'cannot write {out}'):
-    predict.main([str(image)])
-  assert sorted(path.name for path in tmp_path.iterdir()) == ['a.png', 'file']
-  assert (tmp_path / 'file').read_text() == 'mine'
+  before = sorted(pathlib.Path(run.workdir).rglob('*'))
+  assert call(predict, image, workdir=run.workdir, out=str(tmp_path / 'out')) == 0
+  assert sorted(path.name for path in tmp_path.rglob('*')) == ['a.overlay.png', 'a.png', 'a.png', 'out']
+  assert sorted(pathlib.Path(run.workdir).rglob('*')) == before
 
 
 def test_a_run_without_a_checkpoint_is_an_error(run, tmp_path):
@@ -211,8 +140,8 @@ def test_a_progress_bar_is_shown_on_a_terminal_only(run, tmp_path, monkeypatch, 
   monkeypatch.setattr(progress, 'console', Console(file=output, width=100, force_terminal=terminal))
   save(tmp_path / 'in' / 'a.png', drawing(150, 70))
   save(tmp_path / 'in' / 'b.png', drawing(150, 70))
-  assert call(tmp_path / 'in', workdir=run.workdir, out=str(tmp_path / 'out')) == 0
+  assert call(predict, tmp_path / 'in', workdir=run.workdir, out=str(tmp_path / 'out')) == 0
   if terminal:
     assert '2/2' in output.getvalue() and 'images' in output.getvalue()
   else:
-    assert output.getvalue() == ''
+    assert output.getvalue() == ''  # the last line is a message of the logger

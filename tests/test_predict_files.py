@@ -1,152 +1,170 @@
-"""`predict` reads any image file as people see it, and gives every output a different name."""
+"""Which files `predict` takes, and the names of its outputs: all different, none of them an input."""
+
+import io
+import os
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
-from command_line import flags_of
-from photos import drawing, rotated, save
+from etils import epath
+from ordinary_user import without_root
+from photos import drawing, save
 from PIL import Image
 
-from fcn_jax import predict
-from fcn_jax.errors import UserError
+from fcn_jax import predict_files
+from fcn_jax.data.dataset import Classes
 
-# Reading.
-
-
-def test_an_rgb_image_is_read_exactly(tmp_path):
-  image = drawing(11, 17)
-  for name, options in (('a.png', {}), ('a.webp', {'lossless': True})):
-    assert np.array_equal(predict.read(save(tmp_path / name, image, **options)), image)
-  smooth = np.broadcast_to(np.linspace(0, 255, 40).astype(np.uint8)[:, None, None], (40, 60, 3))
-  for name in ('a.jpg', 'b.JPEG'):
-    found = predict.read(save(tmp_path / name, smooth, quality=95))
-    assert np.abs(found.astype(int) - smooth).max() < 8
+ENDINGS = ('png', 'overlay.png', 'sky.png', 'npz')
 
 
-def test_gray_of_8_and_16_bits_and_of_one_bit(tmp_path):
-  gray = np.arange(256, dtype=np.uint8).reshape(8, 32)
-  expected = np.broadcast_to(gray[..., None], (8, 32, 3))
-  assert np.array_equal(predict.read(save(tmp_path / 'gray.png', gray)), expected)
-  deep = save(tmp_path / 'deep.png', gray.astype(np.uint16) * 256 + 255 - gray)
-  with Image.open(deep) as image:
-    assert image.mode.startswith('I')
-  assert np.array_equal(predict.read(deep), expected)
-  bits = save(tmp_path / 'bits.png', Image.fromarray(gray > 100))
-  assert np.array_equal(predict.read(bits), np.where(expected > 100, 255, 0))
-
-
-def test_transparent_pixels_are_over_white(tmp_path):
-  image, alpha = drawing(6, 9), np.zeros((6, 9), np.uint8)
-  alpha[:, 3:6], alpha[:, 6:] = 128, 255
-  share = alpha[..., None] / 255
-  expected = image * share + 255 * (1 - share)
-  rgba = save(tmp_path / 'rgba.png', np.dstack([image, alpha]))
-  assert np.abs(predict.read(rgba) - expected).max() <= 1
-  webp = save(tmp_path / 'rgba.webp', np.dstack([image, alpha]), lossless=True, exact=True)
-  assert np.abs(predict.read(webp) - expected).max() <= 1
-  gray = image[..., :1]
-  la = save(tmp_path / 'la.png', Image.fromarray(np.dstack([gray, alpha]), 'LA'))
-  assert np.abs(predict.read(la) - (gray * share + 255 * (1 - share))).max() <= 1
-
-
-@pytest.mark.parametrize('transparent', [None, 7, b'\xff' * 7 + b'\0'], ids=['opaque', 'a number', 'one per color'])
-def test_a_palette_image_is_read_as_colors(tmp_path, transparent):
-  numbers, colors = np.arange(60, dtype=np.uint8).reshape(6, 10), drawing(256, 1)[:, 0]
-  image = Image.fromarray(numbers)
-  image.putpalette(colors.tobytes())
-  path = save(tmp_path / 'p.png', image, **({'transparency': transparent} if transparent else {}))
-  with Image.open(path) as opened:
-    assert opened.mode == 'P'
-  expected = colors[numbers]
-  if transparent:
-    expected[numbers == 7] = 255
-  assert np.array_equal(predict.read(path), expected)
-
-
-def test_cmyk_is_read_as_rgb(tmp_path):
-  ink = np.zeros((16, 16, 4), np.uint8)
-  ink[:, 8:, 1:3] = 255  # white paper, and magenta and yellow: red
-  path = save(tmp_path / 'cmyk.jpg', Image.fromarray(ink, 'CMYK'), quality=95)
-  found = predict.read(path).astype(int)
-  assert np.abs(found[:, :6] - 255).max() < 10 and np.abs(found[:, 10:] - [255, 0, 0]).max() < 10
-
-
-@pytest.mark.parametrize('orientation', [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
-def test_the_exif_orientation_is_applied_to_the_image_and_its_size(tmp_path, orientation):
-  """0 and 9 are not valid orientations and change nothing."""
-  image = drawing(5, 8)
-  turn = {
-    2: lambda x: x[:, ::-1],
-    3: lambda x: x[::-1, ::-1],
-    4: lambda x: x[::-1],
-    5: lambda x: x.swapaxes(0, 1),
-    6: lambda x: np.rot90(x, -1),
-    7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
-    8: lambda x: np.rot90(x),
-  }.get(orientation, lambda x: x)
-  for name, options in (('a.png', {}), ('a.webp', {'lossless': True})):
-    path = save(tmp_path / name, image, exif=rotated(orientation), **options)
-    found = predict.read(path)
-    assert np.array_equal(found, turn(image))
-    assert predict.size_of(path) == found.shape[:2]
-
-
-# Names of outputs.
+def touch(folder, *names):
+  for name in names:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).touch()
 
 
 @pytest.fixture
-def files(tmp_path):
-  for name in ('a.jpg', 'b.c.PNG', 'sub/a.webp', 'sub/deep/x.jpeg', 'note.txt', 'a.png.txt'):
-    path = tmp_path / 'photos' / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-  (tmp_path / 'photos' / 'folder.jpg').mkdir()
-  return tmp_path / 'photos'
+def here(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
 
 
-def test_images_below_a_folder_keep_their_relative_paths(files):
-  expected = {'a.jpg': 'a', 'b.c.PNG': 'b.c', 'sub/a.webp': 'sub/a', 'sub/deep/x.jpeg': 'sub/deep/x'}
-  expected = {files / path: name for path, name in expected.items()}
-  assert predict.output_names([str(files)], files.parent / 'out') == expected
-  (files / 'out').mkdir()
-  (files / 'out' / 'a.png').touch()  # of an earlier prediction
-  assert predict.output_names([str(files)], files / 'out') == expected
+def names(*arguments, out='out', endings=ENDINGS) -> dict[str, str]:
+  """The names of the outputs, by the path of the image relative to the current folder."""
+  found = predict_files.find(arguments, epath.Path(out))
+  assert not found.faults
+  chosen = predict_files.Names(found.sources, epath.Path(out), endings).choose()
+  outputs = [os.path.abspath(f'{out}/{name}.{ending}') for name in chosen.values() for ending in endings]
+  assert len(set(outputs)) == len(outputs) and not set(outputs) & set(found.sources)
+  return {os.path.relpath(path): name for path, name in chosen.items()}
 
 
-def test_a_file_keeps_its_stem(files):
-  arguments = [str(files / 'sub' / 'a.webp'), str(files / 'sub' / 'deep'), str(files / 'note.txt')]
-  assert list(predict.output_names(arguments, files.parent / 'out').values()) == ['a', 'x', 'note']
-  twice = [str(files / 'a.jpg')] * 2
-  assert list(predict.output_names(twice, files.parent / 'out').values()) == ['a']
+# Finding.
 
 
-@pytest.mark.parametrize(
-  ('arguments', 'words'),
-  [
-    (['photos/a.jpg', 'photos/sub/a.webp'], ['photos/a.jpg and photos/sub/a.webp would both be written to a.png']),
-    (['photos', 'photos/sub/deep/x.jpeg', 'photos/sub/a.webp'], ['would both be written to a.png']),
-    (['photos/a.jpg', 'more/a.overlay.jpg'], ['would both be written to a.overlay.png']),
-    (['more', '--out=more'], ['more/b.png would be overwritten']),
-    (['more/b.png', '--out=more/.'], ['more/b.png would be overwritten']),
-    (['photos/nothing.jpg'], ['there is no file or folder photos/nothing.jpg']),
-    (['empty'], ['there is no image in empty', '.webp']),
-    ([], ['no images', 'photo.jpg folder/']),
-  ],
-  ids=str,
-)
-def test_outputs_that_would_overwrite_each_other_or_an_input_are_an_error(files, monkeypatch, arguments, words):
-  monkeypatch.chdir(files.parent)
-  save(files.parent / 'more' / 'b.png', drawing(2, 2))
-  save(files.parent / 'more' / 'a.overlay.jpg', drawing(2, 2))
-  (files.parent / 'empty').mkdir()
-  before = sorted(files.parent.rglob('*'))
-  out = [argument.removeprefix('--out=') for argument in arguments if argument.startswith('--out=')]
-  given = [argument for argument in arguments if not argument.startswith('--out=')]
-  with (
-    flags_of(predict),
-    flagsaver.flagsaver(workdir='run', out=(out or ['out'])[0]),
-    pytest.raises(UserError) as caught,
-  ):
-    predict.main(given)
-  assert all(word in str(caught.value) for word in words), caught.value
-  assert sorted(files.parent.rglob('*')) == before
+def test_images_below_a_folder_keep_their_relative_paths(here):
+  touch(here, 'in/a.jpg', 'in/b.c.PNG', 'in/sub/a.webp', 'in/sub/deep/x.jpeg', 'in/note.txt', 'in/a.png.txt')
+  (here / 'in' / 'folder.jpg').mkdir()
+  expected = {'in/a.jpg': 'a', 'in/b.c.PNG': 'b.c', 'in/sub/a.webp': 'sub/a', 'in/sub/deep/x.jpeg': 'sub/deep/x'}
+  assert names('in') == expected
+  assert list(names('in')) == sorted(expected)
+  touch(here, 'in/out/a.png')  # of an earlier prediction
+  assert names('in', out='in/out') == expected
+  assert names('in/sub/a.webp', 'in/sub/deep', 'in/note.txt') == {
+    'in/sub/a.webp': 'a',
+    'in/sub/deep/x.jpeg': 'x',
+    'in/note.txt': 'note',
+  }
+  assert names('in/a.jpg', './in/a.jpg', str(here / 'in' / 'sub' / '..' / 'a.jpg')) == {'in/a.jpg': 'a'}
+
+
+def test_every_format_is_found_and_what_is_left_out_is_counted(here):
+  endings = ['jpg', 'jpeg', 'JPG', 'png', 'webp', 'tif', 'TIFF', 'bmp', 'gif', 'jp2', 'ppm', 'pgm']
+  touch(here, *(f'in/{number}.{ending}' for number, ending in enumerate(endings)))
+  touch(here, 'in/._photo.jpg', 'in/.cache/thumb.png', 'in/__MACOSX/b.jpg', 'in/a.txt', 'in/b.TXT', 'in/README')
+  found = predict_files.find(['in'], epath.Path('out'))
+  assert len(found.sources) == len(endings) and not found.faults
+  assert found.left_out == {'hidden files and folders': 3, '.txt': 2, 'no ending': 1}
+  named = predict_files.find(['in/._photo.jpg', 'in/.cache'], epath.Path('out'))
+  assert len(named.sources) == 2, 'what a person names is not left out'
+
+
+def test_a_fault_of_one_argument_does_not_end_the_others(here):
+  touch(here, 'in/a.jpg', 'notes/a.txt', 'in/secret/b.jpg')
+  (here / 'empty').mkdir()
+  (here / 'in' / 'secret').chmod(0)
+  with without_root():
+    found = predict_files.find(
+      ['no.jpg', 'empty', 'in', 'notes', 's3://bucket/a.jpg', 'in/secret/b.jpg'], epath.Path('out')
+    )
+  (here / 'in' / 'secret').chmod(0o700)
+  assert [source.path.name for source in found.sources.values()] == ['a.jpg']
+  starts = ['no file or folder no.jpg', 'no image in empty', 'cannot read in/secret: Permission denied']
+  starts += ['no image in notes', 's3://bucket/a.jpg', 'cannot read in/secret/b.jpg: Permission denied']
+  assert all(start in fault for start, fault in zip(starts, found.faults, strict=True)), found.faults
+
+
+def test_links_to_folders_are_followed_without_end(here):
+  touch(here, 'in/a.jpg', 'elsewhere/b.jpg')
+  (here / 'in' / 'again').symlink_to(here / 'in')
+  (here / 'in' / 'other').symlink_to(here / 'elsewhere')
+  found = predict_files.find(['in'], epath.Path('out'))
+  assert list(found.sources) == [str(here / 'in' / 'a.jpg'), str(here / 'in' / 'other' / 'b.jpg')]
+  assert found.left_out == {'links to a folder above': 1}
+
+
+def test_earlier_predictions_in_a_folder_are_left_out(here):
+  image, classes = save(here / 'in' / 'a.png', drawing(3, 4)), Classes(('sky', 'road'), ((0, 0, 255), (9, 9, 9)))
+  scores = np.zeros((3, 4, 2), np.float32)
+  predict_files.write(epath.Path('in') / 'b', ['png', 'overlay.png', 'sky.png', 'npz'], drawing(3, 4), scores, classes)
+  assert len(list((here / 'in').iterdir())) == 5
+  found = predict_files.find(['in'], epath.Path('in'))
+  assert list(found.sources) == [str(image)] and found.left_out == {'earlier predictions': 3, '.npz': 1}
+  with Image.open('in/b.png') as opened:
+    opened.load()
+    assert opened.info['Software'] == 'fcn_jax.predict'
+
+
+# Names.
+
+
+def test_the_folder_tells_equal_names_apart(here):
+  touch(here, 'day1/a.jpg', 'day2/a.jpg', 'day2/b.jpg', 'x/day1/a.jpg')
+  assert names('day1', 'day2') == {'day1/a.jpg': 'day1/a', 'day2/a.jpg': 'day2/a', 'day2/b.jpg': 'b'}
+  three = names('day1/a.jpg', 'day2/a.jpg', 'x/day1/a.jpg')
+  assert three == {'day1/a.jpg': f'{here.name}/day1/a', 'day2/a.jpg': 'day2/a', 'x/day1/a.jpg': 'x/day1/a'}
+
+
+def test_the_ending_tells_equal_stems_apart(here):
+  touch(here, 'in/0001.jpg', 'in/0001.png', 'in/2.jpg')
+  assert names('in') == {'in/0001.jpg': '0001.jpg', 'in/0001.png': '0001.png', 'in/2.jpg': '2'}
+  assert names('in/2.jpg', 'in/0001.png') == {'in/2.jpg': '2', 'in/0001.png': '0001'}
+
+
+@pytest.mark.parametrize('other', ['a.sky.png', 'a.overlay.jpg', 'a.npz', 'a.jpg.jpg', 'a.jpg.sky.png'])
+def test_no_output_is_an_output_of_another_image(here, other):
+  touch(here, 'in/a.jpg', 'in/a.png', f'in/{other}')
+  assert len(names('in', f'in/{other}')) == 3
+
+
+@pytest.mark.parametrize('out', ['in', '.', 'link'])
+def test_no_output_is_an_input(here, out):
+  touch(here, 'in/a.png', 'in/a.sky.png', 'in/in/a.png', 'in/b.jpg')
+  (here / 'link').symlink_to('in')
+  chosen = names('in', 'in/in/a.png', out=out)
+  assert chosen['in/b.jpg'] == 'b'
+  (here / 'real').mkdir()
+  touch(here, 'real/c.png')
+  (here / 'in' / 'c.png').symlink_to(here / 'real' / 'c.png')
+  assert names('in/c.png', out='real') == {'in/c.png': 'c.png'}
+
+
+def test_names_do_not_exceed_255_bytes(here):
+  long = '\u56fe' * 80  # 240 bytes
+  touch(here, f'in/{long}.png', f'in/{long[:79]}ab.png', 'in/short.png', f'in/{"x" * 251}.png')
+  endings = ['png', 'overlay.png', *predict_files.heatmap_endings(('y' * 300, 'sky'))]
+  chosen = names('in', endings=endings)
+  assert chosen['in/short.png'] == 'short'
+  assert all(len(os.fsencode(f'{name}.{ending}')) <= 255 for name in chosen.values() for ending in endings)
+  assert chosen == names('in', endings=endings)
+
+
+def test_endings_of_heatmaps_are_possible_and_different():
+  endings = predict_files.heatmap_endings(('sky', 'a/b', 'a_b', 'overlay', 'z' * 300, 'z' * 301))
+  assert endings[:4] == ['sky.png', 'a_b.png', 'a_b.2.png', 'overlay.3.png']
+  assert len(set(endings)) == 6 and all(len(ending) <= 110 for ending in endings)
+
+
+def test_thousands_of_equal_names_are_told_apart_quickly(here):
+  """In seconds if each pair was compared."""
+  arguments = [f'{number}/image.png' for number in range(3000)]
+  touch(here, *arguments)
+  assert names(*arguments) == {f'{number}/image.png': f'{number}/image' for number in range(3000)}
+
+
+def test_a_prediction_is_a_whole_png_with_the_mark():
+  buffer = io.BytesIO()
+  Image.fromarray(drawing(5, 4)).save(buffer, 'PNG')
+  with Image.open(io.BytesIO(predict_files.marked(buffer.getvalue()))) as image:
+    image.verify()
+  with Image.open(io.BytesIO(predict_files.marked(buffer.getvalue()))) as image:
+    assert np.array_equal(np.asarray(image), drawing(5, 4))

@@ -3,9 +3,12 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import tiny
 
@@ -14,7 +17,7 @@ from fcn_jax import evaluation, session, train
 from fcn_jax.data import records
 from fcn_jax.data.builders import scenes
 from fcn_jax.errors import UserError
-from fcn_jax.run import checkpoint, hosts, lock, summary
+from fcn_jax.run import checkpoint, hosts, lock, saved, summary
 
 
 @pytest.fixture(scope='module')
@@ -75,10 +78,25 @@ def test_a_signal_ends_the_batches_and_everything_is_saved(opened, tmp_path, cap
   assert_closed(opened)
 
 
+def numbers_of(loss: float) -> dict:
+  """What a training step returns."""
+  numbers = {'loss': loss, 'gradient_norm': 1.0, 'parameter_norm': 2.0, 'signal': 0}
+  return {name: jnp.asarray(x) for name, x in numbers.items()}
+
+
+def logged(folder) -> list[tuple[int, float]]:
+  rows = saved.read_rows(folder / 'run' / 'metrics.jsonl')
+  return [(row['step'], row['train/loss']) for row in rows]
+
+
 def test_a_number_that_is_not_finite_ends_the_run_as_diverged(opened, tmp_path, caplog):
   with caplog.at_level('INFO', logger='fcn_jax'), opened() as run:
-    raise FloatingPointError('the loss of step 3 is nan')
+    for loss in (7, 8, np.nan, 5):
+      run.log(numbers_of(loss))
+    raise AssertionError('never reached')
   assert run.exit_code == 1
+  assert logged(tmp_path) == [(2, 8)], 'the curve that explains it is on disk'
+  assert saved.read_rows(tmp_path / 'run' / 'timing.jsonl')
   assert (status(tmp_path)['state'], status(tmp_path)['error']) == ('diverged', 'the loss of step 3 is nan')
   assert 'diverged: the loss of step 3 is nan. Try a lower optim.lr, or optim.clip=1' in caplog.text
   assert saved_steps(tmp_path) == []
@@ -87,8 +105,11 @@ def test_a_number_that_is_not_finite_ends_the_run_as_diverged(opened, tmp_path, 
 
 @pytest.mark.parametrize('error', [UserError('the disk is full'), ValueError('a bug')])
 def test_an_error_ends_the_run_as_failed_and_is_raised(opened, tmp_path, error):
-  with pytest.raises(type(error), match=str(error)), opened():
+  with pytest.raises(type(error), match=str(error)), opened() as run:
+    for loss in (7, 8, 9):
+      run.log(numbers_of(loss))
     raise error
+  assert logged(tmp_path) == [(2, 8)]
   assert (status(tmp_path)['state'], status(tmp_path)['error']) == ('failed', str(error))
   assert saved_steps(tmp_path) == []
   assert_closed(opened)
@@ -109,6 +130,29 @@ def test_a_superseded_run_writes_nothing_more(opened, tmp_path, monkeypatch, cap
   assert status(tmp_path) == before and saved_steps(tmp_path) == []
   assert 'another process took over' in caplog.text
   assert_closed(opened)
+
+
+def test_a_superseded_run_that_fails_leaves_the_files_to_the_newer_start(opened, tmp_path, caplog):
+  with caplog.at_level('INFO', logger='fcn_jax'), opened() as run:
+    before = status(tmp_path)
+    (tmp_path / 'run' / 'attempt.json').write_text(json.dumps({'id': 'of a newer start'}))
+    run.log(numbers_of(np.inf))
+    run.write_logs()
+  assert run.exit_code == 75
+  assert status(tmp_path) == before and not logged(tmp_path)
+  assert 'failed at step 1 after another process took over: the loss of step 1 is inf' in caplog.text
+  assert_closed(opened)
+
+
+def test_a_run_whose_directory_is_deleted_ends_with_this_reason(opened, tmp_path):
+  with (
+    pytest.raises(UserError, match='run is gone: another program has deleted or moved this directory'),
+    opened() as run,
+  ):
+    shutil.rmtree(tmp_path / 'run')
+    run.log(numbers_of(1))
+    run.save()
+  assert not (tmp_path / 'run').exists()
 
 
 def test_a_lost_host_ends_the_process_at_once(opened, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ LAYERS = (
   ('config', 'run'),
   ('evaluation', 'cli', 'weights'),
   ('report', 'sweep', 'bounds', 'session', 'starting_point'),
-  ('train', 'api'),
+  ('train', 'api', 'predict_files'),
   ('main', 'evaluate', 'predict', '__main__'),
   ('',),
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from fcn_jax import image_files
+from fcn_jax import files, image_files
 from fcn_jax.data import records
 from fcn_jax.errors import UserError
 
@@ -41,7 +41,7 @@ class Builder(records.Builder, skip_registration=True):
       UserError: the archive cannot be downloaded, or `read` refuses it.
     """
     given = self._given[setting]
-    path = epath.Path(given).expanduser()
+    path = files.path(given)
     if not given:
       with contextlib.suppress(AssertionError):  # raised by TFDS if the folder is missing or empty
         path = dl_manager.manual_dir / pathlib.PurePosixPath(url).name

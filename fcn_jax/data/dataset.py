@@ -5,6 +5,7 @@ A data set is a module with `load(data) -> Data`, where `data` is the section `d
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypedDict
 
@@ -142,6 +143,16 @@ def _check_whole(name: str, loaded: Any) -> None:
         f'the data set {name} has the {kind}s {", ".join(found) or "none"}; expected at least one {kind}, named with '
         'letters, digits and underscores'
       )
+  # Files in `eval` are called SPLIT.HEAD.best.json, network.json and kernels.npz.
+  taken = [f'head {head}' for head in loaded.heads if head == 'best']
+  taken += [
+    f'split {split}' for split in loaded.splits if split in ('network', 'kernels') or not re.fullmatch(r'[\w-]+', split)
+  ]
+  if taken:
+    raise UserError(
+      f'the data set {name} has the {taken[0]}; expected no head called best, and splits named with letters, digits, '
+      'hyphens and underscores, but not network or kernels: these are names of other files in a run directory'
+    )
   has = f'the data set {name} has the splits {", ".join(loaded.splits) or "none"}'
   if 'train' not in loaded.splits:
     raise UserError(

@@ -1,26 +1,32 @@
 """Records that TFDS has prepared, as splits. Every built-in data set is loaded by `load_builder`."""
 
-import contextlib
 import hashlib
 import inspect
-import io
-import logging
-import os
+import re
 import threading
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fcn_jax import files, image_files
+from fcn_jax import image_files
+from fcn_jax.data import preparation
 from fcn_jax.data.dataset import Classes, Data, Example
 from fcn_jax.errors import UserError
 
-logger = logging.getLogger(__name__)
+# TFDS takes the first three for patterns and would not find its files; its writer wants valid UTF-8.
+_UNSAFE = re.compile(r'[*?\[\ud800-\udfff]')
 
 # The stream and the head of all records here.
 STREAM, HEAD = 'rgb', 'semantic'
 INPUTS = {STREAM: 3}
+
+
+class _Info(tfds.core.DatasetInfo):
+  """What TFDS knows of a data set, from this package alone."""
+
+  def initialize_from_bucket(self) -> None:
+    """TFDS would ask its server about each data set that is not prepared, and leave a temporary folder behind."""
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -31,6 +37,12 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   VERSION = tfds.core.Version('1.0.0')
 
+  def __init__(self, *, data_dir: str | None = None, **options):
+    """Raises `UserError` if the folder has a name that TFDS cannot use."""
+    if found := _UNSAFE.search(str(data_dir or tfds.core.constants.DATA_DIR)):
+      raise UserError(f'data.dir {data_dir}: the path of prepared data cannot have {found[0]!a}; choose another folder')
+    super().__init__(data_dir=data_dir, **options)
+
   def examples(self, dl_manager) -> dict[str, Iterable[dict]]:
     """The examples of each TFDS split. Builders define it; `dl_manager` is TFDS's download manager."""
     raise NotImplementedError
@@ -39,7 +51,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     image = tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg')
     label = tfds.features.Image(shape=(None, None, 1), encoding_format='png')
     features = tfds.features.FeaturesDict({'image': image, 'label': label, 'id': tfds.features.Text()})
-    return tfds.core.DatasetInfo(builder=self, description=inspect.getdoc(type(self)), features=features)
+    return _Info(builder=self, description=inspect.getdoc(type(self)), features=features)
 
   def _split_generators(self, dl_manager) -> dict:
     return {split: self._generate_examples(examples) for split, examples in self.examples(dl_manager).items()}
@@ -65,37 +77,20 @@ def load_builder(builder_class: type[Builder], splits: dict[str, str], data, cla
     UserError: the folder cannot be used, or the builder cannot prepare the data.
   """
   options |= {setting: data[setting] for setting in ('archive', 'sbd_archive') if setting in data}
-  builder = _prepared(builder_class, data, options)
+  builder = preparation.prepared(builder_class, data, options)
   # Records are decoded here, not by TFDS, whose decoder depends on which other packages are installed.
   skip = {name: tfds.decode.SkipDecoding() for name in ('image', 'label')}
-  sources = {name: builder.as_data_source(split, decoders=skip) for name, split in splits.items()}
+  try:
+    sources = {name: builder.as_data_source(split, decoders=skip) for name, split in splits.items()}
+    digest = fingerprint(builder.info.full_name, sources)
+  except Exception as error:  # TFDS and the reader of records raise different exceptions
+    raise UserError(
+      f'cannot read the data in {builder.data_path}: {preparation.reason(error)}; if files are missing or damaged, '
+      'delete this folder, and they are prepared again'
+    ) from error
   room = data.cache_gib * 2**30 / sum(map(len, sources.values()))  # bytes per image
   images = {name: Records(source, room=room * len(source)) for name, source in sources.items()}
-  digest = fingerprint(builder.info.full_name, sources)
   return Data(inputs=INPUTS, heads={HEAD: classes}, splits=images, fingerprint=digest)
-
-
-def _prepared(builder_class: type[Builder], data, options: dict) -> Builder:
-  tfds.disable_progress_bar()
-  builder = _open(builder_class, data, options)
-  if not builder.is_prepared():
-    logger.info('preparing %s in %s', builder.info.full_name, builder.data_path)
-    try:
-      with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints its own message
-        builder.download_and_prepare()
-    except OSError as error:
-      builder = _open(builder_class, data, options)
-      if not builder.is_prepared():  # otherwise another run has prepared it meanwhile, and TFDS did not overwrite that
-        raise UserError(f'cannot prepare {data.name} in {builder.data_path}: {error}') from error
-  return builder
-
-
-def _open(builder_class: type[Builder], data, options: dict) -> Builder:
-  folder = os.fspath(files.path(data.dir)) if data.dir else None
-  try:
-    return builder_class(**options, data_dir=folder, file_format='array_record')
-  except OSError as error:
-    raise UserError(f'cannot use data.dir {data.dir}: {error}') from error
 
 
 def fingerprint(name: str, sources: dict, most: int = 1000) -> str:

@@ -1,7 +1,8 @@
 """Confidence intervals of differences between networks, by a paired bootstrap over images and seeds.
 
 Two networks are scored on the same images, so the difficulty of an image cancels in their difference: each resample
-draws images once, for both networks. It also draws seeds. With few seeds the intervals are too narrow.
+draws images once, for both networks. It also draws seeds, if both networks have several. With few seeds the intervals
+are too narrow. In a cross-validation, this happens within each fold, and the differences of the folds are averaged.
 """
 
 import dataclasses
@@ -59,26 +60,47 @@ def resample(confusions: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 
   return Resampled(iou, resampled_iou(confusions, weights.astype(np.float64)), images)
 
 
-def difference(a: Resampled, b: Resampled, *, paired_seeds: bool, seed: int = 0) -> dict[str, float]:
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """The mean IoU of one network minus that of another, scored on the same images.
+
+  Attributes:
+    value: the difference of the means over seeds.
+    drawn: the same in R resamples, [R].
+  """
+
+  value: float
+  drawn: np.ndarray
+
+
+def difference(a: Resampled, b: Resampled, *, paired_seeds: bool, over_seeds: bool, seed: int = 0) -> Difference:
   """The mean IoU of network `a` minus that of network `b`.
 
   Args:
     a: the first network.
     b: the second network, scored on the same images and resampled with the same seed; it may have other seeds.
     paired_seeds: whether the i-th runs of both networks have the same seed; then seeds are drawn once for both.
+    over_seeds: whether seeds are drawn, too; otherwise each resample has the mean over all seeds.
     seed: the seed of the draws of seeds.
-
-  Returns:
-    difference: of the means over seeds; low and high: the 95 % interval (2.5th and 97.5th percentile).
 
   Raises:
     ValueError: the numbers of images differ.
   """
   if a.images != b.images:
     raise ValueError(f'{a.images} images against {b.images}; a paired bootstrap requires the same images')
-  rng = np.random.default_rng([seed, 1])  # a stream other than the one that draws images
-  drawn_a = rng.integers(len(a.iou), size=a.drawn.shape)
-  drawn_b = drawn_a if paired_seeds else rng.integers(len(b.iou), size=b.drawn.shape)
-  means = [np.take_along_axis(x.drawn, drawn, axis=1).mean(1) for x, drawn in ((a, drawn_a), (b, drawn_b))]
-  low, high = np.percentile(means[0] - means[1], (2.5, 97.5))
-  return {'difference': float(a.iou.mean() - b.iou.mean()), 'low': float(low), 'high': float(high)}
+  means = [a.drawn, b.drawn]
+  if over_seeds:
+    rng = np.random.default_rng([seed, 1])  # a stream other than the one that draws images
+    drawn_a = rng.integers(len(a.iou), size=a.drawn.shape)
+    drawn_b = drawn_a if paired_seeds else rng.integers(len(b.iou), size=b.drawn.shape)
+    means = [np.take_along_axis(x.drawn, drawn, axis=1) for x, drawn in ((a, drawn_a), (b, drawn_b))]
+  return Difference(float(a.iou.mean() - b.iou.mean()), means[0].mean(1) - means[1].mean(1))
+
+
+def interval(folds: list[Difference]) -> tuple[float, float, float]:
+  """The mean of the differences within folds, and the 2.5th and 97.5th percentile of this mean over the resamples.
+
+  The resamples of different folds must come from different seeds.
+  """
+  low, high = np.percentile(np.mean([fold.drawn for fold in folds], axis=0), (2.5, 97.5))
+  return float(np.mean([fold.value for fold in folds])), float(low), float(high)

@@ -3,12 +3,15 @@
 # Mean IoU of VOC's labels after downsampling by a factor and upsampling again (CVPR'15, appendix A).
 UPPER_BOUNDS = {128: 50.9, 64: 73.3, 32: 86.1, 16: 92.8, 8: 96.4, 4: 98.5}
 
+# Data set -> over how many folds of a cross-validation its published results are means.
+FOLDS = {'stanford_background': 5}
+
 # Data set -> (protocol, rows). A row has the network, the paper, and the scores in the order of `metrics.METRICS`;
 # scores that the paper does not report are missing at the end.
 TABLES = {
   'stanford_background': (
-    'Means over five folds of 572 training and 143 test images. The networks are not FCNs; some use superpixels or a '
-    'CRF. Their class accuracy is our mean accuracy. Each of our runs is one fold.',
+    'Folds of 572 training and 143 test images. The networks are not FCNs; some use superpixels or a CRF. Their class '
+    'accuracy is our mean accuracy.',
     [
       ('superparsing', 'Tighe and Lazebnik 2010', 77.5),
       ('ConvNet, one scale', 'Farabet et al. 2013', 66.0, 56.5),

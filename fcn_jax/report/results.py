@@ -1,12 +1,13 @@
-"""Run directories as data: the settings that vary between runs, and the scores and costs of each run.
+"""Run directories as data: the settings, scores and costs of each run, and what is wrong with it.
 
-The files that are read hold the results of a model's first head.
+A fault in one run ends neither the report nor the reading of its other files. The files hold the results of a model's
+first head.
 """
 
 import collections
+import contextlib
 import dataclasses
-import functools
-import json
+import logging
 import posixpath
 import re
 
@@ -14,36 +15,70 @@ import numpy as np
 from etils import epath
 
 from fcn_jax import config as config_lib
-from fcn_jax import files, metrics
-from fcn_jax.errors import UserError, closest
+from fcn_jax import files
+from fcn_jax.errors import UserError
+from fcn_jax.report import run_files
 from fcn_jax.run import identity, saved
+from fcn_jax.sweep import space
+
+SPLITS = ('test', 'validation')  # that are reported, the first that a run has scores of
+
+logger = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Result:
   """The contents of a run directory. Only runs that are done have scores and costs.
 
   Attributes:
     name: the name of the run.
     path: its directory.
-    state: done, running, preempted, diverged, failed, or missing (the sweep lists the run, but it has not started).
-    settings: the config by dotted names; for a missing run, the config in `sweep.json`.
-    split: the split that was scored: test, or validation if the data set has no test split.
-    scores: the metrics of the last evaluation, by `metrics.METRICS` and iou/CLASS; fractions of 1.
+    state: done, running, stopped (its process is gone), preempted, diverged or failed; missing (the sweep lists the
+      run, but it has not started), damaged (its config, status or scores cannot be read), unscored (it has no scores of
+      the split and checkpoint of the report). `comparison.compare` adds incomparable and duplicate.
+    settings: the settings that define a network, by dotted names; {} if they cannot be read.
+    faults: what is wrong with the run, as sentences.
+    split: the split that was scored: test or validation.
+    examples_folder: of the images that have files ID.image.jpg, ID.label.png and ID.prediction.png.
+    examples: the ids of these images.
+    scores: the metrics of the evaluation, by `metrics.METRICS` and iou/CLASS; fractions of 1.
     bands: mean IoU near class boundaries, by width in pixels; fractions of 1.
-    network: the contents of `eval/network.json`.
-    costs: parameters, gflop, images_per_second, peak_memory_gib and minutes.
+    ids: of the scored images.
+    confusion: int64 [N, C, C], one confusion matrix per image.
+    images: identifies the scored images and their labels.
+    costs: parameters, gflop, images_per_second, peak_memory_gib and minutes, as far as they can be read.
+    size: height and width of the images that `gflop` is for: '128x160'.
+    upper_bound: the highest scores that a network of this stride can reach, by `metrics.METRICS`.
+    kernels: the trained upsampling kernels [k, k, C] by layer, coarse to fine; none if upsampling is fixed.
+    distances: how far each class's kernel is from bilinear interpolation, by layer.
+    curves: eval/mean_iou and train/loss, each by step.
+    environment: the entry of the last start in `env.json`.
+    classes: name and color of each class.
+    fold: the settings that select the scored images, as text; '' if all runs of the report scored the same images.
   """
 
   name: str
   path: epath.Path
   state: str
   settings: dict
+  faults: tuple[str, ...] = ()
   split: str = ''
+  examples_folder: epath.Path | None = None
+  examples: list = dataclasses.field(default_factory=list)
   scores: dict = dataclasses.field(default_factory=dict)
   bands: dict = dataclasses.field(default_factory=dict)
-  network: dict = dataclasses.field(default_factory=dict)
+  ids: tuple[str, ...] = ()
+  confusion: np.ndarray | None = None
+  images: str = ''
   costs: dict = dataclasses.field(default_factory=dict)
+  size: str = ''
+  upper_bound: dict = dataclasses.field(default_factory=dict)
+  kernels: dict = dataclasses.field(default_factory=dict)
+  distances: dict = dataclasses.field(default_factory=dict)
+  curves: dict = dataclasses.field(default_factory=dict)
+  environment: dict = dataclasses.field(default_factory=dict)
+  classes: list = dataclasses.field(default_factory=list)
+  fold: str = ''
 
   @property
   def seed(self) -> int:
@@ -58,163 +93,117 @@ class Result:
     """The stride of the finest scores in pixels of the image; `model.stride` counts cells of `model.shrink` pixels."""
     return self.settings['model.stride'] * self.settings['model.shrink']
 
-  @property
-  def scored(self) -> epath.Path:
-    """The folder of the example images of the last evaluation."""
-    return self.path / 'eval' / self.split
-
-  @functools.cached_property
-  def _matrices(self) -> dict[str, np.ndarray]:
-    return saved.read_arrays(self.path / 'eval' / f'{self.split}.npz')
-
-  @functools.cached_property
-  def ids(self) -> list[str]:
-    """The ids of the scored images."""
-    return list(self._matrices['id'])
-
-  @property
-  def confusion(self) -> np.ndarray:
-    """int64 [N, C, C], one confusion matrix per image."""
-    return self._matrices['confusion']
-
-  @functools.cached_property
-  def log(self) -> list[dict]:
-    """The rows of `metrics.jsonl`."""
-    return saved.read_rows(self.path / 'metrics.jsonl')
-
-  @functools.cached_property
-  def kernels(self) -> dict[str, np.ndarray]:
-    """The trained upsampling kernels [k, k, C] by layer, coarse to fine; empty if upsampling is fixed."""
-    path = self.path / 'eval' / 'kernels.npz'
-    found = saved.read_arrays(path) if path.exists() else {}
-    return {name: found[name] for name in sorted(found, key=lambda n: -int(re.search(r'\d+', n).group()))}
-
-  @functools.cached_property
-  def environment(self) -> dict:
-    """The entry of the run's last start in `env.json`."""
-    return (saved.read_starts(self.path) or [{}])[-1]
-
-  @functools.cached_property
-  def examples(self) -> list[str]:
-    """The ids of the images that have files ID.image.jpg, ID.label.png and ID.prediction.png in `scored`."""
-    return sorted(path.name.removesuffix('.prediction.png') for path in self.scored.glob('*.prediction.png'))
+  def but(self, *faults: str, **changes) -> 'Result':
+    """The same run with further faults and changed attributes."""
+    return dataclasses.replace(self, faults=(*self.faults, *faults), **changes)
 
 
-# The runs of each network, by its values of the settings that vary; the runs of a network differ in the seed only.
-Cells = dict[tuple, list[Result]]
-
-
-def read(folder: epath.Path) -> list[Result]:
+def read(folder: epath.Path, checkpoint: str = 'last') -> list[Result]:
   """All runs in a folder, in the order of its sweep, or by name if the folder has no `sweep.json`.
 
-  Raises:
-    UserError: the folder holds no run, or a file of a run is damaged.
-  """
-  if not folder.is_dir():
-    raise UserError(f'there is no folder {folder}')
-  found = [path.name for path in folder.iterdir() if (path / 'config.json').exists()]
-  found.sort(key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)])
-  if not found:
-    raise UserError(f'{folder} holds no run; expected folders with a config.json, as fcn_jax.sweep writes them')
-  try:
-    sweep = files.read_json(folder / 'sweep.json', {'runs': {}})
-    names = [*sweep['runs'], *(name for name in found if name not in sweep['runs'])]
-    return [_read_run(folder / name) if name in found else _missing(folder / name, sweep) for name in names]
-  except (json.JSONDecodeError, KeyError, TypeError) as error:
-    raise UserError(f'a run in {folder} is damaged: {type(error).__name__}: {error}') from error
-
-
-def varying(runs: list[Result]) -> list[str]:
-  """The settings that differ between runs, without the seed."""
-  fields = dict.fromkeys(field for run in runs for field in run.settings)
-  return [f for f in fields if f != 'seed' and len({repr(run.settings.get(f)) for run in runs}) > 1]
-
-
-def layout(runs: list[Result], rows: list[str] | None, cols: list[str] | None) -> tuple[list[str], list[str]]:
-  """The settings that form the rows and the columns of the first table.
-
   Args:
-    runs: all runs of the report.
-    rows: the settings of the rows; None selects the varying settings that are not in `cols`.
-    cols: the settings of the columns; None selects the varying settings that are not in `rows`. If both are None, the
-      last setting that varies forms the columns.
+    folder: the folder of the runs.
+    checkpoint: last or best, the checkpoint whose scores are read.
 
   Raises:
-    UserError: a setting is unknown, or a setting that varies is in neither, so that a table would average over it.
+    UserError: the folder holds no run, or none that can be read.
   """
-  vary, named = varying(runs), (rows or []) + (cols or [])
-  fields = {field for run in runs for field in run.settings}
-  for field in named:
-    if field not in fields:
-      raise UserError(f'there is no setting {field}{closest(field, fields)}; these settings vary: {", ".join(vary)}')
-  if rows is None and cols is None:
-    return (vary[:-1], vary[-1:]) if len(vary) > 1 else (vary, [])
-  unnamed = [field for field in vary if field not in named]
-  if rows is None or cols is None:
-    return (unnamed, cols) if rows is None else (rows, unnamed)
-  if unnamed:
-    raise UserError(
-      f'{", ".join(unnamed)} varies between these runs, and the table would average different networks; '
-      f'add it to --rows or --cols, for example --rows={",".join([*rows, *unnamed])}'
-    )
-  return rows, cols
+  found, sweep = _found(folder), _read_sweep(folder)
+  names = [*sweep['runs'], *(name for name in found if name not in sweep['runs'])]
+  runs = [_read_run(folder / name, sweep, checkpoint, begun=name in found) for name in names]
+  runs = _with_origins(runs)
+  splits = collections.Counter(filter(None, (_scored_split(run, checkpoint) for run in runs)))
+  split = max(SPLITS, key=lambda name: splits[name])
+  runs = [_with_scores(run, split, checkpoint) if run.done else run for run in runs]
+  if all(run.state in ('damaged', 'unscored') for run in runs):
+    raise UserError('; '.join(fault for run in runs for fault in run.faults))
+  return runs
 
 
-def grouped(runs: list[Result], fields: list[str]) -> Cells:
-  """The runs by their values of the settings `fields`.
+def in_order(name: str) -> list:
+  """A sort key with which x=9 comes before x=10."""
+  return [(0, int(part), '') if part.isdecimal() else (1, 0, part) for part in re.split(r'(\d+)', name)]
 
-  Raises:
-    UserError: two runs with equal settings have the same seed.
+
+def _found(folder: epath.Path) -> list[str]:
+  """The names of the folders that hold a run, including those that cannot be read."""
+  with files.explained(folder):
+    try:
+      entries = [path for path in run_files.listed(folder) if path.name != 'sweep.json']
+    except FileNotFoundError as error:
+      raise UserError(f'there is no folder {folder}') from error
+  found = [path.name for path in entries if run_files.is_run(path)]
+  if not found:
+    what = 'is a run, not a folder of runs' if run_files.is_run(folder) else 'holds no run'
+    raise UserError(f'{folder} {what}; expected folders with a config.json, as fcn_jax.sweep writes them')
+  return sorted(found, key=in_order)
+
+
+def _read_sweep(folder: epath.Path) -> dict:
+  """The content of `sweep.json`; without one, a sweep without runs."""
+  sweep = None
+  try:
+    sweep = saved.read_sweep(folder)
+  except UserError as error:
+    logger.warning('%s. The report lacks the runs that have not started', error)
+  return sweep or {'config': {}, 'runs': {}}
+
+
+def _read_run(path: epath.Path, sweep: dict, checkpoint: str, *, begun: bool) -> Result:
+  """The settings and the state of a run, without its scores; `begun` says whether there is a directory."""
+  faults, point = [], sweep['runs'].get(path.name)
+  found = run_files.state(path, faults) if begun else {'state': 'missing', 'settings': {}}
+  if not found['settings'] and point is not None:
+    with run_files.noted(faults, path.parent / 'sweep.json'):
+      base = config_lib.flatten(identity.from_plain(sweep['config']))
+      found['settings'] = base | identity.with_tuples(point)
+  # How often a run is evaluated decides which of its checkpoints is the best one.
+  neutral = [name for name in identity.NEUTRAL if (name, checkpoint) != ('eval.every', 'best')]
+  found['settings'] = {name: value for name, value in found['settings'].items() if name not in neutral}
+  return Result(path.name, path, faults=tuple(faults), **found)
+
+
+def _with_origins(runs: list[Result]) -> list[Result]:
+  """Replaces the directory in `init.run` by the settings in which the run in it differs, apart from the seed.
+
+  So runs of the same network have the same value, also if they and the runs that they start from are of several seeds
+  and folds. For a run in another folder, it is the name without the seed.
   """
-  cells = collections.defaultdict(list)
-  for run in runs:
-    cells[tuple(run.settings[field] for field in fields)].append(run)
-  for values, members in cells.items():
-    seeds = [run.seed for run in members]
-    if len(set(seeds)) < len(seeds):
-      names = ', '.join(run.name for run in members)
-      raise UserError(f'{names} have the same settings {values} and share a seed; keep one run per seed')
-  return dict(cells)
+  by_name = {run.name: run for run in runs}
+
+  def origin(run: Result, after: tuple[str, ...] = ()) -> str:
+    name = posixpath.basename(run.settings.get('init.run', '').rstrip('/'))
+    source, skipped = by_name.get(name), ('seed', 'init.run')
+    changed = {}
+    if source and name not in after:  # otherwise runs start from each other in a circle
+      changed = {n: x for n, x in source.settings.items() if n not in skipped and x != run.settings.get(n)}
+      before = origin(source, (*after, name))
+      changed |= {'init.run': before} if before else {}
+    return space.settings(changed) if changed else re.sub(r'[,+]?\bseed=\d+', '', name)
+
+  return [run.but(settings=run.settings | {'init.run': origin(run)}) if run.settings else run for run in runs]
 
 
-def done(cells: Cells) -> Cells:
-  """The runs that are done; networks without any are left out."""
-  finished = {key: [run for run in members if run.done] for key, members in cells.items()}
-  return {key: members for key, members in finished.items() if members}
+def _scored_split(run: Result, checkpoint: str) -> str | None:
+  """The first of `SPLITS` that a run has scores of."""
+  for split in SPLITS if run.done else ():
+    with contextlib.suppress(UserError):  # `_with_scores` gives the reason
+      if files.exists(run.path / 'eval' / f'{split}{saved.SUFFIXES[checkpoint]}.json'):
+        return split
+  return None
 
 
-def _missing(path: epath.Path, sweep: dict) -> Result:
-  settings = config_lib.flatten(identity.from_plain(sweep['config'])) | identity.with_tuples(sweep['runs'][path.name])
-  return Result(path.name, path, 'missing', _comparable(settings))
-
-
-def _read_run(path: epath.Path) -> Result:
-  settings = _comparable(config_lib.flatten(saved.read_config(path)))
-  status = saved.read_status(path) or {'state': 'running'}
-  if status['state'] != 'done':
-    return Result(path.name, path, status['state'], settings)
-  split = 'test' if (path / 'eval' / 'test.json').exists() else 'validation'
-  scores, network = saved.read_scores(path, split), saved.read_network(path)
-  if scores is None or network is None or split not in network['upper_bound']:
-    raise UserError(
-      f'{path} is done, but its scores in eval/ are incomplete; recompute them with '
-      f'python -m fcn_jax.evaluate --workdir={path}'
+def _with_scores(run: Result, split: str, checkpoint: str) -> Result:
+  suffix, faults, found = saved.SUFFIXES[checkpoint], [], {}
+  with run_files.noted(faults, run.path / 'eval' / f'{split}{suffix}.json'):
+    found = run_files.scores(run.path, f'{split}{suffix}')
+  if found is None:
+    return run.but(
+      f'there are no scores of the {checkpoint} checkpoint on {split}; run python -m fcn_jax.evaluate '
+      f'--workdir={run.path} --split={split} --checkpoint={checkpoint}',
+      state='unscored',
     )
-  timing = [row for row in saved.read_rows(path / 'timing.jsonl', status['step']) if 'images_per_second' in row]
-  costs = {
-    'parameters': network['parameters'],
-    'gflop': network['gflop'],
-    'images_per_second': float(np.median([row['images_per_second'] for row in timing])),
-    'peak_memory_gib': timing[-1]['peak_memory_gib'],
-    'minutes': status['wall_seconds'] / 60,
-  }
-  bands = scores['boundary_iou']
-  scores = {name: scores[name] for name in metrics.METRICS} | {f'iou/{name}': x for name, x in scores['iou'].items()}
-  return Result(path.name, path, 'done', settings, split, scores, bands, network, costs)
-
-
-def _comparable(settings: dict) -> dict:
-  """The settings that define a network; in `init.run`, only the name of the run is kept, without its seed."""
-  kept = {field: value for field, value in settings.items() if field not in identity.WHERE_AND_HOW}
-  kept['init.run'] = re.sub(r'[,+]?\bseed=\d+', '', posixpath.basename(settings['init.run']))
-  return kept
+  if not found:
+    return run.but(*faults, state='damaged')
+  found |= run_files.details(run.path, split, suffix, faults)
+  return run.but(*faults, split=split, **found | {'costs': found['costs'] | run.costs})

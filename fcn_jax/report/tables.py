@@ -1,267 +1,230 @@
-"""The tables of a report, and their formats: Markdown and LaTeX."""
+"""The tables of a report."""
 
 import collections
-import dataclasses
-import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from fcn_jax.errors import UserError
+from fcn_jax import metrics
 from fcn_jax.metrics import METRICS
-from fcn_jax.report import bootstrap, published
-from fcn_jax.report.results import Cells, Result, done
+from fcn_jax.report import comparison, published, run_files
+from fcn_jax.report.comparison import Cells, by_fold, label, scored, short, texts
+from fcn_jax.report.markup import Table
+from fcn_jax.report.results import Result, in_order
 
 TITLES = {metric: metric.replace('_', ' ').replace('iou', 'IoU') for metric in METRICS}
 _SPREAD = 'Percent: mean ± standard deviation over seeds (number of seeds).'
-_LATEX = str.maketrans({'_': '\\_', '%': '\\%', '&': '\\&', '#': '\\#', '±': '$\\pm$'})
+_SPREAD_OF_FOLDS = (
+  'Percent. First, the score of the pixels of all folds together, mean over seeds. Then the mean ± standard deviation '
+  "of the folds' scores, each of which is a mean over seeds (number of folds)."
+)
 
 # The runs of each network that are done, by its label.
 Networks = dict[str, list[Result]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """A table as text.
-
-  Attributes:
-    title: the heading.
-    note: how to read the table, or ''.
-    head: the column headings.
-    lines: the rows; each has as many cells as the head.
-    best: (row, column) of the cell to highlight, or None.
-  """
-
-  title: str
-  note: str
-  head: list[str]
-  lines: list[list[str]]
-  best: tuple[int, int] | None = None
-
-  def markdown(self) -> str:
-    lines = [[cell.replace('|', '\\|') for cell in line] for line in self._highlighted('**{}**')]
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in [self.head, ['---'] * len(self.head), *lines])
-
-  def latex(self) -> str:
-    """A tabular, for use in a table environment."""
-    rows = [self.head, *self._highlighted('\\textbf{{{}}}')]
-    head, *lines = [' & '.join(cell.translate(_LATEX) for cell in row) + ' \\\\' for row in rows]
-    begin = f'\\begin{{tabular}}{{{"l" * len(self.head)}}}'
-    return '\n'.join([begin, '\\hline', head, '\\hline', *lines, '\\hline', '\\end{tabular}', ''])
-
-  def _highlighted(self, mark: str) -> list[list[str]]:
-    lines = [list(line) for line in self.lines]
-    if self.best:
-      row, column = self.best
-      lines[row][column] = mark.format(lines[row][column])
-    return lines
+def labeled(cells: Cells, fields: list[str]) -> Networks:
+  """The runs that are done, by the label of their network; networks without any are left out."""
+  done = {key: scored(members) for key, members in cells.items()}
+  return {label(fields, key, members): members for key, members in done.items() if members}
 
 
-def short(field: str) -> str:
-  """The last part of a setting's dotted name."""
-  return field.rpartition('.')[2]
+def folds_of(runs: list[Result]) -> list[str]:
+  """All folds of a cross-validation, also those in which no run is done; [''] without one."""
+  return sorted({run.fold for run in runs if comparison.comparable(run)}, key=in_order)
 
 
-def texts(fields: list[str], values: tuple, runs: list[Result]) -> list[str]:
-  """The values of settings as tables show them: '8 (16 px)' for a stride where `model.shrink` is not 1.
-
-  Args:
-    fields: the settings.
-    values: their values.
-    runs: the runs with these values; they give the strides in pixels.
-  """
-  out = ['none' if value == '' else str(value) for value in values]
-  pixels = sorted({run.stride_px for run in runs})
-  for index, field in enumerate(fields):
-    if field == 'model.stride' and pixels != [values[index]]:
-      out[index] += f' ({" or ".join(map(str, pixels))} px)'
+def pooled(members: list[Result]) -> list[dict]:
+  """The scores over the pixels of all folds, once per seed: the i-th runs of the folds are counted together."""
+  folds = list(by_fold(members).values())
+  out = []
+  for number in range(max(map(len, folds), default=0)):
+    runs = [group[number % len(group)] for group in folds]
+    matrix = sum(run.confusion.sum(0) for run in runs)
+    out.append(run_files.flat(metrics.summarize(matrix, comparison.names_of_classes(runs[0]))))
   return out
 
 
-def label(fields: list[str], values: tuple, runs: list[Result]) -> str:
-  """'stride 8, upsample bilinear_fixed', or 'all runs' if nothing varies; the arguments are those of `texts`."""
-  parts = [f'{short(field)} {text}' for field, text in zip(fields, texts(fields, values, runs), strict=True)]
-  return ', '.join(parts) or 'all runs'
+def _fold_means(members: list[Result], get: Callable[[Result], float | None]) -> list[float]:
+  """A number of each fold in percent, mean over seeds; without runs for which it is None."""
+  values = [[100 * get(run) for run in group if get(run) is not None] for group in by_fold(members).values()]
+  return [sum(of_fold) / len(of_fold) for of_fold in values if of_fold]
 
 
-def labeled(cells: Cells, fields: list[str]) -> Networks:
-  """The runs that are done, by the label of their network."""
-  return {label(fields, key, members): members for key, members in done(cells).items()}
-
-
-def statistics(members: list[Result], metric: str) -> tuple[float, float, int] | None:
-  """Mean, sample standard deviation (nan for one run) and number of the runs that are done, in percent."""
-  values = pd.Series([100 * run.scores[metric] for run in members if run.done and run.scores[metric] is not None])
-  return (values.mean(), values.std(ddof=1), len(values)) if len(values) else None
-
-
-def cell(members: list[Result], metric: str) -> str:
-  """'73.2 ± 0.4 (3)', followed by the number of unfinished runs in each state: '; 1 failed'."""
-  found, text = statistics(members, metric), []
-  if found:
-    mean, deviation, count = found
-    text.append(f'{mean:.2f} ± {deviation:.2f} ({count})' if count > 1 else f'{mean:.2f} (1)')
+def cell(members: list[Result], metric: str, folds: list[str]) -> str:
+  """'73.2 ± 0.4 (3)', or '73.2; 73.1 ± 0.4 (5 folds)' for several folds, and what is missing: '; 1 failed'."""
+  score = _score(members, metric, folds)
   counts = collections.Counter(run.state for run in members if not run.done)
+  text = [f'{score} ({_counted(members, folds)})'] if score else []
+  if missing := score and _missing(members, folds):
+    text.append(f'without {missing}')
   return '; '.join([*text, *(f'{count} {state}' for state, count in counts.items())])
 
 
-def main(cells: Cells, rows: list[str], cols: list[str], metric: str) -> Table:
-  """One metric, by the settings of the rows and of the columns."""
-  split = len(rows)
+def _score(members: list[Result], metric: str, folds: list[str]) -> str:
+  """'73.2 ± 0.4', or '73.2; 73.1 ± 0.4' for several folds; '' if no run is done."""
+  values = pd.Series([100 * scores[metric] for scores in pooled(members)])
+  if values.empty:
+    return ''
+  spread, together = values, ''
+  if len(folds) > 1:
+    spread, together = pd.Series(_fold_means(members, lambda run: run.scores[metric])), f'{values.mean():.2f}; '
+  deviation = f' ± {spread.std(ddof=1):.2f}' if len(spread) > 1 else ''
+  return f'{together}{spread.mean():.2f}{deviation}'
+
+
+def _counted(members: list[Result], folds: list[str]) -> str:
+  """The number of seeds, or '5 folds', '5 folds, 2 seeds each' or '5 folds, 1 to 2 seeds each'."""
+  found = by_fold(members)
+  seeds = sorted({len(group) for group in found.values()})
+  of_seeds = ' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+  if len(folds) == 1:
+    return of_seeds
+  return f'{len(found)} fold{"s" if len(found) > 1 else ""}{"" if seeds == [1] else f", {of_seeds} seeds each"}'
+
+
+def _missing(members: list[Result], folds: list[str]) -> str:
+  """The folds in which no run is done."""
+  return ', '.join(fold for fold in folds if fold not in by_fold(members))
+
+
+def _lacking(networks: Networks, folds: list[str]) -> str:
+  """A sentence for a note that names the missing folds of all networks."""
+  lacking = {network: missing for network, members in networks.items() if (missing := _missing(members, folds))}
+  named = '; '.join(f'{network}: {missing}' for network, missing in lacking.items())
+  return f' These networks lack folds: {named}.' if lacking else ''
+
+
+def main(cells: Cells, rows: list[str], cols: list[str], metric: str, selecting: list[str]) -> Table:
+  """One metric, by the settings of the rows and of the columns; `selecting` are the settings that select the fold."""
+  split, by_one_fold = len(rows), bool(set(selecting) & {*rows, *cols})
+  all_folds = folds_of([run for members in cells.values() for run in members])
   by_row, by_column = collections.defaultdict(list), collections.defaultdict(list)
   for key, members in cells.items():
     by_row[key[:split]] += members
     by_column[key[split:]] += members
   lines, means = [], {}
   for row, row_runs in by_row.items():
+    line = texts(rows, row, row_runs)
     for number, column in enumerate(by_column):
-      if found := statistics(cells.get(row + column, []), metric):
-        means[len(lines), split + number] = found[0]
-    lines.append([*texts(rows, row, row_runs), *(cell(cells.get(row + column, []), metric) for column in by_column)])
+      members = cells.get(row + column, [])
+      folds, found = folds_of(members) if by_one_fold else all_folds, by_fold(members)
+      line.append(cell(members, metric, folds))
+      if found and len(found) == len(folds):
+        means[len(lines), split + number] = np.mean([scores[metric] for scores in pooled(members)])
+    lines.append(line)
   columns = [label(cols, values, runs) if cols else TITLES[metric] for values, runs in by_column.items()]
-  best = max(means, key=means.get) if len(means) > 1 else None
-  note = _SPREAD
+  # Scores in different folds are of different images.
+  best = max(means, key=means.get) if len(means) > 1 and not by_one_fold else None
+  note = _SPREAD_OF_FOLDS if len(all_folds) > 1 and not by_one_fold else _SPREAD
   if not all(run.done for members in cells.values() for run in members):
-    note += ' Unfinished runs are marked and excluded.'
+    note += ' Other runs are marked and excluded.'
   title = TITLES[metric][0].upper() + TITLES[metric][1:]
   return Table(title, note, [*map(short, rows), *columns], lines, best)
 
 
-def scores(networks: Networks) -> Table:
+def faults(runs: list[Result]) -> Table:
+  """What is wrong with the runs."""
+  lines = [[run.name, run.state, fault] for run in runs for fault in run.faults]
+  note = 'Runs in the state done are in the tables, without what cannot be read. The other runs are excluded.'
+  return Table('Runs with faults', note, ['run', 'state', 'fault'], lines)
+
+
+def scores(networks: Networks, folds: list[str]) -> Table:
   """All metrics of each network, and the upper bounds of their strides."""
-  lines, bounds = [], {}
+  lines, bounds = [], collections.defaultdict(list)
+  several = len(folds) > 1
   for network, members in networks.items():
-    lines.append([network, *(cell(members, metric) for metric in METRICS)])
-    bounds |= {run.stride_px: run.network['upper_bound'][run.split] for run in members}
-  for stride in sorted(bounds, reverse=True):
-    lines.append([f'upper bound, stride {stride} px', *(f'{100 * bounds[stride][m]:.2f}' for m in METRICS)])
+    of_folds = [_counted(members, folds)] if several else []
+    line = [(_score if several else cell)(members, metric, folds) for metric in METRICS]
+    lines.append([network, *of_folds, *line])
+    for run in members:
+      bounds[run.stride_px].append(run)
+  for stride, runs in sorted(bounds.items(), reverse=True):
+    means = [_mean(runs, lambda run, metric=metric: run.upper_bound.get(metric)) for metric in METRICS]
+    if any(means):
+      lines.append([f'upper bound, stride {stride} px', *[''] * several, *means])
   note = (
-    'Upper bounds: the labels are downsampled to the stride, upsampled again by bilinear interpolation, and scored.'
+    f'{_SPREAD_OF_FOLDS if several else _SPREAD}{_lacking(networks, folds)} Upper bounds: the labels are downsampled '
+    'to the stride, upsampled again by bilinear interpolation, and scored.'
   )
-  return Table('All metrics', f'{_SPREAD} {note}', ['network', *TITLES.values()], lines)
+  return Table('All metrics', note, ['network', *['folds'] * several, *TITLES.values()], lines)
 
 
-def bands(networks: Networks) -> Table:
+def bands(networks: Networks, folds: list[str]) -> Table:
   """Mean IoU near class boundaries."""
   widths = dict.fromkeys(width for members in networks.values() for run in members for width in run.bands)
   lines = []
   for network, members in networks.items():
-    means = [_mean([run.bands[width] for run in members]) for width in widths]
-    lines.append([network, *means, _mean([run.scores['mean_iou'] for run in members])])
-  note = 'Mean IoU of pixels within N pixels of a boundary between two classes. Percent, mean over seeds.'
+    means = [_mean(members, lambda run, width=width: run.bands.get(width)) for width in widths]
+    lines.append([network, *means, _mean(members, lambda run: run.scores['mean_iou'])])
+  note = (
+    'Mean IoU of pixels within N pixels of a boundary between two classes. Percent, mean over '
+    f'{"seeds and folds" if len(folds) > 1 else "seeds"}.{_lacking(networks, folds)}'
+  )
   head = ['network', *(f'{width} px' for width in widths), 'everywhere']
   return Table('Mean IoU near class boundaries', note, head, lines)
 
 
-def classes(networks: Networks) -> Table:
+def classes(networks: Networks, folds: list[str]) -> Table:
   """IoU per class; `networks` is not empty."""
-  names = [name for name in next(iter(networks.values()))[0].scores if name.startswith('iou/')]
-  lines = [
-    [network, *(_mean([run.scores[name] for run in members]) for name in names)]
-    for network, members in networks.items()
-  ]
-  note = 'Percent, mean over seeds. Empty if a class appears in neither labels nor predictions.'
-  return Table('IoU per class', note, ['network', *(name.removeprefix('iou/') for name in names)], lines)
+  names, lines = comparison.names_of_classes(next(iter(networks.values()))[0]), []
+  for network, members in networks.items():
+    found = pooled(members)
+    values = ([100 * x[f'iou/{name}'] for x in found if x[f'iou/{name}'] is not None] for name in names)
+    lines.append([network, *(f'{sum(x) / len(x):.2f}' if x else '' for x in values)])
+  pixels = f' The pixels of all folds are counted together.{_lacking(networks, folds)}' if len(folds) > 1 else ''
+  note = f'Percent, mean over seeds. Empty if a class appears in neither labels nor predictions.{pixels}'
+  return Table('IoU per class', note, ['network', *names], lines)
 
 
 def kernels(networks: Networks) -> Table:
   """How far trained upsampling kernels are from bilinear interpolation."""
   lines = []
   for network, members in networks.items():
-    for layer, kernel in members[0].kernels.items():
-      values = pd.Series([x for run in members for x in run.network['kernel_distance'][layer]])
+    for layer, kernel in next((run.kernels for run in members if run.kernels), {}).items():
+      values = pd.Series([x for run in members for x in run.distances.get(layer, [])])
       spread = values.mean(), values.min(), values.max()
       factor = (len(kernel) + 1) // 2
       lines.append([network, f'{factor}x, {layer}', *(f'{x:.3f}' for x in spread)])
   note = (
     'Relative distance ||K - B|| / ||B|| (Frobenius norm) of a trained kernel K from the bilinear kernel B. '
-    '0 = bilinear; 1 = as far as an all-zero kernel. Mean, minimum and maximum are over classes and seeds. The plot '
-    'shows the first seed, averaged over classes.'
+    '0 = bilinear; 1 = as far as an all-zero kernel. Mean, minimum and maximum are over classes and runs. The plot '
+    'shows the first run, averaged over classes.'
   )
   head = ['network', 'layer', 'mean', 'minimum', 'maximum']
   return Table('Upsampling kernels: distance from bilinear', note, head, lines)
 
 
 def costs(networks: Networks) -> Table:
-  """Size, speed and memory of each network."""
-  lines, sizes = [], set()
+  """Size, speed and memory of each network; empty where no run has a value."""
+  forms = {'parameters': '.2f', 'gflop': '.2f', 'images_per_second': '.1f', 'peak_memory_gib': '.2f', 'minutes': '.1f'}
+  lines, sizes = [], sorted({run.size for members in networks.values() for run in members if run.size})
   for network, members in networks.items():
-    means = pd.DataFrame([run.costs for run in members]).mean()
-    sizes |= {'{}x{}'.format(*run.network['size']) for run in members}
-    size = f'{means.parameters / 1e6:.2f}', f'{means.gflop:.2f}'
-    training = f'{means.images_per_second:.1f}', f'{means.peak_memory_gib:.2f}', f'{means.minutes:.1f}'
-    lines.append([network, *size, *training])
+    means = pd.DataFrame([run.costs for run in members], columns=list(forms)).mean()
+    means['parameters'] /= 1e6
+    lines.append([network, *('' if pd.isna(means[name]) else f'{means[name]:{form}}' for name, form in forms.items())])
   note = (
-    f'GFLOP: one forward pass of one image ({", ".join(sorted(sizes))} pixels). Speed, memory and time: training, mean '
-    'over seeds.'
+    f'GFLOP: one forward pass of one image ({", ".join(sizes)} pixels). Speed, memory and time: training, mean over '
+    'runs.'
   )
   head = ['network', 'M parameters', 'GFLOP', 'images/s', 'peak memory, GiB', 'minutes']
   return Table('Cost', note, head, lines)
 
 
-@dataclasses.dataclass(frozen=True)
-class Difference:
-  """Mean IoU of the second network minus that of the first, in percentage points, with its 95 % interval."""
-
-  first: str
-  second: str
-  value: float
-  low: float
-  high: float
-
-
-def differences(cells: Cells, fields: list[str]) -> list[Difference]:
-  """Differences of all pairs of networks that differ in one setting; if there are none, of the first and every other.
-
-  Raises:
-    UserError: two runs were scored on different images.
-  """
-  scored = done(cells)
-  pairs = [
-    (a, b)
-    for field in range(len(fields))
-    for a, b in itertools.combinations(scored, 2)
-    if [i for i in range(len(fields)) if a[i] != b[i]] == [field]
-  ]
-  pairs = pairs or [(next(iter(scored)), other) for other in list(scored)[1:]]
-  runs = [run for members in scored.values() for run in members]
-  for run in runs:
-    if run.ids != runs[0].ids:
-      raise UserError(
-        f'{run.name} and {runs[0].name} were scored on different images and cannot be compared; '
-        'report on them separately'
-      )
-  drawn = {key: bootstrap.resample(np.stack([run.confusion for run in members])) for key, members in scored.items()}
-  out = []
-  for a, b in pairs:
-    paired = [run.seed for run in scored[a]] == [run.seed for run in scored[b]]
-    found = bootstrap.difference(drawn[b], drawn[a], paired_seeds=paired)
-    values = (100 * found[name] for name in ('difference', 'low', 'high'))
-    out.append(Difference(label(fields, a, scored[a]), label(fields, b, scored[b]), *values))
-  return out
-
-
-def difference_table(found: list[Difference], images: int) -> Table:
-  """The differences as a table; `images` is the number of scored images."""
-  lines = [[d.first, d.second, f'{d.value:+.2f}', f'{d.low:+.2f} to {d.high:+.2f}'] for d in found]
-  note = (
-    'Mean IoU of the second network minus that of the first, in percentage points. The 95 % confidence intervals come '
-    f'from a paired bootstrap over {images} images and the seeds ({bootstrap.RESAMPLES:,} resamples). About 1 in 20 '
-    'intervals misses the true difference; with few seeds, the intervals are too narrow. Gray intervals in the plot '
-    'include 0 (no clear difference).'
-  )
-  return Table('Differences in mean IoU', note, ['first', 'second', 'difference', '95 % interval'], lines)
-
-
-def published_table(data_name: str) -> Table:
+def published_table(data_name: str, folds: list[str]) -> Table:
   """Published results on the data set."""
   note, rows = published.TABLES.get(data_name, ('', []))
+  if note and (of_folds := published.FOLDS.get(data_name)):
+    ours = f'of {len(folds)} folds' if len(folds) > 1 else 'of one fold'
+    note += f' Published numbers are means over {of_folds} folds; the numbers of this report are {ours}.'
   head = ['network', 'source', *TITLES.values()]
   lines = [[*map(str, row), *[''] * (len(head) - len(row))] for row in rows]
   return Table('Published results', note, head, lines)
 
 
-def _mean(values: list[float | None]) -> str:
-  """The mean in percent; '' if a class is absent, which makes its value None in all runs."""
-  present = [100 * x for x in values if x is not None]
-  return f'{sum(present) / len(present):.2f}' if present else ''
+def _mean(members: list[Result], get: Callable[[Result], float | None]) -> str:
+  """The mean over folds of the means over seeds, in percent; '' if it is None in all runs, as for an absent class."""
+  means = _fold_means(members, get)
+  return f'{sum(means) / len(means):.2f}' if means else ''

@@ -143,8 +143,10 @@ def begin(directory: RunDirectory, config: ml_collections.ConfigDict) -> None:
   """Makes the directory, or checks that the run in it has the same config and that none of its files is damaged.
 
   Raises:
-    UserError: the directory has a run of another config or with a damaged file, or cannot be made.
+    UserError: the directory has a sweep, or a run of another config or with a damaged file, or cannot be made.
   """
+  if files.exists(directory / 'sweep.json'):
+    raise UserError(f'{directory} holds a sweep, not a run; choose another --workdir')
   check(directory.path, config)
   saved.check_all(directory.path)
   if directory.writes:
@@ -154,7 +156,7 @@ def begin(directory: RunDirectory, config: ml_collections.ConfigDict) -> None:
 def check(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   """Raises `UserError` if the directory has a run of another config or of another format."""
   theirs = saved.read_plain(workdir)
-  if theirs and (different := identity.difference(identity.plain(resolve_config(workdir, config)), theirs)):
+  if theirs and (different := identity.difference(identity.plain(resolve_config(workdir, config)), theirs, workdir)):
     raise UserError(
       f'{workdir} holds a run of another config: {different}. Use another --workdir, or delete this directory'
     )

@@ -14,12 +14,13 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-d
 
 
 def check_fingerprint(directory: RunDirectory, fingerprint: str) -> None:
-  """Raises `UserError` if the last start of the run had other data."""
-  starts = saved.read_starts(directory.path)
-  if starts and starts[-1]['data'] != fingerprint:
+  """Raises `UserError` if a run has been trained on data with another fingerprint."""
+  expected = saved.read_fingerprint(directory.path)
+  if expected not in (None, fingerprint):
     raise UserError(
-      f'the data has changed since the last start of {directory}: its fingerprint is {fingerprint!r}; expected '
-      f'{starts[-1]["data"]!r}. Restore the data (data.dir), or train again in another --workdir'
+      f'these are not the data of the run in {directory}: their fingerprint is {fingerprint!r}; expected {expected!r}. '
+      'Restore the data, give the folder of the right data with --config.data.dir=FOLDER, or train again in another '
+      '--workdir'
     )
 
 

@@ -16,8 +16,8 @@ from jax.sharding import Mesh, PartitionSpec
 
 from fcn_jax import machine
 from fcn_jax.errors import UserError
+from fcn_jax.run import signals
 from fcn_jax.run.devices import AXIS
-from fcn_jax.run.signals import EXIT_CODES
 
 _PATIENCE = 300  # seconds within which all hosts must join
 _LONGEST_WAIT = 24 * 3600 * 1000  # milliseconds
@@ -46,6 +46,7 @@ def join_hosts(coordinator: str | None, count: int | None, number: int | None) -
     )
   except (RuntimeError, ValueError) as error:
     raise UserError(f'cannot join the other hosts of this run: {error}') from error
+  signals.install()  # again: jax has set a handler of SIGTERM that only takes note of it
 
 
 def lost_host(error: Exception) -> str | None:
@@ -63,7 +64,7 @@ def exit_now(reason: str) -> None:
   """Ends this process with a message. A normal exit of jax would wait for the lost host."""
   message = f'error: {reason}. Run the same command on all hosts to resume from the last checkpoint'
   print(message, file=sys.stderr, flush=True)
-  os._exit(EXIT_CODES[signal.SIGTERM])
+  os._exit(signals.EXIT_CODES[signal.SIGTERM])
 
 
 def is_first_host() -> bool:

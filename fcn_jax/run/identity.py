@@ -1,10 +1,13 @@
 """What makes two runs the same run, or two runs of the same network: their configs, without what cannot matter."""
 
 import json
+import os
+import posixpath
 
 import ml_collections
 
 from fcn_jax import config as config_lib
+from fcn_jax import files
 from fcn_jax.data import names
 from fcn_jax.errors import UserError
 from fcn_jax.models import names as model_names
@@ -29,19 +32,39 @@ def plain(config: ml_collections.ConfigDict) -> dict:
   return json.loads(config.to_json())
 
 
-def difference(mine: dict, theirs: dict) -> str:
+def difference(mine: dict, theirs: dict, workdir: os.PathLike | str | None = None) -> str:
   """The settings in which two plain configs differ, 'seed is 0 there, 1 here; ...', or '' if they are the same run.
 
-  A setting that did not exist when `theirs` was saved has its default there, and so have `model.mean` and `model.std`
-  if they are not resolved. `format` and the settings in `WHERE_AND_HOW` are not compared.
+  Args:
+    mine: the config of this command.
+    theirs: the config that was saved. A setting that did not exist then has its default, and so have `model.mean` and
+      `model.std` if they are not resolved. `format` and the settings in `WHERE_AND_HOW` are not compared.
+    workdir: the directory of the run, if the configs are those of a run. It may have moved together with the run that
+      it starts from, so `init.run` may be another address of a run with the same name.
   """
   mine, theirs = (config_lib.flatten(ml_collections.ConfigDict(c)) for c in (mine, theirs))
   theirs = config_lib.flatten(ml_collections.ConfigDict(plain(_defaults(theirs.get('data.name'))))) | theirs
   for fields in (mine, theirs):
     fields.update({name: value for name, value in _CONSTANTS.items() if not fields.get(name)})
   skipped = ('format', *WHERE_AND_HOW)
+  if workdir is not None and _same_run(mine['init.run'], theirs['init.run'], os.fspath(workdir)):
+    skipped = (*skipped, 'init.run')
   different = [n for n in {**theirs, **mine} if n not in skipped and mine.get(n) != theirs.get(n)]
   return '; '.join(f'{n} is {theirs.get(n)} there, {mine.get(n)} here' for n in different)
+
+
+def _same_run(mine: str, theirs: str, workdir: str) -> bool:
+  """Whether two values of `init.run` are one path, or one name and `mine` is next to the run that starts from it."""
+  if not (mine and theirs):
+    return mine == theirs
+  (folder, name), (_, old_name), (beside, _) = (posixpath.split(place(path)) for path in (mine, theirs, workdir))
+  return place(mine) == place(theirs) or (folder, name) == (beside, old_name)
+
+
+def place(path: os.PathLike | str) -> str:
+  """The same text for all spellings of a path; other than `files.path`, it neither checks the path nor connects."""
+  text = os.fspath(path).removeprefix('file://')
+  return text.rstrip('/') if files.is_remote(text) else os.path.abspath(os.path.expanduser(text))
 
 
 def from_plain(saved: dict) -> ml_collections.ConfigDict:

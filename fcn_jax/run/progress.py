@@ -1,9 +1,11 @@
 """What a command shows on the terminal: progress bars and tables."""
 
+import logging
 import time
 from collections.abc import Sequence
 
 import numpy as np
+from etils import epath
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -13,7 +15,10 @@ from fcn_jax.errors import UserError
 from fcn_jax.run import saved
 from fcn_jax.run.directory import RunDirectory, Status
 
-console = Console(highlight=False, soft_wrap=True)
+logger = logging.getLogger(__name__)
+
+# Nothing is markup: names, errors and settings of users may contain [/x] and :cat:.
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 _EVERY = 10.0  # seconds between lines if there is no terminal
 
 
@@ -40,7 +45,7 @@ class Bar:
       self._bar.update(self._task, completed=step, text=text)
     elif not self._quiet and (time.time() - self._shown > _EVERY or step == self._steps):
       self._shown = time.time()
-      console.print(f'step {step}/{self._steps}  {text}', markup=False)
+      console.print(f'step {step}/{self._steps}  {text}')
 
   def close(self) -> None:
     """Stops updating the bar, which stays on the terminal."""
@@ -68,14 +73,20 @@ class Counter:
     self._bar.advance(self._task)
 
 
+def show_if_done(directory: RunDirectory, steps: int) -> bool:
+  """Shows the results of a run of `steps` steps if it is done; returns whether it is."""
+  status = directory.status(steps)
+  if status.state != 'done':
+    return False
+  logger.info(f'{directory} is done already; delete it to train again')
+  if directory.writes:
+    show_results(directory, status)
+  return True
+
+
 def show_results(directory: RunDirectory, status: Status) -> None:
   """Shows the last evaluation of a run, its time, speed and memory, from its files."""
-  evaluations = directory.rows('metrics.jsonl', status.step).with_field('eval/mean_iou')
-  if not evaluations:
-    raise UserError(
-      f'{directory / "metrics.jsonl"} has no evaluation, although the run is done; restore it from a copy'
-    )
-  row = evaluations[-1]
+  row = last_evaluation(directory.path, status.step)
   timing = directory.rows('timing.jsonl', status.step).with_field('images_per_second')
   heads = list(saved.read_data(directory.path)[1])
   sections = []
@@ -90,6 +101,15 @@ def show_results(directory: RunDirectory, status: Status) -> None:
     speed, memory = np.median([row['images_per_second'] for row in timing]), timing[-1]['peak_memory_gib']
     usage += [('training', f'{speed:.1f} images/s'), ('peak memory', f'{memory:.2f} GiB')]
   show_table(None, ['metric', 'value'], *sections, usage)
+
+
+def last_evaluation(workdir: epath.Path, step: int) -> dict:
+  """The row of the last evaluation up to `step`; `UserError` if there is none, although the run is done."""
+  path = workdir / 'metrics.jsonl'
+  evaluations = [row for row in saved.read_rows(path, step) if 'eval/mean_iou' in row]
+  if not evaluations:
+    raise UserError(f'{path} has no evaluation, although the run is done; restore it from a copy')
+  return evaluations[-1]
 
 
 def show_scores(values: dict) -> None:

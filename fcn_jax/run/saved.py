@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import posixpath
 import zipfile
 
 import ml_collections
@@ -21,6 +22,8 @@ from fcn_jax.errors import UserError
 from fcn_jax.run import identity
 
 FORMAT = 2  # of config.json and the other files of a run
+# What the names of the files in `eval` have before their ending, by checkpoint: SPLIT.json, SPLIT.best.json.
+SUFFIXES = {'last': '', 'best': '.best'}
 
 _RESTORE = 'restore it from a copy, or delete the run directory to train again'
 _REWRITE = 'delete it, and run the command that trains the run again'
@@ -93,6 +96,13 @@ def read_starts(workdir: epath.Path) -> list[dict]:
   return starts
 
 
+def read_fingerprint(workdir: epath.Path) -> str | None:
+  """The fingerprint of the data of a run, which its last start and `data.json` have; None if it has not started."""
+  path = workdir / 'data.json'
+  data = _typed(path, files.read_json(path, {}, _REWRITE), dict, _REWRITE)
+  return ([start['data'] for start in read_starts(workdir)] or [data.get('fingerprint')])[-1]
+
+
 def read_rows(path: epath.Path, last_step: float = math.inf) -> list[dict]:
   """The rows of a `.jsonl` file up to `last_step`; none if there is no file.
 
@@ -158,6 +168,29 @@ def read_network(workdir: epath.Path, stem: str = 'network') -> dict | None:
   if missing:
     raise UserError(f'{path} lacks {", ".join(missing)}; {remedy}')
   return network
+
+
+def read_sweep(workdir: epath.Path) -> dict | None:
+  """The content of the `sweep.json` of a sweep, or None if there is no file.
+
+  Returns:
+    `experiment`, the name of the experiment file; `config`, which the points of the sweep change; and `runs`: the point
+    of each run, a dict of settings, by the name of its folder.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  path, remedy = workdir / 'sweep.json', 'delete it, and run the command of the sweep again, with --config'
+  sweep = _typed(path, files.read_json(path, None, remedy), dict, remedy)
+  if sweep is None:
+    return None
+  for name, kind in {'experiment': str, 'config': dict, 'runs': dict}.items():
+    if not isinstance(sweep.get(name), kind):
+      raise UserError(f'{path} is damaged: {name} is {sweep.get(name)!r:.60}; expected a {kind.__name__}: {remedy}')
+  for name, point in sweep['runs'].items():
+    if not isinstance(point, dict) or posixpath.basename(name) != name or name in ('', '.', '..'):
+      raise UserError(f'{path} is damaged: run {name!r:.60} is {point!r:.60}; expected a dict of settings: {remedy}')
+  return sweep
 
 
 def read_arrays(path: epath.Path) -> dict[str, np.ndarray]:

@@ -8,9 +8,18 @@ Run the same command again to resume a sweep: runs that are done are not repeate
 overrides, for example --config.train.steps=200, apply to every run. Each run's output is in log.txt in its folder. With
 --config, --list and --dry_run also show a sweep that has not started.
 
-Exit codes: 0 all runs are done; 1 at least one run failed, diverged or was skipped; 75 stopped by SIGTERM with
-everything saved; 130 stopped by Ctrl-C with everything saved.
+--list shows a run as stopped if its process is gone although it is not done, and as damaged if one of its files cannot
+be used. A damaged run counts as failed; the other runs are trained. Names of more than 200 bytes are shortened:
+sweep.json has the settings of every run.
+
+Exit codes: 0 all runs are done; 1 at least one run failed, diverged, is damaged or was skipped; with everything saved,
+75 stopped by SIGTERM, SIGHUP or SIGUSR1, and 130 stopped by Ctrl-C.
 """
+
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
 
 import logging
 import os
@@ -23,7 +32,6 @@ from ml_collections import config_flags
 
 from fcn_jax import cli, files
 from fcn_jax.errors import UserError
-from fcn_jax.run import progress
 from fcn_jax.sweep import local, points, ray, status
 from fcn_jax.sweep.driver import Driver
 
@@ -41,7 +49,9 @@ def define_flags() -> None:
   flags.DEFINE_string(
     'shard', None, 'i/n: run only the i-th of n parts of the sweep, counted from 0, to divide a sweep among machines.'
   )
-  flags.DEFINE_string('only', None, "Only runs whose names contain all of these settings, as in 'stride=8,seed=0'.")
+  flags.DEFINE_string(
+    'only', None, "Only runs that have all of these settings, written as in their names: 'stride=8,seed=0'."
+  )
   flags.DEFINE_enum(
     'backend',
     'auto',
@@ -60,7 +70,8 @@ def main(arguments: list[str]) -> None:
     raise UserError(f'unexpected argument {arguments[0]!r}; settings are written --config.x=y')
   given = flags.FLAGS
   if given.list and given.workdir and given['config'].value is None:
-    show(points.choose(points.recorded(files.path(given.workdir)), only=given.only, shard=given.shard))
+    listed = points.choose(points.recorded(files.path(given.workdir)), only=given.only, shard=given.shard)
+    status.show(listed, {run.name: status.state(run) for run in listed})
     return
   config = cli.config()
   workdir = files.path(given.workdir or cli.default_workdir(config.data.name))
@@ -71,17 +82,12 @@ def main(arguments: list[str]) -> None:
       print(shlex.join(run.command))
     return
   if given.list:
-    show(chosen)
+    status.show(chosen, {run.name: status.state(run) for run in chosen})
     return
   engine = make_engine(workdir)
   points.write_sweep(workdir, os.path.basename(cli.config_path()), config, all_runs)
   logger.info('%d runs, %s', len(chosen), engine.describe())
   sys.exit(Driver(chosen, engine, retries=given.retries, node_retries=given.node_retries).drive())
-
-
-def show(runs: list[points.Run]) -> None:
-  """Prints the states of the runs."""
-  progress.console.print(status.table(runs, {run.name: status.state(run) for run in runs}, {}))
 
 
 def make_engine(workdir: epath.Path) -> local.Local | ray.Ray:

@@ -6,10 +6,10 @@ import logging
 import time
 
 from fcn_jax import files
-from fcn_jax.run import progress
+from fcn_jax.errors import UserError
 from fcn_jax.run.signals import EXIT_CODES, StopSignals
 from fcn_jax.sweep import local, points, ray, status
-from fcn_jax.sweep.status import DIVERGED, DONE, ENDED, FAILED, PREEMPTED, QUEUED, RUNNING, SKIPPED, WAITING
+from fcn_jax.sweep.status import DAMAGED, DIVERGED, DONE, ENDED, FAILED, PREEMPTED, QUEUED, RUNNING, SKIPPED, WAITING
 
 _PAUSE = 0.1  # seconds between rounds of the driver's loop
 
@@ -24,21 +24,19 @@ class Driver:
   """
 
   def __init__(self, runs: list[points.Run], engine: local.Local | ray.Ray, *, retries: int, node_retries: int):
-    """Reads the state of every run; runs that are not done will be started, including failed ones.
+    """Reads the state of every run; runs that are neither done nor damaged will be started, including failed ones.
 
     Args:
       runs: the runs of the sweep, in the order in which they start.
       engine: where the runs are computed.
       retries: how often a failed run is restarted.
       node_retries: how often a run that lost its node is restarted.
-
-    Raises:
-      UserError: the directory of a run holds a run with another config.
     """
     self._runs, self._engine = {run.name: run for run in runs}, engine
-    self.states = {run.name: DONE if status.state(run) == DONE else WAITING for run in runs}
+    found = {run.name: status.state(run) for run in runs}
+    self.states = {name: now if now in (DONE, DAMAGED) else WAITING for name, now in found.items()}
     self._began = {}  # run name -> seconds since the epoch; the runs that the engine has
-    self._attempts = {}  # run name -> id of the attempt before the current one
+    self._attempts = {}  # run name -> content of `attempt.json` before the current attempt
     self._looked = 0.0  # seconds since the epoch
     self._failures, self._losses = collections.Counter(), collections.Counter()
     self._seconds = []  # duration of each run that this process completed
@@ -71,12 +69,17 @@ class Driver:
       if self.states[name] != WAITING:
         continue
       source = self.states[run.source] if run.source else DONE
-      if source in (FAILED, DIVERGED, SKIPPED):
+      if source in (FAILED, DIVERGED, SKIPPED, DAMAGED):
         self.states[name] = SKIPPED
       elif source == DONE and self._engine.has_room(prepared=self._prepared):
-        self._began[name], self.states[name] = time.time(), QUEUED
         self._attempts[name] = _attempt(run)
-        self._engine.start(run)
+        try:
+          self._engine.start(run)
+        except UserError as error:  # for example a folder that may not be written
+          self.states[name] = FAILED
+          logger.info('%s: %s', name, error)
+        else:
+          self._began[name], self.states[name] = time.time(), QUEUED
 
   def _look(self) -> None:
     """Marks queued runs as running once their process has started; on Ray, a run may wait for a node."""
@@ -87,7 +90,7 @@ class Driver:
       if self.states[name] == QUEUED and _attempt(self._runs[name]) != self._attempts[name]:
         self.states[name], self._began[name] = RUNNING, time.time()
       # A run writes env.json after it has prepared the data.
-      self._prepared = self._prepared or (self._runs[name].workdir / 'env.json').exists()
+      self._prepared = self._prepared or bool(_content(self._runs[name], 'env.json'))
 
   def _end_run(self, ending: local.Ending, display: status.Display) -> None:
     name, run = ending.name, self._runs[ending.name]
@@ -98,8 +101,8 @@ class Driver:
       self.states[name] = DONE
       self._seconds.append(seconds)
       return
-    if saved == DIVERGED:
-      self.states[name] = DIVERGED  # no retry: a repeated run would diverge again
+    if saved in (DIVERGED, DAMAGED):
+      self.states[name] = saved  # no retry: a repeated run would diverge again, or refuse to start
       return
     counts, budget = (self._losses, self._node_retries) if ending.code is None else (self._failures, self._retries)
     counts[name] += 1
@@ -109,7 +112,7 @@ class Driver:
 
   def _summarize(self) -> int:
     """Displays how every run ended; the exit code is 0 if all are done."""
-    progress.console.print(status.table(list(self._runs.values()), self.states, {}))
+    status.show(list(self._runs.values()), self.states)
     for name, state in self.states.items():
       if state == SKIPPED:
         source = self._runs[name].source
@@ -133,9 +136,16 @@ class Driver:
     return (left * each - spent) / min(self._slots, max(left, 1))
 
 
-def _attempt(run: points.Run) -> str | None:
-  """The id of the newest attempt of the run."""
-  return files.read_json(run.workdir / 'attempt.json', {}).get('id')
+def _attempt(run: points.Run) -> bytes:
+  """What the newest attempt of the run has written about itself: other bytes than those of any attempt before."""
+  return _content(run, 'attempt.json')
+
+
+def _content(run: points.Run, name: str) -> bytes:
+  with contextlib.suppress(UserError):  # a run whose files cannot be read fails, and says why
+    path = run.workdir / name
+    return files.read(path) if files.exists(path) else b''
+  return b''
 
 
 def _times(count: int) -> str:

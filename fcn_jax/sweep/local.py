@@ -6,16 +6,21 @@ methods `describe`, `has_room`, `start`, `ended` and `stop`. Both start a run as
 
 import dataclasses
 import functools
+import logging
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
 from etils import epath
 
 from fcn_jax import files
+from fcn_jax.errors import UserError
 from fcn_jax.sweep import points, slots
+
+logger = logging.getLogger(__name__)
 
 _COPY_EVERY = 10.0  # seconds between copies of a log to a bucket
 
@@ -43,20 +48,24 @@ class Log:
 
   def __init__(self, path: epath.Path):
     self._path, self._copied = path, time.time()
-    if files.is_remote(path):
-      self.file = tempfile.TemporaryFile()  # noqa: SIM115, closed by `close`
-      self.file.write(path.read_bytes() if path.exists() else b'')
-      self.file.flush()
-    else:
-      path.parent.mkdir(parents=True, exist_ok=True)
-      self.file = path.open('ab')
+    with files.explained(path, 'write'):
+      if files.is_remote(path):
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115, closed by `close`
+        self.file.write(path.read_bytes() if path.exists() else b'')
+        self.file.flush()
+      else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = path.open('ab')
 
   def copy(self, *, now: bool = False) -> None:
     """Copies a log to its bucket if the last copy is old enough, or `now`; does nothing for a log on a disk."""
     if files.is_remote(self._path) and (now or time.time() - self._copied > _COPY_EVERY):
       self._copied = time.time()
       descriptor = self.file.fileno()
-      files.write(self._path, os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+      try:
+        files.write(self._path, os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+      except UserError as error:  # a network that fails for a while must not end the sweep
+        logger.warning('%s', error)
 
   def close(self) -> None:
     self.copy(now=True)
@@ -106,8 +115,11 @@ class Local:
     return bool(self._free) and (prepared or not self._processes)
 
   def start(self, run: points.Run) -> None:
-    slot, log = self._free.pop(0), Log(run.workdir / 'log.txt')
-    self._processes[run.name] = begin(run.command, log, slot), slot, log
+    """Starts the process of a run; `UserError` if that is impossible, for example because of a missing permission."""
+    log = Log(run.workdir / 'log.txt')
+    with files.explained(sys.executable, 'start'):
+      process = begin(run.command, log, self._free[0])
+    self._processes[run.name] = process, self._free.pop(0), log
 
   def ended(self) -> list[Ending]:
     """The runs that ended since the last call."""

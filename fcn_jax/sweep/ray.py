@@ -50,7 +50,9 @@ class Ray:
       if address != 'auto' and '://' not in address:
         host, _, port = address.rpartition(':')
         socket.create_connection((host, int(port)), timeout=10).close()  # Ray would try for minutes
+      handler = signal.getsignal(signal.SIGTERM)
       ray.init(address, log_to_driver=False, logging_level='CRITICAL')
+      signal.signal(signal.SIGTERM, handler)  # that of Ray exits with code 15
     except (OSError, RuntimeError, ValueError) as error:
       raise UserError(
         f'there is no Ray cluster at RAY_ADDRESS={address} ({str(error).splitlines()[0]}); start one with '
@@ -60,8 +62,9 @@ class Ray:
     self._needs = {'CPU': cpus, 'GPU': gpus, 'TPU': tpus}
     resources = {'TPU': tpus} if tpus else {}
     self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, resources=resources, max_retries=0, max_calls=1)(attempt)
-    if (stop := workdir / _STOP).exists():
-      stop.unlink()
+    if files.exists(stop := workdir / _STOP):
+      with files.explained(stop, 'remove'):
+        stop.unlink()
 
   @property
   def slots(self) -> int:

@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from rich.live import Live
 from rich.table import Table
 
-from fcn_jax.run import directory, progress, saved
+from fcn_jax import files
+from fcn_jax.errors import UserError
+from fcn_jax.run import directory, lock, progress, saved
 from fcn_jax.sweep import points
 
-# The first four are the driver's, the others are read from the `status.json` of a run.
+# The first four are the driver's; the next four are read from the `status.json` of a run.
 WAITING, QUEUED, SKIPPED, FAILED = 'waiting', 'queued', 'skipped', 'failed'
 RUNNING, PREEMPTED, DIVERGED, DONE = 'running', 'preempted', 'diverged', 'done'
-ENDED = (DONE, FAILED, DIVERGED, SKIPPED)
+STOPPED = 'stopped'  # running according to `status.json`, but its process is gone
+DAMAGED = 'damaged'  # a file of the run cannot be used, see `fault`
+ENDED = (DONE, FAILED, DIVERGED, SKIPPED, DAMAGED)
 
 _REFRESH = 1.0  # seconds between updates of the table on a terminal
 _LAST_LINES = 8  # of the log of a failed run
@@ -23,14 +27,38 @@ logger = logging.getLogger(__name__)
 
 
 def state(run: points.Run) -> str:
-  """The state in the run's directory: running, preempted, diverged, failed or done; waiting if it has not started.
+  """The state of the run according to its directory; waiting if it has not started."""
+  try:
+    return _checked_state(run)
+  except UserError:
+    return DAMAGED
+
+
+def fault(run: points.Run) -> str:
+  """What is wrong with the files of a damaged run, and what to do; '' if nothing is wrong."""
+  try:
+    _checked_state(run)
+  except UserError as error:
+    return str(error)
+  return ''
+
+
+def _checked_state(run: points.Run) -> str:
+  """The state of the run.
 
   Raises:
-    UserError: the directory holds a run with another config.
+    UserError: a file of the run is damaged or cannot be read, or its directory holds a run with another config.
   """
+  if files.exists(run.workdir) and not run.workdir.is_dir():
+    raise UserError(f'{run.workdir} is a file; expected a run directory: move the file away')
   if run.config:
     directory.check(run.workdir, run.config)
-  return saved.read_status(run.workdir).get('state', WAITING)
+  saved.check_all(run.workdir)
+  status = saved.read_status(run.workdir)
+  now = status.get('state', WAITING)
+  if now == DONE:
+    progress.last_evaluation(run.workdir, status.get('step', 0))
+  return STOPPED if now == RUNNING and not lock.is_training(run.workdir) else now
 
 
 class Display:
@@ -55,9 +83,17 @@ class Display:
     else:
       for name, now in states.items():
         if self._shown.get(name, WAITING) != now:
-          left = f'  ({_minutes(seconds_left)} left)' if now == DONE and seconds_left else ''
+          left = f'  ({_duration(seconds_left)} left)' if now == DONE and seconds_left else ''
           logger.info('%-9s %s%s', now, name, left)
     self._shown = dict(states)
+
+
+def show(runs: Sequence[points.Run], states: dict[str, str]) -> None:
+  """Prints the states of the runs, and the faults of those that are damaged."""
+  progress.console.print(table(runs, states, {}))
+  for run in runs:
+    if states[run.name] == DAMAGED:
+      logger.info('%s: damaged: %s', run.name, fault(run))
 
 
 def table(
@@ -68,7 +104,7 @@ def table(
   *,
   hidden: Sequence[str] = (),
 ) -> Table:
-  """One row per run: its name, its state, how long it has run, and its score or last message.
+  """One row per run: its name, its state, how long it has run, and its score, step, fault or last message.
 
   Args:
     runs: the rows, in order.
@@ -79,10 +115,10 @@ def table(
   """
   counts = collections.Counter(states[run.name] for run in runs)
   title = ', '.join(f'{count} {state}' for state, count in counts.items())
-  out = Table(title=title + (f'; {_minutes(seconds_left)} left' if seconds_left else ''))
-  out.add_column('run', overflow='fold')  # a reader looks for names: never truncate them
-  for column in ('state', 'time', ''):
-    out.add_column(column, no_wrap=True)
+  out = Table(title=title + (f'; {_duration(seconds_left)} left' if seconds_left else ''))
+  for column in ('run', 'state', 'time', ''):
+    # A reader looks for names: never truncate them, or hide them beside a long text.
+    out.add_column(column, overflow='fold', no_wrap=column in ('state', 'time'))
   for run in runs:
     if states[run.name] not in hidden:
       out.add_row(*_row(run, states[run.name], began.get(run.name)))
@@ -90,25 +126,43 @@ def table(
 
 
 def _row(run: points.Run, now: str, began: float | None) -> tuple[str, str, str, str]:
-  status, text = saved.read_status(run.workdir), ''
+  try:
+    status = saved.read_status(run.workdir)
+    text = _text(run, now, status, live=began is not None)
+  except UserError as error:
+    status, text = {}, str(error)
   seconds = time.time() - began if began else status.get('wall_seconds')
-  if now == RUNNING:
-    text = last_lines(run, 1).strip()
-  elif now == DONE:
-    rows = saved.read_rows(run.workdir / 'metrics.jsonl', status['step'])
-    text = f'mean IoU {progress.percent([row["eval/mean_iou"] for row in rows if "eval/mean_iou" in row][-1])}'
-  elif now != WAITING:
-    text = status.get('error', '')
-  return run.name, now, _minutes(seconds) if seconds else '', text[:80]
+  text = ''.join(letter if letter.isprintable() else ' ' for letter in text.replace(f'{run.workdir}/', ''))
+  return run.name, now, _duration(seconds) if seconds else '', text[:80]
+
+
+def _text(run: points.Run, now: str, status: dict, *, live: bool) -> str:
+  """What the table says about a run; `live` if the driver of the sweep trains it."""
+  if now == DAMAGED:
+    return fault(run)
+  if now == DONE:
+    return f'mean IoU {progress.percent(progress.last_evaluation(run.workdir, status.get("step", 0))["eval/mean_iou"])}'
+  if now == RUNNING and live:
+    return last_lines(run, 1).strip()
+  if now == WAITING or not status or 'error' in status:
+    return str(status.get('error', ''))
+  age = f', {_duration(time.time() - status["time"])} ago' if 'time' in status else ''
+  return f'step {status.get("step", 0)}/{status.get("steps", "?")}{age}'
 
 
 def last_lines(run: points.Run, count: int = _LAST_LINES) -> str:
-  """The last lines of the run's log, indented; '' if it has no log."""
+  """The last lines of the run's log, indented; '' if it has no log, or the log cannot be read."""
   path = run.workdir / 'log.txt'
-  if not path.exists():
-    return ''
-  return '\n'.join(f'  {line}' for line in path.read_bytes().decode(errors='replace').splitlines()[-count:])
+  try:
+    text = files.read(path).decode(errors='replace') if files.exists(path) else ''
+  except UserError as error:
+    text = str(error)
+  return '\n'.join(f'  {line}' for line in text.splitlines()[-count:])
 
 
-def _minutes(seconds: float) -> str:
-  return f'{seconds:.0f} s' if seconds < 100 else f'{seconds / 60:.0f} min'
+def _duration(seconds: float) -> str:
+  if seconds < 100:
+    return f'{seconds:.0f} s'
+  if seconds < 6000:
+    return f'{seconds / 60:.0f} min'
+  return f'{seconds / 3600:.1f} h' if seconds < 48 * 3600 else f'{seconds / 86400:.0f} days'

@@ -14,6 +14,11 @@ and saved in torchvision's layout, pass --preprocessing=caffe (or torchvision, o
 follows the kind of file: R, G, B in .safetensors and .npz, B, G, R in .caffemodel and .h5.
 """
 
+if __name__ == '__main__':
+  from fcn_jax.run import signals
+
+  signals.install()  # before the imports, which take time
+
 import os
 
 from absl import flags

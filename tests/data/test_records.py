@@ -3,6 +3,7 @@
 import concurrent.futures
 import hashlib
 import logging
+import tempfile
 
 import numpy as np
 import pytest
@@ -96,6 +97,15 @@ def test_preparation_is_logged_once(tmp_path, monkeypatch, caplog):
   assert message.startswith('preparing scenes') and str(tmp_path) in message
 
 
+def test_no_temporary_folder_is_left(tmp_path, monkeypatch):
+  """TFDS makes one per data set that is not prepared, and then asks its server about it."""
+  monkeypatch.setattr(scenes, 'SPLITS', {'train': 3, 'validation': 1})
+  (tmp_path / 'temporary').mkdir()
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'temporary'))
+  dataset.load(settings(dir=str(tmp_path / 'data')))
+  assert not list((tmp_path / 'temporary').iterdir())
+
+
 def test_splits_share_the_cache_by_their_size(tmp_path, monkeypatch):
   """With half of the memory that all images need, about half of each split is cached."""
   monkeypatch.setattr(scenes, 'SPLITS', {'train': 8, 'validation': 4})
@@ -122,3 +132,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(UserError, match=f'{tmp_path}/file/data'):
     dataset.load(settings(dir=str(tmp_path / 'file' / 'data')))
+
+
+@pytest.mark.parametrize('name', ['run[1]', '[*?]a**b', 'latin\udce9'], ids=ascii)
+def test_a_folder_that_tfds_cannot_use_is_refused(tmp_path, name):
+  """It would not find the data that it has prepared there."""
+  with pytest.raises(UserError, match='the path of prepared data cannot have'):
+    scenes.Scenes(data_dir=str(tmp_path / name))
+  assert not list(tmp_path.iterdir())

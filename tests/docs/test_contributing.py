@@ -71,8 +71,8 @@ def test_a_data_set(tmp_path, monkeypatch):
       Image.fromarray(image).save(tmp_path / split / f'{number}.jpg')
       Image.fromarray(image[..., 0] % 2).save(tmp_path / split / f'{number}.png')
   config = config_lib.default('my_data')
-  assert config.recipe == 'scratch_small' and config.data.train_size == (256, 256) and config.data.root == ''
-  config.data.root = str(tmp_path)
+  assert config.recipe == 'scratch_small' and config.data.train_size == (256, 256) and config.data.dir == ''
+  config.data.dir = str(tmp_path)
   config_lib.validate(config)
   data = dataset.load(config.data)
   assert {name: len(split) for name, split in data.splits.items()} == {'train': 3, 'validation': 2}

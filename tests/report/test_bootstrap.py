@@ -17,10 +17,14 @@ def confusions(rng, seeds, images, classes, skill):
   return right[..., None] * here + (pixels - right)[..., None] * beside
 
 
-def difference(a, b, *, paired_seeds, seed=0, **options):
-  return bootstrap.difference(
-    *(bootstrap.resample(x, seed=seed, **options) for x in (a, b)), paired_seeds=paired_seeds, seed=seed
+def difference(a, b, *, paired_seeds, over_seeds=True, seed=0, **options):
+  found = bootstrap.difference(
+    *(bootstrap.resample(x, seed=seed, **options) for x in (a, b)),
+    paired_seeds=paired_seeds,
+    over_seeds=over_seeds,
+    seed=seed,
   )
+  return dict(zip(('difference', 'low', 'high'), bootstrap.interval([found]), strict=True))
 
 
 def test_resampled_iou_equals_that_of_the_metrics():

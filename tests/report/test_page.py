@@ -13,7 +13,7 @@ import pytest
 from etils import epath
 
 from fcn_jax.report import __main__ as report
-from fcn_jax.report import page, results, tables
+from fcn_jax.report import markup, page
 
 CHROMIUM = shutil.which('chromium')
 browser = pytest.mark.skipif(not CHROMIUM, reason='requires chromium on the PATH (a Debian package)')
@@ -31,9 +31,7 @@ def built(tmp_path_factory):
   config = json.loads((path / 'config.json').read_text())
   config['init']['run'] = HOSTILE
   (path / 'config.json').write_text(json.dumps(config))
-  runs = results.read(epath.Path(folder))
-  report.write(epath.Path(folder), runs, *results.layout(runs, None, None), 'mean_iou')
-  return (folder / 'report' / 'index.html').read_text()
+  return report.report(epath.Path(folder))['index.html']
 
 
 def dump(tmp_path, content: str) -> tuple[str, str]:
@@ -133,11 +131,11 @@ def test_the_page_can_be_printed(built, tmp_path):
 
 
 def test_larger_numbers_are_darker():
-  shown = tables.Table('t', '', ['network', 'sky'], [['a', '10.00'], ['b', '90.00'], ['c', '']])
+  shown = markup.Table('t', '', ['network', 'sky'], [['a', '10.00'], ['b', '90.00'], ['c', '']])
   low, high = re.findall(r'background: rgb\((\d+),', page.section(shown, heat=True))
   assert int(low) > int(high)
 
 
 def test_only_the_best_cell_is_highlighted():
-  shown = tables.Table('t', '', ['stride', 'mean IoU'], [['32', '50.00 (1)'], ['8', '70.00 (1)']], best=(1, 1))
+  shown = markup.Table('t', '', ['stride', 'mean IoU'], [['32', '50.00 (1)'], ['8', '70.00 (1)']], best=(1, 1))
   assert re.findall(r'<td class="number best">([^<]*)<', page.section(shown)) == ['70.00 (1)']

@@ -1,7 +1,6 @@
 """Tables from run directories: which runs count, the numbers, the texts and the errors."""
 
 import io
-import subprocess
 import sys
 
 import made
@@ -11,25 +10,27 @@ import tiny
 from etils import epath
 
 from fcn_jax import config as config_lib
-from fcn_jax import files
+from fcn_jax import files, outputs
 from fcn_jax.errors import UserError
-from fcn_jax.report import results, tables
+from fcn_jax.report import __main__ as report
+from fcn_jax.report import comparison, results
 from fcn_jax.run import identity
 
 
-@pytest.fixture
-def ablation(tmp_path):
-  """Two strides, two kinds of upsampling, two seeds; one run failed, one is running, one has not started."""
-  not_done = {(32, 'learned_random', 1): 'failed', (16, 'learned_random', 0): 'running'}
+@pytest.fixture(scope='module')
+def ablation(tmp_path_factory):
+  """Two strides, two kinds of upsampling, two seeds; one run failed, one is preempted, one has not started."""
+  folder = tmp_path_factory.mktemp('reports') / 'ablation'
+  not_done = {(32, 'learned_random', 1): 'failed', (16, 'learned_random', 0): 'preempted'}
   for stride, better in ((32, 0), (16, 0.1)):
     for upsample, worse in (('bilinear_fixed', 0), ('learned_random', 0.02)):
       for seed in (0, 1):
         state = not_done.get((stride, upsample, seed), 'done')
         settings = {'model__stride': stride, 'model__upsample': upsample, 'seed': seed}
-        made.run(tmp_path, skill=0.7 + better - worse + 0.01 * seed, state=state, **settings)
+        made.run(folder, skill=0.7 + better - worse + 0.01 * seed, state=state, **settings)
   points = {
     path.name: {'model.stride': 0, 'model.upsample': 'not read: the run has a config'}
-    for path in sorted(tmp_path.iterdir())
+    for path in sorted(folder.iterdir())
   }
   points['stride=16,upsample=bilinear_fixed,seed=2'] = {
     'model.stride': 16,
@@ -37,38 +38,56 @@ def ablation(tmp_path):
     'seed': 2,
   }
   config = identity.plain(config_lib.default('scenes'))
-  files.write_json(epath.Path(tmp_path) / 'sweep.json', {'config': config, 'runs': points})
-  return tmp_path
+  files.write_json(epath.Path(folder) / 'sweep.json', {'experiment': 'x.py', 'config': config, 'runs': points})
+  return folder
+
+
+@pytest.fixture(scope='module')
+def contents(ablation):
+  """The files of its report."""
+  return report.report(epath.Path(ablation))
 
 
 def run(*arguments):
   return tiny.run([sys.executable, '-m', 'fcn_jax.report', *map(str, arguments)])
 
 
+def table(folder, *arguments, **options) -> str:
+  """The text of a report's `table.md`."""
+  return report.report(epath.Path(folder), *arguments, **options)['table.md']
+
+
 def iou(skill):
   return 100 * skill / (2 - skill)
 
 
-def test_a_table_has_means_deviations_and_counts_and_marks_unfinished_runs(ablation):
+def test_the_command_prints_the_tables_and_writes_all_files(ablation, contents):
   done = run(ablation)
   assert (done.returncode, done.stderr) == (0, '')
-  text = (ablation / 'report' / 'table.md').read_text()
-  assert '6 of 9 runs are done (1 running, 1 failed, 1 missing).' in text
-  assert 'Unfinished runs are marked and excluded.' in text
+  assert '6 of 9 runs are done' in done.stdout and f'written to {ablation}/report' in done.stdout
+  written = {path.name for path in (ablation / 'report').iterdir()}
+  expected = {'table.md', 'table.tex', 'table.csv', 'curves.png', 'intervals.png', 'kernels.png', 'index.html'}
+  assert written - {outputs.LIST} == set(contents) == expected
+  assert (ablation / 'report' / 'table.md').read_text() == contents['table.md']
+
+
+def test_a_table_has_means_deviations_and_counts_and_marks_unfinished_runs(contents):
+  text = contents['table.md']
+  assert '6 of 9 runs are done (1 preempted, 1 failed, 1 missing).' in text
+  assert 'Other runs are marked and excluded.' in text
   fixed_32 = f'{(iou(0.7) + iou(0.71)) / 2:.2f} ± {abs(iou(0.7) - iou(0.71)) / 2**0.5:.2f} (2)'
   fixed_16 = f'{(iou(0.8) + iou(0.81)) / 2:.2f} ± {abs(iou(0.8) - iou(0.81)) / 2**0.5:.2f} (2)'
   lines = text.splitlines()
   start = lines.index('| stride | upsample bilinear_fixed | upsample learned_random |')
   assert set(lines[start + 2 : start + 4]) == {
     f'| 32 | {fixed_32} | {iou(0.68):.2f} (1); 1 failed |',
-    f'| 16 | **{fixed_16}; 1 missing** | {iou(0.79):.2f} (1); 1 running |',
+    f'| 16 | **{fixed_16}; 1 missing** | {iou(0.79):.2f} (1); 1 preempted |',
   }
   assert '| stride 16, upsample bilinear_fixed | 1.23 | 2.50 | 40.0 | 1.50 | 1.5 |' in lines
 
 
-def test_the_csv_has_one_row_per_run_with_every_varying_setting(ablation):
-  run(ablation)
-  table = pd.read_csv(ablation / 'report' / 'table.csv')
+def test_the_csv_has_one_row_per_run_with_every_varying_setting(contents):
+  table = pd.read_csv(io.StringIO(contents['table.csv']))
   assert len(table) == 9
   named = {'run', 'state', 'model.stride', 'model.upsample', 'seed', 'mean_iou', 'iou/sky', 'minutes', 'parameters'}
   assert named | {'mean_iou_within_16_px'} <= set(table)
@@ -77,22 +96,22 @@ def test_the_csv_has_one_row_per_run_with_every_varying_setting(ablation):
   assert table[table.state != 'done'].mean_iou.isna().all()
 
 
-def test_rows_columns_and_metric_follow_the_flags(ablation):
-  done = run(ablation, '--rows=model.upsample', '--cols=model.stride', '--metric=pixel_accuracy')
+def test_rows_columns_metric_and_folder_follow_the_flags(ablation, tmp_path):
+  flags = ['--rows=model.upsample', '--cols=model.stride', '--metric=pixel_accuracy']
+  done = run(ablation, *flags, f'--out={tmp_path}/other')
   assert done.returncode == 0
-  text = (ablation / 'report' / 'table.md').read_text()
+  text = (tmp_path / 'other' / 'table.md').read_text()
   assert '| upsample | stride 16 | stride 32 |' in text and '## Pixel accuracy' in text
   assert f'{80.5:.2f} ± {0.71:.2f} (2)' in text
-  latex = (ablation / 'report' / 'table.tex').read_text()
+  latex = (tmp_path / 'other' / 'table.tex').read_text()
   assert 'bilinear\\_fixed & ' in latex and '\\textbf{80.50 $\\pm$ 0.71 (2); 1 missing}' in latex
 
 
-def test_differences_compare_networks_that_differ_in_one_setting(ablation):
-  run(ablation)
-  text = (ablation / 'report' / 'table.md').read_text()
-  assert 'paired bootstrap over 10 images and the seeds (10,000 resamples)' in text
+def test_differences_compare_networks_that_differ_in_one_setting(contents):
+  text = contents['table.md']
+  assert 'paired bootstrap over 10 images and, if both networks have several seeds, over the seeds' in text
   lines = [line.split(' | ') for line in text.splitlines() if ' to ' in line and line.startswith('| stride')]
-  pairs = {(first.removeprefix('| '), second): float(value) for first, second, value, _ in lines}
+  pairs = {(first.removeprefix('| '), second): float(value) for first, second, value, *_ in lines}
   fixed, random = ('upsample bilinear_fixed', 'upsample learned_random')
   assert {frozenset(pair) for pair in pairs} == {
     frozenset(pair)
@@ -107,14 +126,13 @@ def test_differences_compare_networks_that_differ_in_one_setting(ablation):
   assert pairs[f'stride 16, {fixed}', f'stride 32, {fixed}'] == pytest.approx(shown, abs=0.006)
 
 
-def test_the_text_has_upper_bounds_bands_kernels_and_the_hardware(ablation):
-  run(ablation)
-  text = (ablation / 'report' / 'table.md').read_text()
+def test_the_text_has_upper_bounds_bands_kernels_and_the_hardware(contents):
+  text = contents['table.md']
   assert '| upper bound, stride 32 px | 68.00 | 68.00 | 68.00 | 68.00 |' in text
   assert '| upper bound, stride 16 px | 84.00 |' in text
   assert '| network | 1 px | 2 px | 4 px | 8 px | 16 px | everywhere |' in text
   assert '| stride 16, upsample learned_random | 16x, upsample_to_1 | ' in text
-  assert 'Data: made/1.0.0 0123, 10 images scored. Commit: ' in text
+  assert 'Data: made/1.0.0 0123, 10 images of validation scored. Commit: ' in text
   assert 'Hardware: 1 CPU device per run.' in text
   assert '| network | pixel accuracy | mean accuracy | mean IoU | fw IoU |' in text
   assert '## Published' not in text  # nobody else has results on this data set
@@ -123,55 +141,40 @@ def test_the_text_has_upper_bounds_bands_kernels_and_the_hardware(ablation):
 def test_strides_are_given_in_pixels_where_the_images_are_shrunk(tmp_path):
   for stride in (16, 8):
     made.run(tmp_path, model__stride=stride, model__shrink=2, model__upsample='bilinear_learned')
-  assert run(tmp_path).returncode == 0
-  text = (tmp_path / 'report' / 'table.md').read_text()
+  found = report.report(epath.Path(tmp_path))
+  text = found['table.md']
   assert '| 8 (16 px) | ' in text and '| stride 8 (16 px) | 1.23 ' in text
   assert '| upper bound, stride 32 px | 68.00 |' in text and '| upper bound, stride 16 px | 84.00 |' in text
   assert '| stride 16 (32 px) | 32x, upsample_to_1 | ' in text
-  assert 'stride 16 (32 px)' in (tmp_path / 'report' / 'index.html').read_text()
-  assert list(pd.read_csv(tmp_path / 'report' / 'table.csv').stride_px) == [16, 32]  # sorted by name
+  assert 'stride 16 (32 px)' in found['index.html']
+  assert list(pd.read_csv(io.StringIO(found['table.csv'])).stride_px) == [16, 32]  # sorted by name
 
 
 def test_a_row_of_several_strides_in_pixels_lists_them_all(tmp_path):
   for shrink in (1, 2):
     made.run(tmp_path, model__stride=8, model__shrink=shrink)
   runs = results.read(epath.Path(tmp_path))
-  assert tables.texts(['model.stride'], (8,), runs) == ['8 (8 or 16 px)']
-  assert tables.texts(['model.stride'], (8,), runs[:1]) == ['8']
+  assert comparison.texts(['model.stride'], (8,), runs) == ['8 (8 or 16 px)']
+  assert comparison.texts(['model.stride'], (8,), runs[:1]) == ['8']
 
 
 def test_published_results_are_listed(tmp_path):
   made.run(tmp_path, data='stanford_background', seed=0)
-  assert run(tmp_path).returncode == 0
-  text = (tmp_path / 'report' / 'table.md').read_text()
-  assert 'five folds of 572 training and 143 test images' in text
+  text = table(tmp_path)
+  assert 'Published numbers are means over 5 folds; the numbers of this report are of one fold.' in text
   assert '| ConvNet, three scales | Farabet et al. 2013 | 78.8 | 72.4 |  |  |' in text
 
 
 def test_without_finished_runs_there_is_a_table_of_their_states(tmp_path):
   made.run(tmp_path, state='failed', seed=0)
-  done = run(tmp_path)
-  assert done.returncode == 0, done.stderr
-  text = (tmp_path / 'report' / 'table.md').read_text()
-  assert '0 of 1 runs are done (1 failed).' in text and '| 1 failed |' in text
-  assert not (tmp_path / 'report' / 'curves.png').exists() and (tmp_path / 'report' / 'index.html').exists()
+  found = report.report(epath.Path(tmp_path))
+  assert '0 of 1 runs are done (1 failed).' in found['table.md'] and '| 1 failed |' in found['table.md']
+  assert 'curves.png' not in found and 'index.html' in found
 
 
 def test_averaging_over_a_varying_setting_is_an_error(ablation):
-  done = run(ablation, '--rows=model.stride', '--cols=seed')
-  assert done.returncode == 1 and done.stderr.count('\n') == 1
-  assert (
-    'model.upsample varies between these runs' in done.stderr and '--rows=model.stride,model.upsample' in done.stderr
-  )
-  assert not (ablation / 'report').exists()
-
-
-def test_two_runs_with_the_same_settings_and_seed_are_an_error(tmp_path):
-  made.run(tmp_path, seed=0)
-  first = made.run(tmp_path, seed=1)
-  subprocess.run(['cp', '-r', str(first), f'{tmp_path}/copy'], check=True)
-  done = run(tmp_path)
-  assert done.returncode == 1 and 'copy' in done.stderr and 'share a seed' in done.stderr
+  with pytest.raises(UserError, match=r'model.upsample varies between these runs.*--rows=model.stride,model.upsample'):
+    table(ablation, ['model.stride'], ['seed'])
 
 
 def test_runs_are_distinguished_by_the_run_they_start_from_but_not_by_its_seed(tmp_path):
@@ -179,44 +182,30 @@ def test_runs_are_distinguished_by_the_run_they_start_from_but_not_by_its_seed(t
     made.run(tmp_path, seed=seed, model__stride=16)
     made.run(tmp_path, seed=seed, model__stride=16, init__run=f'runs+x+stride=32,seed={seed}')
   runs = results.read(epath.Path(tmp_path))
-  assert results.varying(runs) == ['init.run']
+  assert comparison.varying(runs) == ['init.run']
   assert {run.settings['init.run'] for run in runs} == {'', 'runs+x+stride=32'}
-  assert sorted(map(len, results.grouped(runs, ['init.run']).values())) == [2, 2]
+  assert sorted(map(len, comparison.by_values(runs, ['init.run']).values())) == [2, 2]
 
 
-@pytest.mark.parametrize(
-  ('make', 'sentence'),
-  [
-    (lambda folder: None, 'holds no run; expected folders with a config.json'),
-    (lambda folder: folder.rmdir(), 'there is no folder'),
-    (lambda folder: (made.run(folder, seed=0) / 'status.json').write_text('{"state": "do'), 'is damaged'),
-    (lambda folder: (made.run(folder, seed=0) / 'config.json').write_text('{'), 'config.json is damaged'),
-    (lambda folder: (made.run(folder, seed=0) / 'eval/validation.json').unlink(), 'its scores in eval/ are incomplete'),
-    (lambda folder: (made.run(folder, seed=0) / 'eval/network.json').unlink(), 'its scores in eval/ are incomplete'),
-  ],
-  ids=['empty', 'none', 'half a status', 'half a config', 'no scores', 'no network'],
-)
-def test_a_folder_without_valid_runs_is_a_one_line_error(tmp_path, make, sentence):
+def test_without_a_run_that_can_be_read_the_command_ends_with_one_sentence(tmp_path):
   folder = tmp_path / 'runs'
+  with pytest.raises(UserError, match='there is no folder'):
+    table(folder)
   folder.mkdir()
-  make(folder)
+  with pytest.raises(UserError, match=r'holds no run; expected folders with a config\.json'):
+    table(folder)
+  path = made.run(folder, seed=0)
+  with pytest.raises(UserError, match='seed=0 is a run, not a folder of runs'):
+    table(path)
+  (path / 'status.json').write_text('{"state": "do')
   done = run(folder)
   assert done.returncode == 1 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1, done.stderr
-  assert sentence in done.stderr and not (folder / 'report').exists()
-
-
-def test_comparing_runs_scored_on_different_images_is_an_error(tmp_path):
-  made.run(tmp_path, model__stride=32)
-  made.run(tmp_path, model__stride=16, images=9)
-  runs = results.read(epath.Path(tmp_path))
-  with pytest.raises(UserError, match='were scored on different images'):
-    tables.differences(results.grouped(runs, ['model.stride']), ['model.stride'])
+  assert f'{path}/status.json is damaged' in done.stderr and not (folder / 'report').exists()
 
 
 def test_a_single_run_makes_a_report(tmp_path):
   made.run(tmp_path, seed=0)
-  done = run(tmp_path)
-  assert done.returncode == 0, done.stderr
-  text = (tmp_path / 'report' / 'table.md').read_text()
+  found = report.report(epath.Path(tmp_path))
+  text = found['table.md']
   assert f'| {iou(0.7):.2f} (1) |' in text and 'The run is done.' in text and '## Differences' not in text
-  assert len(pd.read_csv(io.StringIO((tmp_path / 'report' / 'table.csv').read_text()))) == 1
+  assert len(pd.read_csv(io.StringIO(found['table.csv']))) == 1

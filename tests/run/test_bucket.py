@@ -101,3 +101,5 @@ def test_a_sweep_and_its_report(bucket, data_dir):
   table = read(bucket, 'ablation/report/table.md').decode()
   assert '3 of 27 runs are done (24 missing).' in table and '2 missing' in table and '3 missing' in table
   assert read(bucket, 'ablation/report/index.html').startswith(b'<!doctype html>')
+  missing = tiny.run([sys.executable, '-m', 'fcn_jax.report', 'gs://bucket/none'], env=bucket)
+  assert (missing.returncode, missing.stderr) == (1, 'error: there is no folder gs://bucket/none\n')

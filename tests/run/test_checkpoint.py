@@ -4,24 +4,20 @@ import contextlib
 import gc
 import logging
 import os
-import pathlib
-import resource
 import shutil
 import sys
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import tiny
-from etils import epath
+from checkpoints import assert_same, make_state, opened, payloads, restore, save
 
 from fcn_jax.errors import UserError
 from fcn_jax.run import checkpoint, devices
 
-# At a damaged file or a full disk, Orbax never awaits some of its coroutines.
+# At a damaged file, Orbax never awaits some of its coroutines.
 pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 
 
@@ -32,65 +28,9 @@ def collect_coroutines():
   gc.collect()
 
 
-class State(flax.struct.PyTreeNode):
-  """The fields of a training state."""
-
-  step: jax.Array
-  params: dict
-  opt_state: optax.OptState
-  seed: jax.Array
-
-
-def make_state(step, side=8):
-  """A state like that of the loop, with random numbers of every type, on all devices."""
-  rng = np.random.default_rng(step)
-  params = {
-    'trunk': {'conv1_1': {'kernel': rng.normal(size=(3, 3, side, side)), 'bias': rng.normal(size=side)}},
-    'score_fr': {'kernel': rng.normal(size=(1, 1, side, 4)) * 1e-40},  # denormal in float32
-  }
-  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-  opt_state = jax.tree.map(
-    lambda x: jnp.asarray(rng.integers(0, 99, x.shape), x.dtype) / 7 if x.dtype == jnp.float32 else x + step,
-    optax.adamw(1e-3).init(params),
-  )
-  return devices.replicate(State(jnp.array(step, jnp.int32), params, opt_state, jnp.array(7, jnp.int32)))
-
-
-def assert_same(state, other):
-  assert jax.tree.structure(state) == jax.tree.structure(other)
-  for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True):
-    assert a.dtype == b.dtype and a.shape == b.shape
-    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-
-
-@contextlib.contextmanager
-def opened(workdir, keep=9):
-  checkpoints = checkpoint.Checkpoints(epath.Path(workdir), keep)
-  yield checkpoints
-  checkpoints.close()
-
-
-def save(workdir, *steps, keep=9):
-  with opened(workdir, keep) as checkpoints:
-    for step in steps:
-      checkpoints.save(step, make_state(step))
-
-
-def restore(workdir, state=None):
-  with opened(workdir) as checkpoints:
-    return checkpoints.restore(make_state(0) if state is None else state)
-
-
 @pytest.fixture(autouse=True)
 def info(caplog):
   caplog.set_level(logging.INFO, 'fcn_jax')
-
-
-def payloads(workdir, step):
-  """The files of a checkpoint that contain numbers."""
-  files = [path for path in pathlib.Path(workdir, 'checkpoints', str(step)).rglob('d/*') if path.is_file()]
-  assert files
-  return files
 
 
 def test_a_state_is_restored_bit_by_bit_on_the_same_devices(tmp_path, caplog):
@@ -221,36 +161,6 @@ def test_half_a_checkpoint_of_a_killed_run_is_removed(tmp_path, caplog):
   assert not left.exists()
 
 
-@contextlib.contextmanager
-def full_disk(room):
-  """No file may become larger than `room` bytes."""
-  before = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-  try:
-    yield
-  finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_is_a_user_error_and_earlier_checkpoints_are_intact(tmp_path):
-  save(tmp_path, 3)
-  with pytest.raises(UserError) as caught, full_disk(100_000), opened(tmp_path) as checkpoints:
-    checkpoints.save(6, make_state(6, side=128))
-  message = str(caught.value)
-  assert f'cannot save a checkpoint in {tmp_path}/checkpoints' in message
-  assert 'File too large' in message, 'the reason'
-  assert 'The checkpoint of step 3 is intact' in message and 'Free some space' in message
-  assert_same(restore(tmp_path), make_state(3))
-  save(tmp_path, 6)
-  assert_same(restore(tmp_path), make_state(6))
-
-
-def test_the_message_about_a_full_disk_at_the_first_checkpoint_names_no_step(tmp_path):
-  none = pytest.raises(UserError, match='No checkpoint was saved before')
-  with none, full_disk(100_000), opened(tmp_path) as checkpoints:
-    checkpoints.save(6, make_state(6, side=128))
-
-
 def test_a_run_without_a_checkpoint_has_no_parameters(tmp_path):
   (tmp_path / 'empty' / 'checkpoints').mkdir(parents=True)
   for place in ('none', 'empty'):
@@ -269,7 +179,7 @@ ON_ONE_DEVICE = """
 import sys
 import jax, numpy as np
 from fcn_jax.run import checkpoint
-from test_checkpoint import assert_same, make_state, restore
+from checkpoints import assert_same, make_state, restore
 assert jax.device_count() == 1
 assert_same(restore(sys.argv[1]), make_state(3))
 assert_same(checkpoint.load_params(sys.argv[1])[1], make_state(3).params)

@@ -57,11 +57,18 @@ def test_take_over_ends_the_previous_start_which_then_writes_nothing(data, tmp_p
   [(1e15, 12, 2), (1e38, 1, 1)],
 )
 def test_a_run_that_diverges_ends_with_the_step_at_which_it_did(data, tmp_path, lr, steps, step):
-  settings = {'optim__lr': lr, 'optim__warmup': 0, 'optim__schedule': 'constant', 'train__steps': steps}
+  settings = {
+    'optim__lr': lr,
+    'optim__warmup': 0,
+    'optim__schedule': 'constant',
+    'train__steps': steps,
+    'train__log_every': 1,
+  }
   done = tiny.run(tiny.command(data, tmp_path / 'run', **settings))
   assert done.returncode == 1
   assert 'Traceback' not in done.stderr
   ended = status(tmp_path / 'run')
   assert ended['state'] == 'diverged' and f'step {step} ' in ended['error'] + ' '
   assert f'step {step} ' in done.stdout and 'diverged' in done.stdout and 'optim.lr' in done.stdout
+  assert [row['step'] for row in rows(tmp_path / 'run') if 'train/loss' in row] == list(range(1, step))
   assert not any(np.isnan(x) for row in rows(tmp_path / 'run') for x in row.values() if x is not None)

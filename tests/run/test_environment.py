@@ -26,7 +26,7 @@ def test_each_start_adds_an_entry(directory, monkeypatch):
 
 def test_data_that_changed_since_the_last_start_are_refused(directory):
   environment.add_environment(directory, ['cpu'], 'scenes 1')
-  with pytest.raises(UserError, match=r"fingerprint is 'scenes 2'; expected 'scenes 1'\. Restore the data") as caught:
+  with pytest.raises(UserError, match=r"fingerprint is 'scenes 2'; expected 'scenes 1'\. Restore the data, ") as caught:
     environment.check_fingerprint(directory, 'scenes 2')
   assert '--workdir' in str(caught.value)
   assert len(directory.read_json('env.json', None)) == 1

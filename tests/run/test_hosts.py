@@ -74,13 +74,13 @@ def test_several_hosts_learn_the_same_as_one(alone, data_dir, tmp_path, hosts):
 
 def until_saved(workdir, processes) -> None:
   """Returns when the run has its first checkpoint."""
-  tiny.until(lambda: any(path.name.isdigit() for path in workdir.glob('checkpoints/*')), *processes)
+  tiny.until(lambda: any(path.name.isdigit() for path in (workdir / 'checkpoints').glob('*')), *processes)
 
 
 @pytest.fixture(scope='module')
 def stopped(data_dir, tmp_path_factory):
-  """A run on two hosts, the second of which received SIGTERM."""
-  workdir = tmp_path_factory.mktemp('hosts') / 'stopped'
+  """A run on two hosts, the second of which received SIGTERM, in a directory with a name that Orbax misinterprets."""
+  workdir = tmp_path_factory.mktemp('hosts') / 'stopped[1]'
   processes = start(2, data_dir, workdir)
   until_saved(workdir, processes)
   processes[1].send_signal(signal.SIGTERM)

@@ -238,7 +238,7 @@ def test_a_run_that_is_stopped_by_a_signal_saves_and_can_be_resumed(data, undist
 
 @pytest.mark.slow
 def test_a_truncated_checkpoint_is_reported_and_the_previous_one_is_used(data, undisturbed, again):
-  (again / 'eval' / '.network.json.1.tmp').write_text('{')  # of a start that was killed while it wrote
+  (again / 'eval' / '.1-0123abcd.fcn_jax.tmp').write_text('{')  # of a start that was killed while it wrote
   files = [path for path in (again / 'checkpoints' / '12').rglob('d/*') if path.is_file()]
   for path in files:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

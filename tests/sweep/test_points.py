@@ -1,29 +1,15 @@
 """The runs of a sweep: reading an experiment file, checking every point, choosing among the runs."""
 
-import json
 import pathlib
 
 import pytest
 from etils import epath
+from small_sweep import returning, runs_of
 
 from fcn_jax.errors import UserError
 from fcn_jax.sweep import points
 
 ROOT = pathlib.Path(__file__).parents[2]
-HEAD = 'from fcn_jax.config import default\nfrom fcn_jax.sweep import *\ndef get_config(dataset="scenes"):\n'
-CONFIG = '  return default(dataset)\n'
-
-
-def runs_of(tmp_path, sweep: str, change=lambda config: None):
-  path = tmp_path / 'experiment.py'
-  path.write_text(HEAD + CONFIG + sweep)
-  base = points.load(str(path), '')[1]
-  change(base)
-  return points.runs(str(path), base, epath.Path('runs/x'))
-
-
-def returning(value: str) -> str:
-  return f'def sweep():\n  return {value}\n'
 
 
 def test_a_point_becomes_a_run_with_name_directory_config_and_command(tmp_path):
@@ -64,20 +50,11 @@ def test_an_invalid_sweep_is_a_one_line_error(tmp_path, sweep, sentence):
   assert '\n' not in str(error.value)
 
 
-def test_a_run_can_start_from_another_run_of_the_sweep_by_name(tmp_path):
-  first, second, elsewhere = runs_of(
-    tmp_path, returning('[{"seed": 0}, {"init.run": "seed=0", "seed": 1}, {"init.run": "runs/other"}]')
-  )
-  assert second.source == 'seed=0' and second.config.init.run == 'runs/x/seed=0'
-  assert elsewhere.source is None and elsewhere.config.init.run == 'runs/other'
-  assert points.lineage(second, {run.name: run for run in (first, second)}) == [second, first]
-
-
 def test_only_matches_whole_settings(tmp_path):
   runs = runs_of(tmp_path, returning("product(axis('model.stride', [8, 16]), axis('seed', [1, 11]))"))
   assert [run.name for run in points.choose(runs, only='seed=1,stride=8', shard=None)] == ['stride=8,seed=1']
   with pytest.raises(
-    UserError, match='--only=seed=2 matches no run; expected settings from run names such as stride=8,seed=1'
+    UserError, match='--only=seed=2 matches no run; expected settings of a run, for example stride=8,seed=1'
   ):
     points.choose(runs, only='seed=2', shard=None)
 
@@ -99,41 +76,6 @@ def test_shards_divide_a_sweep_and_keep_dependent_runs_together(tmp_path):
   for wrong in ('4/4', '-1/4', '1', 'a/b', '0/0'):
     with pytest.raises(UserError, match='expected i/n'):
       points.choose(runs, only=None, shard=wrong)
-
-
-def test_a_directory_belongs_to_one_sweep_which_may_grow(tmp_path):
-  experiment = str(ROOT / 'experiments/ablation.py')
-  base, folder = points.load(experiment, '')[1], epath.Path(tmp_path / 'sweep')
-  runs = points.runs(experiment, base, folder)
-  points.write_sweep(folder, 'ablation.py', base, runs[1:])
-  points.write_sweep(folder, 'ablation.py', base, runs[:2])
-  listed = json.loads((folder / 'sweep.json').read_text())['runs']
-  assert sorted(listed) == sorted(run.name for run in runs)
-  with pytest.raises(UserError, match=r'holds the sweep ablation.py, not skips.py'):
-    points.write_sweep(folder, 'skips.py', base, runs)
-  base.train.steps = 7
-  with pytest.raises(UserError, match=r'a sweep with another config: train\.steps is 500 there, 7 here'):
-    points.write_sweep(folder, 'ablation.py', base, runs)
-  (tmp_path / 'config.json').write_text('{}')
-  with pytest.raises(UserError, match='holds a single run, not a sweep'):
-    points.write_sweep(epath.Path(tmp_path), 'ablation.py', base, runs)
-
-
-def test_the_runs_of_a_sweep_that_has_started_are_read_from_sweep_json(tmp_path):
-  """Names, folders, points and sources, without the experiment file."""
-  experiment = str(ROOT / 'experiments/stages.py')
-  base, folder = points.load(experiment, '')[1], epath.Path(tmp_path)
-  runs = points.runs(experiment, base, folder)
-  points.write_sweep(folder, 'stages.py', base, runs)
-  recorded = points.recorded(folder)
-  assert any(run.source for run in recorded)
-  for mine, theirs in zip(recorded, runs, strict=True):
-    assert (mine.name, mine.workdir, mine.source) == (theirs.name, theirs.workdir, theirs.source)
-    assert mine.point == json.loads(json.dumps(theirs.point)) and mine.config is None
-  chosen = [[run.name for run in points.choose(x, only=None, shard='1/2')] for x in (recorded, runs)]
-  assert chosen[0] == chosen[1]
-  with pytest.raises(UserError, match=r'holds no sweep: there is no sweep\.json in it'):
-    points.recorded(epath.Path(tmp_path / 'other'))
 
 
 SWEEPS = {

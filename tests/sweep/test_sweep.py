@@ -9,6 +9,10 @@ import time
 
 import pytest
 import tiny
+from etils import epath
+
+from fcn_jax.sweep.driver import Driver
+from fcn_jax.sweep.points import Run
 
 EXPERIMENT = """
 from fcn_jax.config import default
@@ -95,7 +99,7 @@ def test_a_file_without_a_sweep_and_a_directory_of_another_sweep_are_errors(tmp_
   arguments = [sys.executable, '-m', 'fcn_jax.sweep', f'--workdir={tmp_path}']
   plain = tiny.run([*arguments, f'--config={tiny.ROOT}/experiments/fcn16s.py'])
   assert plain.returncode == 1 and 'fcn16s.py defines no sweep(); expected one next to get_config()' in plain.stderr
-  (tmp_path / 'sweep.json').write_text(json.dumps({'experiment': 'other.py', 'config': {}, 'runs': []}))
+  (tmp_path / 'sweep.json').write_text(json.dumps({'experiment': 'other.py', 'config': {}, 'runs': {}}))
   other = tiny.run([*arguments, f'--config={tiny.ROOT}/experiments/ablation.py'])
   assert other.returncode == 1 and 'holds the sweep other.py, not ablation.py' in other.stderr
 
@@ -176,6 +180,30 @@ def test_two_processes_cannot_train_in_one_directory(data, tmp_path):
   assert first.returncode == 0
   assert second.returncode == 1 and f'another process is training in {tmp_path}/run' in second.stderr
   assert len(json.loads((tmp_path / 'run' / 'env.json').read_text())) == 1
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_is_forwarded_to_all_runs(tmp_path, number):
+  class Engine:
+    slots, poll, stopped = 1, 0, ()
+
+    def has_room(self, *, prepared):
+      return True
+
+    def start(self, run):
+      pass
+
+    def ended(self):
+      signal.raise_signal(number)
+      return []
+
+    def stop(self, number):
+      self.stopped += (number,)
+
+  engine = Engine()
+  run = Run(name='seed=0', workdir=epath.Path(tmp_path / 'x'), config=None, command=[], point={}, source=None)
+  assert Driver([run], engine, retries=0, node_retries=0).drive() == 75
+  assert engine.stopped == (number,)
 
 
 def test_a_directory_that_cannot_be_written_is_an_error(tmp_path):

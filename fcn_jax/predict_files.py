@@ -1,0 +1,246 @@
+"""The files of `predict`: which images a command line names, and the names and contents of the outputs."""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import io
+import os
+import pathlib
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from fcn_jax import files, image_files, images
+from fcn_jax.data import dataset
+from fcn_jax.errors import UserError
+
+_NAME_BYTES = 255  # the longest name of a file, in bytes
+_LABEL_BYTES = 100  # of a class name within it
+_MARK = b'Software\0fcn_jax.predict'  # the text in every PNG that the command writes
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """An image file: its path as it was typed, and its path below the folder that was named, or its name."""
+
+  path: epath.Path
+  below: pathlib.PurePath
+
+
+@dataclasses.dataclass
+class Found:
+  """What the arguments of a command line name.
+
+  Attributes:
+    sources: the image files, by absolute path.
+    faults: what cannot be used and why, a sentence for each file, folder or argument.
+    left_out: the numbers of files and folders that are no images, by ending or kind.
+  """
+
+  sources: dict[str, Source] = dataclasses.field(default_factory=dict)
+  faults: list[str] = dataclasses.field(default_factory=list)
+  left_out: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+  def add(self, path: epath.Path, below: os.PathLike | str) -> None:
+    """Adds an image file, unless an earlier argument named it."""
+    self.sources.setdefault(_absolute(path), Source(path, pathlib.PurePath(below)))
+
+
+def find(arguments: Iterable[str], out: epath.Path) -> Found:
+  """The images that the arguments name: files, and folders with everything below them, in the order of their names.
+
+  In folders, files are found by `image_files.ENDINGS`. Hidden files and folders, __MACOSX, predictions that an earlier
+  command wrote, and the folder `out` are left out.
+  """
+  found = Found()
+  for argument in arguments:
+    try:
+      path = files.path(argument)
+      if not files.exists(path):
+        raise UserError(f'there is no file or folder {path}')
+      if not path.is_dir():
+        found.add(path, path.name)
+        continue
+      if not _find_in(path, path, os.path.realpath(out), (), found):
+        raise UserError(f'there is no image in {path}; expected files that end in {", ".join(image_files.ENDINGS)}')
+    except UserError as error:
+      found.faults.append(str(error))
+  return found
+
+
+def _find_in(folder: epath.Path, top: epath.Path, out: str, above: tuple[str, ...], found: Found) -> bool:
+  """Adds what is in a folder below `top`; returns whether there are images or faults."""
+  with files.explained(folder):
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+  above, has_any = (*above, os.path.realpath(folder)), False
+  for entry in entries:
+    ending = entry.suffix.lower()
+    if entry.name.startswith('.') or entry.name == '__MACOSX':
+      found.left_out['hidden files and folders'] += 1
+    elif entry.is_dir():
+      real = os.path.realpath(entry)
+      if real == out or real in above:  # a link to a folder above would have no end
+        found.left_out['output folder' if real == out else 'links to a folder above'] += 1
+        continue
+      try:
+        has_any |= _find_in(entry, top, out, above, found)
+      except UserError as error:
+        found.faults.append(str(error))
+        has_any = True
+    elif ending not in image_files.ENDINGS:
+      found.left_out[ending or 'no ending'] += 1
+    elif ending == '.png' and _is_prediction(entry):
+      found.left_out['earlier predictions'] += 1
+    else:
+      found.add(entry, os.path.relpath(entry, top))
+      has_any = True
+  return has_any
+
+
+def _absolute(path: epath.Path) -> str:
+  return os.fspath(path) if files.is_remote(path) else os.path.abspath(path)
+
+
+def _is_prediction(path: epath.Path) -> bool:
+  """Whether this command wrote the PNG."""
+  try:
+    with files.opened(path) as file, files.explained(path):
+      return _MARK in file.read(33 + 8 + len(_MARK))
+  except UserError:  # reported when the image is read
+    return False
+
+
+def heatmap_endings(classes: Sequence[str]) -> list[str]:
+  """The endings of the heatmaps of the classes, all different, and possible in a file name."""
+  endings: list[str] = []
+  for number, label in enumerate(classes):
+    ending = shortened(re.sub(r'[/\0]', '_', label), _LABEL_BYTES)
+    taken = ending == 'overlay' or f'{ending}.png' in endings
+    endings.append(f'{ending}.{number}.png' if taken else f'{ending}.png')
+  return endings
+
+
+def shortened(name: str, most: int) -> str:
+  """The name, if it has at most `most` bytes; otherwise its beginning and a hash of it."""
+  content = os.fsencode(name)
+  if len(content) <= most:
+    return name
+  return content[: most - 9].decode(errors='ignore') + '-' + _hash(content)
+
+
+class Names:
+  """Names of outputs, all different, none of them an input.
+
+  The outputs of an image are OUT/NAME.ENDING. NAME is the image's path below the folder that was named, without its
+  ending. Where outputs would have the same name, or that of an input, NAME keeps the ending of an image beside the
+  other image, else the name of the image's folder.
+  """
+
+  def __init__(self, sources: dict[str, Source], out: epath.Path, endings: Sequence[str]):
+    """`endings` are those of all outputs that the command can write, so that names do not depend on its flags."""
+    self._sources, self._out, self._endings = sources, out, endings
+    self._longest = max(len(os.fsencode(ending)) for ending in endings)
+    self._inputs = {*sources, *map(os.path.realpath, sources)}
+    self._real = functools.cache(os.path.realpath)
+    # Of each image: the number of folders in front of its path, whether it keeps its ending, whether it gets a hash.
+    self._forms = dict.fromkeys(sources, (0, False, False))
+
+  def choose(self) -> dict[str, str]:
+    """The name of each image, by its absolute path."""
+    while clashing := list(self._clashing()):
+      for key, is_beside in clashing:
+        folders, has_ending, _ = self._forms[key]
+        if is_beside and not has_ending:
+          self._forms[key] = folders, True, False
+        elif folders < len(self._parents(key)):
+          self._forms[key] = folders + 1, has_ending, False
+        else:
+          self._forms[key] = folders, has_ending, True
+    return {key: self._name(key) for key in self._sources}
+
+  def _clashing(self) -> Iterator[tuple[str, bool]]:
+    """The images that need another name, each with whether it clashes with an image beside it, or with an input."""
+    outputs = {key: self._outputs(key) for key, (*_, has_hash) in self._forms.items() if not has_hash}
+    total = collections.Counter(output for several in outputs.values() for output in several)
+    beside = collections.Counter(
+      (os.path.dirname(key), output) for key, several in outputs.items() for output in several
+    )
+    for key, several in outputs.items():
+      folder = self._real(os.path.dirname(self._out / several[0]))
+      is_input = any(os.path.join(folder, os.path.basename(output)) in self._inputs for output in several)
+      if is_input or any(total[output] > 1 for output in several):
+        yield key, is_input or any(beside[os.path.dirname(key), output] > 1 for output in several)
+
+  def _outputs(self, key: str) -> list[str]:
+    name = self._name(key)
+    return [f'{name}.{ending}' for ending in self._endings]
+
+  def _name(self, key: str) -> str:
+    folders, has_ending, has_hash = self._forms[key]
+    parents, below = self._parents(key), self._sources[key].below
+    below = below if has_ending or not below.stem.strip('.') else below.with_suffix('')
+    whole = pathlib.PurePath(*parents[len(parents) - folders :], below)
+    name = f'{whole.name}-{_hash(os.fsencode(key))}' if has_hash else whole.name
+    return os.fspath(whole.with_name(shortened(name, _NAME_BYTES - 1 - self._longest)))
+
+  def _parents(self, key: str) -> list[str]:
+    """The folders above the image that are not in `below`, outermost first."""
+    parts = [part for part in key.split('/') if part and not part.endswith(':')]
+    return parts[: -len(self._sources[key].below.parts)]
+
+
+def _hash(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()[:8]
+
+
+def write(
+  stem: epath.Path, endings: Iterable[str], image: np.ndarray, scores: np.ndarray, classes: dataset.Classes
+) -> None:
+  """Writes the outputs STEM.ENDING of an image.
+
+  Args:
+    stem: OUT/NAME.
+    endings: of the outputs to write.
+    image: uint8 [H, W, 3].
+    scores: float32 [H, W, C], before the softmax.
+    classes: of the scores.
+
+  Raises:
+    UserError: one of the files cannot be written.
+  """
+  from scipy.special import softmax
+
+  prediction = scores.argmax(-1).astype(np.uint8)
+  heatmaps = heatmap_endings(classes.names)
+  probabilities = softmax(scores, axis=-1) if {'npz', *heatmaps} & set(endings) else np.empty((0, 0, 0))
+  contents: dict[str, Callable[[], bytes]] = {
+    'png': lambda: marked(images.indexed(prediction, classes.palette)),
+    'overlay.png': lambda: marked(images.overlay(image, prediction, classes.names, classes.palette)),
+    'npz': lambda: _arrays(probabilities=probabilities, classes=classes.names),
+    'scores.npz': lambda: _arrays(scores=scores),
+  }
+  for ending in endings:
+    content = contents[ending]() if ending in contents else _heatmap(probabilities[..., heatmaps.index(ending)])
+    files.write(stem.with_name(f'{stem.name}.{ending}'), content)
+
+
+def _heatmap(probability: np.ndarray) -> bytes:
+  return marked(images.encoded(Image.fromarray((255 * probability).round().astype(np.uint8))))
+
+
+def _arrays(**arrays) -> bytes:
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, **arrays)
+  return buffer.getvalue()
+
+
+def marked(png: bytes) -> bytes:
+  """The PNG with the text that tells predictions from images: its first chunk after the header, which has 33 bytes."""
+  chunk = b'tEXt' + _MARK
+  return png[:33] + struct.pack('>I', len(_MARK)) + chunk + struct.pack('>I', zlib.crc32(chunk)) + png[33:]

@@ -1,0 +1,191 @@
+"""The files of one run as a report needs them. A file that cannot be read is a fault of the run, not an error."""
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from etils import epath
+
+from fcn_jax import config as config_lib
+from fcn_jax import files, metrics
+from fcn_jax.errors import UserError
+from fcn_jax.run import lock, saved
+
+_EXAMPLE = ('image.jpg', 'label.png', 'prediction.png')  # the endings of the files of an example
+
+
+@contextlib.contextmanager
+def noted(faults: list[str], path: epath.Path) -> Iterator[None]:
+  """A context in which an error becomes an entry of `faults`; `path` is the file or folder that is read."""
+  try:
+    yield
+  except UserError as error:
+    faults.append(str(error))
+  except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    faults.append(f'{path} is damaged ({type(error).__name__}: {error}); restore it from a copy')
+
+
+def listed(folder: epath.Path) -> list[epath.Path]:
+  """The files and folders in a folder. `iterdir` leaves out those whose names end in ~."""
+  return list(folder.iterdir()) if files.is_remote(folder) else [folder / name for name in os.listdir(folder)]
+
+
+def is_run(path: epath.Path) -> bool:
+  """Whether a folder has files of a run, or may not be read."""
+  try:
+    return saved.is_run(path)
+  except UserError:  # `state` gives the reason
+    return True
+
+
+def state(path: epath.Path, faults: list[str]) -> dict:
+  """The attributes `settings`, `state` and `costs` of a `Result`; without its scores, only the time is known."""
+  found = {'state': 'damaged', 'settings': {}}
+  with noted(faults, path / 'config.json'):
+    found['settings'] = config_lib.flatten(saved.read_config(path))
+    with noted(faults, path / 'status.json'):
+      status = saved.read_status(path)
+      now, seconds = status.get('state', 'running'), status.get('wall_seconds')
+      if now == 'running' and not lock.is_training(path):
+        now = 'stopped'
+        faults.append(_stopped(status))
+      if status.get('error') and now != 'done':
+        faults.append(str(status['error']))
+      found |= {'state': now, 'costs': {} if seconds is None else {'minutes': seconds / 60}}
+  return found
+
+
+def _stopped(status: dict) -> str:
+  of = f' of {status["steps"]}' if 'steps' in status else ''
+  age = f', {_duration(time.time() - status["time"])} ago' if 'time' in status else ''
+  return f'its process is gone: it stopped at step {status.get("step", 0)}{of}{age}'
+
+
+def _duration(seconds: float) -> str:
+  for unit, length in (('days', 86400), ('hours', 3600), ('minutes', 60)):
+    if seconds >= 2 * length:
+      return f'{seconds / length:.0f} {unit}'
+  return f'{max(seconds, 0):.0f} s'
+
+
+def scores(path: epath.Path, stem: str) -> dict | None:
+  """The attributes of a `Result` that hold its scores, or None if there is no `eval/STEM.json`.
+
+  Raises:
+    UserError: one of the files is damaged, or they are of different evaluations.
+  """
+  found = saved.read_scores(path, stem)
+  if found is None:
+    return None
+  arrays = saved.read_arrays(path / 'eval' / f'{stem}.npz')
+  ids, confusion = tuple(map(str, arrays['id'])), arrays['confusion'].astype(np.int64)
+  recomputed = metrics.summarize(confusion.sum(0), tuple(found['iou']))
+  if len(ids) != len(confusion) or any(abs(recomputed[name] - found[name]) > 1e-6 for name in metrics.METRICS):
+    raise UserError(
+      f'{path / "eval" / stem}.json and .npz are of different evaluations; run python -m fcn_jax.evaluate '
+      f'--workdir={path}'
+    )
+  return {
+    'scores': flat(recomputed),
+    'bands': {width: value if value is None else float(value) for width, value in found['boundary_iou'].items()},
+    'ids': ids,
+    'confusion': confusion,
+    'images': hashlib.sha256(repr(ids).encode() + confusion.sum(2).tobytes()).hexdigest(),
+  }
+
+
+def flat(summary: dict) -> dict:
+  """The scores that `metrics.summarize` returns, without nesting: by `metrics.METRICS` and iou/CLASS."""
+  return {n: summary[n] for n in metrics.METRICS} | {f'iou/{name}': x for name, x in summary['iou'].items()}
+
+
+def details(path: epath.Path, split: str, suffix: str, faults: list[str]) -> dict:
+  """The other attributes of a `Result`; what cannot be read is missing.
+
+  Args:
+    path: the run directory.
+    split: the split that was scored.
+    suffix: of the files in `eval/`, before the ending.
+    faults: gets a sentence per file that cannot be read.
+  """
+  found, evaluated = {'costs': {}}, path / 'eval'
+  examples = evaluated / f'{split}{suffix}'
+  with noted(faults, evaluated / f'network{suffix}.json'):
+    found |= _network(path, split, suffix)
+  with noted(faults, path / 'timing.jsonl'):
+    rows = [row for row in _rows(path, 'timing.jsonl') if 'images_per_second' in row]
+    if rows:
+      speed, memory = np.median([float(row['images_per_second']) for row in rows]), rows[-1]['peak_memory_gib']
+      found['costs'] |= {'images_per_second': float(speed), 'peak_memory_gib': float(memory)}
+  with noted(faults, path / 'metrics.jsonl'):
+    rows, names = _rows(path, 'metrics.jsonl'), ('eval/mean_iou', 'train/loss')
+    found['curves'] = {name: {row['step']: float(row[name]) for row in rows if name in row} for name in names}
+  with noted(faults, path / 'env.json'):
+    found['environment'] = _start(path)
+  with noted(faults, path / 'data.json'):
+    found['classes'] = _classes(path)
+  with noted(faults, examples):
+    found |= {'examples_folder': examples, 'examples': _examples(examples)}
+  return found
+
+
+def _classes(path: epath.Path) -> list[tuple[str, tuple[int, ...]]]:
+  """Name and color of each class of the first head, from `data.json`."""
+  first, *_ = saved.read_data(path)[1].values()
+  return [(str(name), tuple(map(int, color))) for name, color in zip(first.names, first.palette, strict=True)]
+
+
+def _rows(path: epath.Path, name: str) -> list[dict]:
+  rows = saved.read_rows(path / name)
+  if not rows:
+    what = 'empty' if files.exists(path / name) else 'missing'
+    raise UserError(f'{path / name} is {what}; restore it from a copy')
+  return rows
+
+
+def _start(path: epath.Path) -> dict:
+  """The last start of the run, from `env.json`."""
+  starts = saved.read_starts(path)
+  if not starts:
+    raise UserError(f'{path / "env.json"} has no start; restore it from a copy')
+  start = {name: str(starts[-1][name] or 'unknown') for name in ('data', 'commit', 'time')}
+  devices = [str(kind) for kind in starts[-1]['devices']]
+  return start | {'dirty': bool(starts[-1]['dirty']), 'device': devices[0], 'devices': len(devices)}
+
+
+def _network(path: epath.Path, split: str, suffix: str) -> dict:
+  """The attributes from `eval/network.json` and `eval/kernels.npz`."""
+  network = saved.read_network(path, f'network{suffix}')
+  if network is None:
+    raise UserError(f'{path / "eval"}/network{suffix}.json is missing; run python -m fcn_jax.evaluate --workdir={path}')
+  found = {
+    'costs': {name: float(network[name]) for name in ('parameters', 'gflop')},
+    'size': '{}x{}'.format(*map(int, network['size'])),
+    'upper_bound': {n: float(network['upper_bound'][split][n]) for n in metrics.METRICS}
+    if split in network['upper_bound']
+    else {},
+  }
+  if network['kernel_distance']:  # otherwise upsampling is fixed
+    arrays = saved.read_arrays(path / 'eval' / f'kernels{suffix}.npz')
+    layers = sorted(arrays, key=lambda name: -int(re.search(r'\d+', name).group()))
+    found['kernels'] = {name: arrays[name] for name in layers}
+    found['distances'] = {name: list(map(float, network['kernel_distance'][name])) for name in layers}
+  return found
+
+
+def _examples(folder: epath.Path) -> list[str]:
+  """The ids of the images with all three files. An id may contain folders."""
+  pending, names = [folder] if files.exists(folder) else [], set()
+  with files.explained(folder):
+    while pending:
+      for path in listed(pending.pop()):
+        if path.is_dir():
+          pending.append(path)
+        else:
+          names.add(str(path.relative_to(folder)))
+  ids = {name.removesuffix(f'.{_EXAMPLE[-1]}') for name in names if name.endswith(f'.{_EXAMPLE[-1]}')}
+  return sorted(name for name in ids if {f'{name}.{kind}' for kind in _EXAMPLE} <= names)

@@ -1,0 +1,93 @@
+"""Which runs are runs of the same network, and what an interval is over."""
+
+import json
+
+import made
+import pytest
+from etils import epath
+
+from fcn_jax.errors import UserError
+from fcn_jax.report import __main__ as report
+from fcn_jax.report import comparison, differences, figures, results, tables
+from fcn_jax.run import identity
+
+OTHER = {'data.threads': 7, 'data.dir': 'elsewhere', 'data.cache_gib': 1.0, 'train.log_every': 3, 'eval.every': 7}
+OTHER |= {'eval.batch_size': 3, 'eval.canvases': 2, 'checkpoint.every': 9, 'checkpoint.keep': 1}
+
+
+def compared(folder, **options):
+  """The runs, and their labels and differences."""
+  runs, selecting = comparison.compare(results.read(epath.Path(folder), **options))
+  rows, cols = comparison.layout(runs, None, None, selecting)
+  fields = rows + cols
+  cells = comparison.by_values(runs, fields)
+  return tables.labeled(cells, fields), differences.between(cells, fields, tables.folds_of(runs))
+
+
+def test_settings_that_cannot_change_scores_make_no_network(tmp_path):
+  assert set(OTHER) <= set(identity.NEUTRAL)
+  for seed, settings in enumerate([{}, *({field: value} for field, value in OTHER.items())]):
+    made.run(tmp_path, seed=seed, **{field.replace('.', '__'): value for field, value in settings.items()})
+  networks, found = compared(tmp_path)
+  assert list(map(len, networks.values())) == [1 + len(OTHER)] and not found
+  with pytest.raises(UserError, match=r'train\.log_every cannot change scores'):
+    report.report(epath.Path(tmp_path), ['train.log_every'])
+
+
+def test_how_often_a_run_is_evaluated_matters_to_its_best_checkpoint(tmp_path):
+  for every in (5, 10):
+    path = made.run(tmp_path, eval__every=every)
+    for ending in ('json', 'npz'):
+      (path / f'eval/validation.{ending}').rename(path / f'eval/validation.best.{ending}')
+  assert len(compared(tmp_path, checkpoint='best')[0]) == 2
+
+
+@pytest.mark.parametrize('seeds', [(1, 1), (1, 3), (3, 1), (2, 2)])
+def test_an_interval_with_one_seed_on_a_side_is_over_images_only_and_never_clear(tmp_path, seeds):
+  for stride, count in zip((32, 16), seeds, strict=True):
+    for seed in range(count):
+      made.run(tmp_path, skill=0.5 + 1 / stride + seed / 100, model__stride=stride, seed=seed)
+  _, (found,) = compared(tmp_path)
+  assert found.low > 0 or found.high < 0
+  assert found.over_seeds == found.clear == (min(seeds) > 1)
+  line = differences.table([found], 10, ['']).lines[0]
+  assert line[-1] == ('images and seeds' if min(seeds) > 1 else 'images only')
+  colors = {drawn.get_color() for drawn in figures.intervals([found]).axes[0].lines} - {'black'}
+  assert colors == ({'C0'} if min(seeds) > 1 else {'0.6'})
+
+
+@pytest.mark.parametrize('folds', [(0, 0), (0, 1)])
+def test_runs_are_grouped_by_the_settings_of_the_run_they_start_from_not_by_its_name(tmp_path, folds):
+  for seed, (name, fold) in enumerate(zip(('base-a', 'base-b'), folds, strict=True)):
+    for stride, source in ((32, ''), (16, name), (8, f'next-{name}')):
+      more = {'init__run': f'/moved/runs/{source}'} if source else {}
+      path = made.run(
+        tmp_path, data='stanford_background', model__stride=stride, data__fold=fold, seed=seed, model__width=0.5, **more
+      )
+      path.rename(tmp_path / {32: name, 16: f'next-{name}', 8: f'last-{name}'}[stride])
+  networks, _ = compared(tmp_path)
+  assert list(map(len, networks.values())) == [2, 2, 2]
+  origins = {run.settings['init.run'] for members in networks.values() for run in members}
+  assert origins == {'', 'stride=32', 'stride=16,run=stride=32'}
+  path = tmp_path / 'base-b' / 'config.json'  # now the two start from different networks
+  config = json.loads(path.read_text())
+  config['optim']['lr'] = 0.5
+  path.write_text(json.dumps(config))
+  assert len(compared(tmp_path)[0]) == 6
+
+
+def test_runs_that_start_from_each_other_are_read(tmp_path):
+  for name, other in (('a', 'b'), ('b', 'a')):
+    made.run(tmp_path, init__run=f'x/{other}').rename(tmp_path / name)
+  assert len(results.read(epath.Path(tmp_path))) == 2
+
+
+def test_tables_read_the_settings_of_a_run_whatever_its_name_is(tmp_path):
+  for number, stride in enumerate((32, 16)):
+    made.run(tmp_path, model__stride=stride).rename(tmp_path / f'stride={number},{"x" * 200}')
+  points = {path.name: {'model.stride': 1} for path in tmp_path.iterdir()}
+  points['a hash'] = {'model.stride': 8}
+  base = identity.plain(results.config_lib.default('scenes'))
+  (tmp_path / 'sweep.json').write_text(json.dumps({'experiment': 'x.py', 'config': base, 'runs': points}))
+  text = report.report(epath.Path(tmp_path))['table.md']
+  assert '| 8 | 1 missing |' in text and '| 16 | ' in text and '| 32 | ' in text and '| 1 | ' not in text
