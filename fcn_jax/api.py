@@ -15,13 +15,13 @@ from fcn_jax.config import normalization
 from fcn_jax.data import augment, canvases
 from fcn_jax.data.dataset import Classes
 from fcn_jax.errors import UserError, nearest
-from fcn_jax.models import cost
+from fcn_jax.models import cost, names
 from fcn_jax.run import checkpoint as checkpoints
 from fcn_jax.run import saved
 from fcn_jax.weights import match
 
 # The networks that `build_model` makes, as settings of the section `model`.
-MODELS = {'fcn32s': {'stride': 32}, 'fcn16s': {'stride': 16}, 'fcn8s': {'stride': 8}}
+MODELS = {'fcn32s': {'stride': 32}, 'fcn16s': {'stride': 16}, 'fcn8s': {'stride': 8}, 'unet': {'name': 'unet'}}
 CHECKPOINTS = ('last', 'best')
 BATCH_PIXELS = 2**20  # largest total of the canvases of a batch; a larger image is a batch by itself
 # The floating point operations that take as long as compiling a network: 2 s at 100 GFLOP/s on two CPU cores, 10 s at
@@ -198,16 +198,17 @@ def build_model(
   """A new network and its initial parameters.
 
   Args:
-    name: a key of `MODELS`: 'fcn32s', 'fcn16s' or 'fcn8s'.
+    name: a key of `MODELS`: 'fcn32s', 'fcn16s', 'fcn8s' or 'unet'.
     classes: the number of classes, or a dict of these by head.
-    backbone: a key of `models.names.BACKBONES`.
+    backbone: a key of `models.names.BACKBONES`; not for 'unet'.
     weights: a weights file (`weights/formats.py`), or 'vgg16', which is downloaded. The file also sets `mean` and
       `std`, unless `settings` have them. Score layers that the file lacks start at zero.
     preprocessing: what sets `mean` and `std` instead of the file: 'caffe', 'torchvision' or 'none'.
     allow_mismatch: layers that may be missing from, or unused in, the file, joined by +: 'fc6+fc7'.
     inputs: channels of each input stream; {'rgb': 3} by default.
     seed: of the initial parameters.
-    **settings: further settings of the section `model` of a config, such as width=0.25 or geometry='caffe'.
+    **settings: further settings of the section `model` of a config, such as width=0.25 or geometry='caffe'. By default,
+      `norm` is that of pretrained weights: 'frozen_batch' for a ResNet, else 'none'.
 
   Returns:
     The linen module and its parameters: `module.apply({'params': params}, {'rgb': images})['semantic']` are scores
@@ -244,5 +245,7 @@ def _config(settings: dict) -> ml_collections.ConfigDict:
     except TypeError as error:
       example = '' if default == () else f', like {default!r}'
       raise UserError(f'model.{field} is {value!r}; expected {type(default).__name__}{example}') from error
+  if 'norm' not in settings:
+    config.model.norm = names.pretrained_norm(config.model)
   config_lib.check_model(config.model, config_lib.base().model)
   return config

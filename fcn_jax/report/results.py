@@ -17,6 +17,7 @@ from etils import epath
 from fcn_jax import config as config_lib
 from fcn_jax import files
 from fcn_jax.errors import UserError
+from fcn_jax.models import names
 from fcn_jax.report import run_files
 from fcn_jax.run import identity, saved
 from fcn_jax.sweep import space
@@ -91,6 +92,8 @@ class Result:
   @property
   def stride_px(self) -> int:
     """The stride of the finest scores in pixels of the image; `model.stride` counts cells of `model.shrink` pixels."""
+    if 'stride' not in names.NETWORKS[self.settings['model.name']].settings:
+      return 1  # a U-Net scores every pixel
     return self.settings['model.stride'] * self.settings['model.shrink']
 
   def but(self, *faults: str, **changes) -> 'Result':
