@@ -237,8 +237,8 @@ def test_a_file_of_a_user_is_not_replaced(folder):
 def test_the_command_shows_faults_and_tables_before_it_writes(folder):
   (folder / FAULTY / 'status.json').write_text(json.dumps({'state': 'failed', 'step': 1, 'error': 'no [/x] :cat: *y*'}))
   folder.chmod(0o555)
-  command = [sys.executable, '-m', 'fcn_jax.report', str(folder)]
-  done = tiny.run(command, preexec_fn=ordinary_user.drop_root, env={'COLUMNS': '300'})
+  command = ordinary_user.command(sys.executable, '-m', 'fcn_jax.report', str(folder))
+  done = tiny.run(command, env={'COLUMNS': '300'})
   folder.chmod(0o755)
   assert done.returncode == 0, done.stderr
   printed = done.stdout.index('no [/x] :cat: *y*'), done.stdout.index('Mean IoU'), done.stdout.index('not written')
