@@ -95,6 +95,8 @@ def evaluate(given) -> None:
   try:
     evaluation.write(output, name, split, scored, data.heads, step, given.checkpoint)
     bounds.write_network(output, name, model, params, data, config.data.train_size, given.checkpoint)
+    if not isinstance(output, Folder) and not files.exists(output / 'data.json'):
+      directory.write_data(output, data)  # it was damaged, and has been deleted
   except UserError as error:
     if given.out:
       raise

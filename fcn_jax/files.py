@@ -19,6 +19,7 @@ from fcn_jax.errors import UserError
 # Of the temporary files of `write`. The name does not contain that of the file, which may be as long as a name can be.
 _TEMPORARY = '.{process}-{random}.fcn_jax.tmp'
 _LEFTOVER = re.compile(r'\.\d+-[0-9a-f]{8}\.fcn_jax\.tmp')
+_ADDRESS = re.compile(r'[a-z][a-z0-9+.-]*://', re.IGNORECASE)
 _BUCKETS = 'https://storage.googleapis.com'
 
 
@@ -30,12 +31,13 @@ def path(given: os.PathLike | str) -> epath.Path:
   """
   text = os.fspath(given)
   scheme, separator, rest = text.partition('://')
-  if separator and scheme == 'file':
+  if separator and scheme.lower() == 'file' and rest.startswith('/'):
     text = urllib.parse.unquote(rest)
-  elif separator and scheme == 'gs':
+  elif separator and scheme.lower() == 'gs':
+    text = f'gs://{rest}'
     _check_buckets(text)
-  elif separator and re.fullmatch(r'[a-z][a-z0-9+.-]*', scheme):
-    raise UserError(f'{text} is an address of the kind {scheme}://; expected a path on a disk, or gs://BUCKET/FOLDER')
+  elif _ADDRESS.match(text) or re.match('(gs|s3|file):/', text, re.IGNORECASE):
+    raise UserError(f'{text} is an address that cannot be used; expected a path on a disk, or gs://BUCKET/FOLDER')
   return epath.Path(text).expanduser()
 
 
@@ -174,4 +176,4 @@ def remove_leftovers(folder: epath.Path, *, below: bool = False) -> None:
 
 def is_remote(path: os.PathLike | str) -> bool:
   """Whether a path is in a bucket, like gs://bucket/run, and not on a disk."""
-  return re.match(r'[a-z][a-z0-9+.-]*://', os.fspath(path)) is not None
+  return _ADDRESS.match(os.fspath(path)) is not None

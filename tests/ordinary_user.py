@@ -41,8 +41,13 @@ def without_root() -> Iterator[None]:
     assert _LIBC.capset(ctypes.byref(_Header(_VERSION, 0)), ctypes.byref(before)) == 0
 
 
-def drop_root() -> None:
-  """A `preexec_fn` for `subprocess`: the same for a whole program."""
+def command(*words: str) -> list[str]:
+  """The same for a whole program: a command that runs `words`, without forking this process with its threads."""
+  return [sys.executable, __file__, *words]
+
+
+if __name__ == '__main__':
   if os.geteuid() == 0:
     for capability in (1, 2):
       assert _LIBC.prctl(_DROP_FROM_BOUNDS, capability, 0, 0, 0) == 0
+  os.execvp(sys.argv[1], sys.argv[1:])

@@ -137,13 +137,14 @@ def test_temporary_files_of_a_killed_process_are_removed_and_no_others(folder, m
 
 
 def test_addresses_that_cannot_be_used_are_refused_at_once(monkeypatch):
-  for address in ('s3://bucket/run', 'http://host/run', 'hdfs://a/b'):
-    with pytest.raises(UserError, match=rf'{address} is an address of the kind .*; expected a path on a disk, or gs:'):
+  for address in ('s3://bucket/run', 'S3://b/run', 'http://host/run', 'file://host/run', 'gs:/b/run', 'file:/run'):
+    with pytest.raises(UserError, match=rf'{address} is an address that cannot be used; expected a path on a disk, or'):
       files.path(address)
   with monkeypatch.context() as patch:
     patch.setitem(sys.modules, 'gcsfs', None)
-    with pytest.raises(UserError, match=r"requires gcsfs, which is not installed; pip install 'fcn_jax\[gcs\]'"):
-      files.path('gs://bucket/run')
+    for address in ('gs://bucket/run', 'GS://bucket/run'):
+      with pytest.raises(UserError, match=r"requires gcsfs, which is not installed; pip install 'fcn_jax\[gcs\]'"):
+        files.path(address)
 
 
 def test_no_network_is_reported_as_no_network(monkeypatch):

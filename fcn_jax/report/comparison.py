@@ -59,8 +59,11 @@ def _classes(run: Result) -> str:
 
 def _without_duplicates(runs: list[Result]) -> list[Result]:
   first, out = {}, []
+  for run in sorted(runs, key=lambda run: bool(run.faults)):  # of two copies, the intact one counts
+    if run.done:
+      first.setdefault(repr(sorted(run.settings.items())), run.name)
   for run in runs:
-    name = first.setdefault(repr(sorted(run.settings.items())), run.name) if run.done else run.name
+    name = first[repr(sorted(run.settings.items()))] if run.done else run.name
     sentence = f'has the settings and the seed of {name}, which counts'
     out.append(run if name == run.name else run.but(sentence, state='duplicate'))
   return out

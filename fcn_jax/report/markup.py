@@ -44,6 +44,7 @@ class Table:
     head: the column headings.
     lines: the rows; each has as many cells as the head.
     best: (row, column) of the cell to highlight, or None.
+    long: Markdown has a list instead of the table, because a terminal would cut long cells.
   """
 
   title: str
@@ -51,11 +52,14 @@ class Table:
   head: list[str]
   lines: list[list[str]]
   best: tuple[int, int] | None = None
+  long: bool = False
 
   def markdown(self) -> str:
-    """A section: the heading, the note and the table."""
+    """A section: the heading, the note and the table, or a list with a colon between the cells of a row."""
     head, *lines = self._escaped(markdown, '**{}**')
     rows = '\n'.join('| ' + ' | '.join(row) + ' |' for row in [head, ['---'] * len(head), *lines])
+    if self.long:
+      rows = '\n'.join('* ' + ': '.join(row) for row in lines)
     return f'## {markdown(self.title)}\n\n{markdown(self.note)}\n\n{rows}\n'
 
   def latex(self) -> str:

@@ -114,7 +114,7 @@ def read(folder: epath.Path, checkpoint: str = 'last') -> list[Result]:
   found, sweep = _found(folder), _read_sweep(folder)
   names = [*sweep['runs'], *(name for name in found if name not in sweep['runs'])]
   runs = [_read_run(folder / name, sweep, checkpoint, begun=name in found) for name in names]
-  runs = _with_origins(runs)
+  runs = _with_origins(_with_constants(runs))
   splits = collections.Counter(filter(None, (_scored_split(run, checkpoint) for run in runs)))
   split = max(SPLITS, key=lambda name: splits[name])
   runs = [_with_scores(run, split, checkpoint) if run.done else run for run in runs]
@@ -164,6 +164,23 @@ def _read_run(path: epath.Path, sweep: dict, checkpoint: str, *, begun: bool) ->
   neutral = [name for name in identity.NEUTRAL if (name, checkpoint) != ('eval.every', 'best')]
   found['settings'] = {name: value for name, value in found['settings'].items() if name not in neutral}
   return Result(path.name, path, faults=tuple(faults), **found)
+
+
+def _with_constants(runs: list[Result]) -> list[Result]:
+  """Gives runs that have not started `model.mean` and `model.std`, which a run resolves when it starts."""
+
+  def start(settings: dict) -> list:
+    return [value for name, value in settings.items() if name.startswith('init.')]
+
+  out = []
+  for run in runs:
+    resolved = dict(run.settings)
+    for name in ('model.mean', 'model.std'):
+      if resolved.get(name) == ():
+        others = (x.settings[name] for x in runs if x.settings.get(name) and start(x.settings) == start(run.settings))
+        resolved[name] = next(others, getattr(names.DEFAULT_PREPROCESSING, name.removeprefix('model.')))
+    out.append(dataclasses.replace(run, settings=resolved))
+  return out
 
 
 def _with_origins(runs: list[Result]) -> list[Result]:

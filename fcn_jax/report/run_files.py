@@ -52,7 +52,8 @@ def state(path: epath.Path, faults: list[str]) -> dict:
       now, seconds = status.get('state', 'running'), status.get('wall_seconds')
       if now == 'running' and not lock.is_training(path):
         now = 'stopped'
-        faults.append(_stopped(status))
+        gone = f'{path / "status.json"} is missing; run the command that trains the run again'
+        faults.append(_stopped(status) if status else gone)
       if status.get('error') and now != 'done':
         faults.append(str(status['error']))
       found |= {'state': now, 'costs': {} if seconds is None else {'minutes': seconds / 60}}

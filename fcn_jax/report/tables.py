@@ -128,7 +128,7 @@ def faults(runs: list[Result]) -> Table:
   """What is wrong with the runs."""
   lines = [[run.name, run.state, fault] for run in runs for fault in run.faults]
   note = 'Runs in the state done are in the tables, without what cannot be read. The other runs are excluded.'
-  return Table('Runs with faults', note, ['run', 'state', 'fault'], lines)
+  return Table('Runs with faults', note, ['run', 'state', 'fault'], lines, long=True)
 
 
 def scores(networks: Networks, folds: list[str]) -> Table:

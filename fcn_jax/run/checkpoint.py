@@ -62,10 +62,10 @@ class Checkpoints:
       return
     if not files.exists(self._path):
       raise UserError(f'{self._path} is gone: another program has deleted or moved it while it was in use')
-    # Orbax's threads would keep this process alive for five minutes. If it is killed here, Orbax removes the folder.
-    probe = self._path / 'probe.orbax-checkpoint-tmp'
-    probe.mkdir()
-    probe.rmdir()
+    # Orbax's threads would keep this process alive for five minutes. Nothing is made as a test: they would see it.
+    if not os.access(self._path, os.W_OK | os.X_OK):
+      reason = errno.EROFS if os.statvfs(self._path).f_flag & os.ST_RDONLY else errno.EACCES
+      raise OSError(reason, os.strerror(reason))
 
   def close(self) -> None:
     """Returns when all checkpoints are on disk; nothing can be saved afterwards.

@@ -96,7 +96,7 @@ class RunLock:
   def look(self) -> None:
     """Updates `superseded` now. Neither a failing network nor a missing file means a newer start."""
     with contextlib.suppress(UserError):
-      self.superseded = self.superseded or self._directory.read_json('attempt.json', {}).get('id', self._id) != self._id
+      self.superseded = self.superseded or saved.read_attempt(self._directory.path).get('id', self._id) != self._id
 
 
 def is_training(workdir: os.PathLike | str) -> bool:
@@ -111,7 +111,7 @@ def is_training(workdir: os.PathLike | str) -> bool:
   directory = RunDirectory(workdir, writes=False)
   if not files.is_remote(workdir) and _is_locked(directory):
     return True
-  attempt, status = directory.read_json('attempt.json', {}), saved.read_status(directory.path)
+  attempt, status = saved.read_attempt(directory.path), saved.read_status(directory.path)
   began, written = attempt.get('time', 0.0), status.get('time', 0.0)
   if not attempt or (written >= began and status.get('state') != 'running'):
     return False

@@ -27,6 +27,7 @@ SUFFIXES = {'last': '', 'best': '.best'}
 
 _RESTORE = 'restore it from a copy, or delete the run directory to train again'
 _REWRITE = 'delete it, and run the command that trains the run again'
+_UNNEEDED = 'restore it from a copy, or delete it'
 _SCORE_AGAIN = 'run python -m fcn_jax.evaluate --workdir={}'
 # A start writes `config.json` before any of these.
 _LATER_FILES = ('data.json', 'env.json', 'metrics.jsonl', 'timing.jsonl', 'checkpoints')
@@ -87,12 +88,21 @@ def read_status(workdir: epath.Path) -> dict:
   return status
 
 
+def read_attempt(workdir: epath.Path) -> dict:
+  """The content of `attempt.json`, the process that is training or was the last to train; {} if there is none."""
+  path, remedy = workdir / 'attempt.json', 'delete it'
+  attempt = _typed(path, files.read_json(path, {}, remedy), dict, remedy)
+  if not isinstance(attempt.get('time', 0.0), int | float) or not isinstance(attempt.get('pid', 0), int):
+    raise UserError(f'{path} has no time and pid; expected those of a process: {remedy}')
+  return attempt
+
+
 def read_starts(workdir: epath.Path) -> list[dict]:
   """The content of `env.json`: one entry per start of the run; [] if the run has not started."""
   path = workdir / 'env.json'
-  starts = _typed(path, files.read_json(path, [], _REWRITE), list, _REWRITE)
+  starts = _typed(path, files.read_json(path, [], _UNNEEDED), list, _UNNEEDED)
   if not all(isinstance(start, dict) and 'data' in start for start in starts):
-    raise UserError(f'{path} is damaged; expected a list of starts, each with the fingerprint of its data: {_REWRITE}')
+    raise UserError(f'{path} is damaged; expected a list of starts, each with the fingerprint of its data: {_UNNEEDED}')
   return starts
 
 
@@ -131,10 +141,11 @@ def read_data(workdir: epath.Path) -> tuple[dict[str, int], dict[str, dataset.Cl
   Raises:
     UserError: there is no `data.json`, or it is damaged.
   """
-  path = workdir / 'data.json'
-  saved = _typed(path, files.read_json(path, None, _REWRITE), dict, _REWRITE)
+  path, again = workdir / 'data.json', _SCORE_AGAIN.format(workdir)
+  remedy = f'delete it, and {again}, which writes it again'
+  saved = _typed(path, files.read_json(path, None, remedy), dict, remedy)
   if saved is None:
-    raise UserError(f'{workdir} has no data.json, which a run writes when it starts; train it again')
+    raise UserError(f'{workdir} has no data.json, which a run writes when it starts; {again}, which writes it too')
   try:
     heads = {
       head: dataset.Classes(tuple(values['names']), tuple(map(tuple, values['palette'])), values['ignore'])
@@ -142,7 +153,7 @@ def read_data(workdir: epath.Path) -> tuple[dict[str, int], dict[str, dataset.Cl
     }
     return dict(saved['inputs']), heads
   except (KeyError, TypeError, AttributeError, ValueError, UserError) as error:
-    raise UserError(f'{path} is damaged ({error!r:.100}); {_REWRITE}') from error
+    raise UserError(f'{path} is damaged ({error!r:.100}); {remedy}') from error
 
 
 def read_scores(workdir: epath.Path, stem: str) -> dict | None:

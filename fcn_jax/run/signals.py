@@ -7,13 +7,10 @@ Importing this module changes nothing and takes no time. Commands call `install`
 """
 
 import contextlib
-import logging
 import os
 import signal
 import sys
 import time
-
-logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 SUPERSEDED = 1000  # not a signal: a newer start of the run holds its lock, and this one must not write any more
@@ -83,8 +80,12 @@ class StopSignals:
     before, now = (self.signal, self._time), time.monotonic()
     self.signal, self._time = signal.Signals(number), now
     if before[0] is None:
+      import logging  # not above: until `install` is called, Ctrl-C is a traceback
+
       with contextlib.suppress(OSError):
-        logger.info('%s: stopping and saving after this step; repeat the signal to end at once', self.signal.name)
+        logging.getLogger(__name__).info(
+          '%s: stopping and saving after this step; repeat the signal to end at once', self.signal.name
+        )
     # SIGTERM often follows SIGUSR1 or SIGHUP while the program still saves: it is not a repetition.
     elif number in (before[0], signal.SIGINT) and now - before[1] > _SAME:
       _end(number, None)

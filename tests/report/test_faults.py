@@ -51,7 +51,7 @@ def check_named(contents: dict, state: str, fault: str, others: int = 2) -> None
   assert table.state[FAULTY] == state and fault in table.fault[FAULTY], table.fault[FAULTY]
   assert table.drop(FAULTY).mean_iou.notna().sum() == others
   section = contents['table.md'].split('## Runs with faults')[1].split('\n## ')[0]
-  assert f'| {FAULTY} | {state} | ' in section and fault.replace("'", '') in section.replace("'", '')
+  assert f'* {FAULTY}: {state}: ' in section and fault.replace("'", '') in section.replace("'", '')
   assert '| 32 | 33.33 (1) |' in contents['table.md'].replace('*', '')
   assert f'<td>{state}</td>' in contents['index.html'] and FAULTY in contents['index.html']
 
@@ -237,9 +237,15 @@ def test_a_file_of_a_user_is_not_replaced(folder):
 def test_the_command_shows_faults_and_tables_before_it_writes(folder):
   (folder / FAULTY / 'status.json').write_text(json.dumps({'state': 'failed', 'step': 1, 'error': 'no [/x] :cat: *y*'}))
   folder.chmod(0o555)
-  command = [sys.executable, '-m', 'fcn_jax.report', str(folder)]
-  done = tiny.run(command, preexec_fn=ordinary_user.drop_root, env={'COLUMNS': '300'})
+  command = ordinary_user.command(sys.executable, '-m', 'fcn_jax.report', str(folder))
+  done = tiny.run(command, env={'COLUMNS': '300'})
   folder.chmod(0o755)
   assert done.returncode == 0, done.stderr
   printed = done.stdout.index('no [/x] :cat: *y*'), done.stdout.index('Mean IoU'), done.stdout.index('not written')
   assert printed == tuple(sorted(printed)) and '--out=DIR' in done.stdout and 'Permission denied' in done.stdout
+
+
+def test_a_run_whose_status_is_gone_is_named_with_the_file(folder):
+  (folder / FAULTY / 'status.json').unlink()
+  section = reported(folder)['table.md'].split('## Runs with faults')[1]
+  assert f'* {FAULTY}: stopped: ' in section and 'status.json is missing; run the command that trains' in section

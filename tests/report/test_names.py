@@ -50,7 +50,10 @@ def test_what_users_and_runs_wrote_is_escaped_in_each_format(tmp_path):
   (failed / 'status.json').write_text(json.dumps(status))
   failed.rename(tmp_path / HOSTILE.replace('/', ''))
   contents = report.report(epath.Path(tmp_path))
-  cells = re.findall(r'<t[dh]>(.*?)</t[dh]>', MarkdownIt().enable('table').render(contents['table.md']))
+  rendered = MarkdownIt().enable('table').render(contents['table.md'])
+  cells = re.findall(r'<t[dh]>(.*?)</t[dh]>', rendered)
+  (listed,) = re.findall(r'<li>(.*?)</li>', rendered)
+  cells += [listed, *listed.split(': failed: ')]
   assert not re.search('<(?:em|code|s|f)>', ''.join(cells))
   without_slash = HOSTILE.replace('/', '')
   error = f'{HOSTILE} \\x1b[31m\\udcff'

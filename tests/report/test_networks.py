@@ -1,11 +1,14 @@
 """Which runs are runs of the same network, and what an interval is over."""
 
 import json
+import shutil
 
 import made
 import pytest
 from etils import epath
 
+from fcn_jax import config as config_lib
+from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.report import __main__ as report
 from fcn_jax.report import comparison, differences, figures, results, tables
@@ -91,3 +94,28 @@ def test_tables_read_the_settings_of_a_run_whatever_its_name_is(tmp_path):
   (tmp_path / 'sweep.json').write_text(json.dumps({'experiment': 'x.py', 'config': base, 'runs': points}))
   text = report.report(epath.Path(tmp_path))['table.md']
   assert '| 8 | 1 missing |' in text and '| 16 | ' in text and '| 32 | ' in text and '| 1 | ' not in text
+
+
+def test_runs_that_have_not_started_are_in_the_cells_of_their_networks(tmp_path):
+  """They have no `model.mean` yet, which a run resolves when it starts."""
+  for seed in (0, 1):
+    run = made.run(tmp_path, optim__lr=0.5, seed=seed)
+    config = json.loads((run / 'config.json').read_text())
+    config['model']['mean'] = [1.0, 2.0, 3.0]
+    (run / 'config.json').write_text(json.dumps(config))
+  points = {f'lr={lr},seed={seed}': {'optim.lr': lr, 'seed': seed} for lr in (0.5, 0.25) for seed in (0, 1, 2)}
+  base = identity.plain(config_lib.default('scenes'))
+  files.write_json(epath.Path(tmp_path) / 'sweep.json', {'experiment': 'x.py', 'config': base, 'runs': points})
+  table = report.report(epath.Path(tmp_path))['table.md']
+  assert 'mean (' not in table
+  assert '(2); 1 missing |' in table and '| 3 missing |' in table
+
+
+def test_of_two_copies_of_a_run_the_intact_one_counts(tmp_path):
+  made.run(tmp_path, seed=0)
+  shutil.copytree(tmp_path / 'seed=0', tmp_path / 'a copy')
+  (tmp_path / 'a copy' / 'data.json').write_text('')
+  assert (
+    'a copy: duplicate: has the settings and the seed of seed=0, which counts'
+    in (report.report(epath.Path(tmp_path))['table.md'])
+  )

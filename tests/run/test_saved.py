@@ -127,3 +127,10 @@ def test_a_directory_that_is_deleted_while_it_is_used_is_reported_as_gone(tmp_pa
     with pytest.raises(UserError, match='run is gone: another program has deleted or moved this directory'):
       write()
   assert not used.path.exists()
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"time": "x"}', '{"pid": "x"}'])
+def test_a_damaged_attempt_is_named(run, content):
+  (run / 'attempt.json').write_text(content)
+  with pytest.raises(UserError, match=r'attempt\.json (is|has|holds) .*: delete it'):
+    saved.read_attempt(run)

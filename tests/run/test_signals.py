@@ -95,7 +95,8 @@ def test_a_closed_terminal_does_not_stop_the_run_from_saving(monkeypatch):
       with pytest.raises(OSError) as caught:
         os.write(1, b'lost')
       assert caught.value.errno == errno.EIO
-      monkeypatch.setattr(signals.logger, 'info', lambda *_: os.write(1, b'lost'))
+      logger = logging.getLogger('fcn_jax.run.signals')
+      monkeypatch.setattr(logger, 'info', lambda *_: os.write(1, b'lost'))
       signal.raise_signal(signal.SIGHUP)
       assert stop.signal is signal.SIGHUP
       assert os.write(1, b'nowhere') and os.write(2, b'nowhere')
