@@ -21,7 +21,12 @@ from fcn_jax.run import saved
 from fcn_jax.weights import match
 
 # The networks that `build_model` makes, as settings of the section `model`.
-MODELS = {'fcn32s': {'stride': 32}, 'fcn16s': {'stride': 16}, 'fcn8s': {'stride': 8}, 'unet': {'name': 'unet'}}
+MODELS: dict[str, dict[str, Any]] = {
+  'fcn32s': {'stride': 32},
+  'fcn16s': {'stride': 16},
+  'fcn8s': {'stride': 8},
+  'unet': {'name': 'unet'},
+}
 CHECKPOINTS = ('last', 'best')
 BATCH_PIXELS = 2**20  # largest total of the canvases of a batch; a larger image is a batch by itself
 # The floating point operations that take as long as compiling a network: 2 s at 100 GFLOP/s on two CPU cores, 10 s at

@@ -1,6 +1,7 @@
 """Checks of a config: types, choices, ranges and contradictions. One sentence per error, before anything starts."""
 
 import math
+from typing import Any
 
 import ml_collections
 
@@ -8,7 +9,7 @@ from fcn_jax.config import defaults, recipes
 from fcn_jax.errors import UserError, closest, nearest
 from fcn_jax.models import names
 
-CHOICES = {
+CHOICES: dict[str, Any] = {
   'model.name': names.NETWORKS,
   'model.backbone': names.BACKBONES,
   'model.shrink': (1, 2, 4),

@@ -67,14 +67,14 @@ class AlexNet(nn.Module):
     return maps | {'fc7': x}
 
   def _features(self, x: jax.Array, masks: dict) -> dict[str, jax.Array]:
-    shared = {'use_bias': self.norm == 'none', 'dtype': self.dtype}
-    conv = StridedConv(round(96 * self.width), 11, 4, PADDINGS[self.geometry][0], **shared, name='conv1')
+    bias, dtype = self.norm == 'none', self.dtype
+    conv = StridedConv(round(96 * self.width), 11, 4, PADDINGS[self.geometry][0], bias, dtype, name='conv1')
     maps = {'conv1': relu(self._norm(conv(x), masks['conv1'], 'conv1'), masks['conv1'])}
     maps['pool1'] = x = self._pool(maps['conv1'], masks['pool1'])
     x = local_response_norm(x)
     for name, channels, kernel, groups in CONVOLUTIONS:
       mask = masks['pool1'] if name == 'conv2' else masks['pool2']
-      x = GroupedConv(round(channels * self.width), kernel, groups, **shared, platform=self.platform, name=name)(x)
+      x = GroupedConv(round(channels * self.width), kernel, groups, bias, dtype, self.platform, name=name)(x)
       x = relu(self._norm(x, mask, name), mask)
       if name == 'conv2':
         maps['pool2'] = x = self._pool(x, masks['pool2'])

@@ -37,7 +37,7 @@ class Backbone:
   """
 
   path: str
-  taps: Mapping[str, int]
+  taps: dict[str, int]
   channels: int = 64
   groups: int = 1
   norms: tuple[str, ...] = ('group', 'frozen_batch')
@@ -97,7 +97,8 @@ def load_class(path: str) -> type:
 def unused_settings(model: Mapping) -> list[str]:
   """The settings of the section `model` that its network and backbone do not have."""
   network, backbone = NETWORKS[model['name']], BACKBONES[model['backbone']]
-  special = {field for other in (*NETWORKS.values(), *BACKBONES.values()) for field in other.settings}
+  special = {field for other in NETWORKS.values() for field in other.settings}
+  special |= {field for other in BACKBONES.values() for field in other.settings}
   return sorted(special - {*network.settings, *(backbone.settings if 'backbone' in network.settings else ())})
 
 

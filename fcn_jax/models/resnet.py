@@ -77,10 +77,9 @@ class ResNet(nn.Module):
   def _block(self, x, before, mask, stage: int, number: int, stride: int) -> jax.Array:
     """A residual block: x [B, H, W, C], with the masks of its input and its output."""
     name, channels = f'layer{stage}.{number}', CHANNELS[stage - 1]
+    layers = [('1', channels, 3, stride), ('2', channels, 3, 1)]
     if self.bottleneck:
-      layers = (('1', channels, 1, 1), ('2', channels, 3, stride), ('3', channels * EXPANSION, 1, 1))
-    else:
-      layers = (('1', channels, 3, stride), ('2', channels, 3, 1))
+      layers = [('1', channels, 1, 1), ('2', channels, 3, stride), ('3', channels * EXPANSION, 1, 1)]
     y = x
     for index, (layer, out, kernel, step) in enumerate(layers):
       within = before if index == 0 and step == 1 else mask

@@ -1,7 +1,7 @@
 """U-Net (Ronneberger, Fischer and Brox, MICCAI 2015), with padded convolutions, for images of any size."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -96,7 +96,8 @@ class UNet(nn.Module):
   def coarse_scores(self, params: dict, inputs: Mapping[str, jax.Array], size: jax.Array, stride: int) -> dict:
     """The scores of every pixel: a U-Net has none on a coarser grid."""
     del stride
-    return self.apply({'params': params}, inputs, size)
+    scores: Any = self.apply({'params': params}, inputs, size)
+    return scores
 
   def _channels(self, level: int) -> int:
     return round(BASE * self.width * 2**level)
@@ -114,8 +115,10 @@ class UNet(nn.Module):
         conv_general_dilated=convolutions.convolution_for(self.platform),
         name=f'{name}_conv{number}',
       )(x)
-      shared = {'norm': self.norm, 'group_size': self.group_size, 'dtype': self.dtype}
-      x = layers.relu(layers.normalize(x, mask, **shared, name=f'{name}_norm{number}'), mask)
+      x = layers.normalize(
+        x, mask, norm=self.norm, group_size=self.group_size, dtype=self.dtype, name=f'{name}_norm{number}'
+      )
+      x = layers.relu(x, mask)
     return x
 
   def _up(self, x: jax.Array, level: int) -> jax.Array:
