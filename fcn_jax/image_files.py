@@ -132,6 +132,9 @@ def _identified(file: BinaryIO, formats: Sequence[str]) -> Image.Image:
     if not re.search(b'\xff[\xc9\xca]', file.read()):
       width, height = image.size
       raise ValueError(f'its {file.tell()} bytes are too few for the {width}x{height} pixels in its header')
+  # In a GIF, 12 bits stand for at most 4096 pixels. The screen may be larger than its frames.
+  if image.format == 'GIF' and math.prod(image.size) > 2731 * file.seek(0, os.SEEK_END):
+    raise ValueError(f'its {file.tell()} bytes are too few for the {image.width}x{image.height} pixels in its header')
   # pillow would leave the rows for which a TIFF has no strip black.
   if image.format == 'TIFF' and max((tile[1][3] for tile in image.tile), default=0) < image.tag_v2[_HEIGHT]:
     raise ValueError(f'it has no pixels for some of its {image.tag_v2[_HEIGHT]} rows')

@@ -88,6 +88,15 @@ def test_a_jpeg_with_too_few_bytes_for_its_size_is_refused_by_its_header(progres
     assert image_files.size_of(black) == (1500, 2000)
 
 
+def test_a_gif_whose_screen_is_much_larger_than_its_bytes_allow_is_refused_by_its_header():
+  content = encoded(drawing(4, 4), 'GIF')
+  large = content[:6] + struct.pack('<HH', 9000, 9000) + content[10:]
+  for reader in (image_files.read, image_files.size_of):
+    assert 'bytes are too few for the 9000x9000 pixels in its header' in refused(large, reader)
+  for side in (1, 100, 3000):
+    assert image_files.read(encoded(Image.new('P', (side, side)), 'GIF')).shape == (side, side, 3)
+
+
 def test_a_tiff_without_all_its_rows_is_refused_by_its_header():
   """pillow leaves the missing rows black."""
   assert image_files.size_of(tiff(2, 8, b'ab')) == (1, 2)
