@@ -12,8 +12,8 @@ Writes for each image:
   OUT/NAME.scores.npz   with --save_scores: `scores` float32 [H, W, C], before the softmax
 
 NAME is the name of the image without its ending; images in subfolders keep their relative paths. Where two images would
-have the same outputs, or an output would be an image of the command, NAME keeps the ending (0001.jpg beside 0001.png)
-or the folder (day1/0001.jpg and day2/0001.jpg). Names that are too long are shortened with a hash.
+have the same outputs, or an output would be an image or the weights file, NAME keeps the ending (0001.jpg beside
+0001.png) or the folder (day1/0001.jpg and day2/0001.jpg). Names that are too long are shortened with a hash.
 
 Images are JPEG, PNG, WebP, TIFF, BMP, GIF, JPEG 2000 and PNM files, found in folders by their endings. Hidden files and
 folders, __MACOSX and earlier predictions in folders are left out.

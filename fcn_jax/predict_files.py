@@ -19,10 +19,11 @@ from PIL import Image
 from fcn_jax import files, image_files, images
 from fcn_jax.data import dataset
 from fcn_jax.errors import UserError
+from fcn_jax.run import saved
 
 _NAME_BYTES = 255  # the longest name of a file, in bytes
 _LABEL_BYTES = 100  # of a class name within it
-_RUN_FOLDERS = ('.', 'eval', 'checkpoints', 'best')  # of a run directory: with files that outputs could replace
+_RUN_FOLDERS = ('eval', 'checkpoints', 'best')  # of a run directory: with files that outputs could replace
 _MARK = b'Software\0fcn_jax.predict'  # the text in every PNG that the command writes
 
 
@@ -125,14 +126,18 @@ def check_out(out: epath.Path, workdir: epath.Path | None) -> None:
     workdir: of the run that predicts, if any.
 
   Raises:
-    UserError: the folder cannot be written, or belongs to the run, whose files have names that outputs may have.
+    UserError: the folder cannot be written, or belongs to a run, whose files have names that outputs may have.
   """
   if files.is_remote(out):
     return
-  real = os.path.realpath(out)
-  if workdir is not None and os.path.relpath(real, os.path.realpath(workdir)).split('/')[0] in _RUN_FOLDERS:
-    raise UserError(f'--out={out} has files of the run; use another folder, for example {workdir / "predictions"}')
-  there = next(path for path in map(epath.Path, (real, *pathlib.Path(real).parents)) if files.exists(path))
+  real = epath.Path(os.path.realpath(out))
+  folders = [real, *real.parents]
+  runs = [folder.parent for folder in folders if folder.name in _RUN_FOLDERS and saved.is_run(folder.parent)]
+  if workdir is not None and os.path.realpath(workdir) == os.fspath(real):
+    runs.append(real)
+  if runs:
+    raise UserError(f'--out={out} has files of a run; use another folder, for example {runs[0] / "predictions"}')
+  there = next(folder for folder in folders if files.exists(folder))
   if not there.is_dir():
     raise UserError(f'cannot write {out}: {there} is a file; expected a folder')
   if not can_write(there):

@@ -229,9 +229,12 @@ def test_a_folder_that_cannot_be_written_is_an_error(outcome, here, place):
 def test_no_output_is_a_file_of_the_run(outcome, run, here, place):
   (here / 'link').symlink_to(pathlib.Path(run.workdir) / 'best')
   save(here / 'examples.jpg', drawing(20, 30))
-  with pytest.raises(UserError, match=f'has files of the run; .* for example {run.workdir}/predictions'):
+  with pytest.raises(UserError, match=f'has files of a run; .* for example {run.workdir}/predictions'):
     outcome('examples.jpg', out='link' if place == '../link' else f'{run.workdir}/{place}', overwrite=True)
-  predict_files.check_out(epath.Path(run.workdir) / 'predictions', epath.Path(run.workdir))
+  for workdir in (epath.Path(run.workdir), None):
+    predict_files.check_out(epath.Path(run.workdir) / 'predictions', workdir)
+    with pytest.raises(UserError, match='has files of a run'):
+      predict_files.check_out(epath.Path(run.workdir) / 'eval', workdir)
 
 
 def test_a_file_as_output_folder_is_named_before_the_network_is_loaded(outcome, here, monkeypatch):
