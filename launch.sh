@@ -29,6 +29,9 @@ create() {
   "$python" -c 'import ensurepip, venv' 2> /dev/null ||
     fail "$python has no venv or no ensurepip, which make environments; install them, on Debian and Ubuntu with:" \
       "sudo apt install python$version-venv"
+  if [ -L "$venv" ] || { [ -e "$venv" ] && [ ! -d "$venv" ]; }; then
+    fail "$venv is a link or a file, and has no working Python with pip; delete it, and it is made again as a folder"
+  fi
   if [ ! -e "$mark" ] && compgen -G "$venv/lib/python*/site-packages/*" > /dev/null &&
     ! compgen -G "$venv/installed-*" > /dev/null; then
     fail "$venv has packages, but no working pip, and launch.sh did not make it; install pip there, or delete $venv"

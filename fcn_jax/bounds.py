@@ -76,14 +76,17 @@ def main(arguments: list[str]) -> None:
 
 
 def _output(given) -> epath.Path:
-  """The file to write. Raises: UserError: it is an input."""
+  """The file to write. Raises: UserError: it is an input, or a folder."""
   out = files.path(given.out)
+  if files.exists(out) and out.is_dir():
+    raise UserError(f'--out={given.out} is a folder; expected a JSON file, for example {out / "upper_bounds.json"}')
   if given.masks:
     is_input = out.suffix.lower() == '.png' and os.path.realpath(out.parent) == os.path.realpath(
       files.path(given.masks)
     )
   else:
-    is_input = os.path.realpath(out) == os.path.realpath(cli.config_path())
+    data = [value for value in cli.config().data.values() if isinstance(value, str) and value]  # archives among them
+    is_input = os.path.realpath(out) in map(os.path.realpath, [cli.config_path(), *map(files.path, data)])
   if is_input:
     raise UserError(f'--out={out} is an input of this command, which would be overwritten; use another name')
   return out
@@ -107,6 +110,8 @@ def read_masks(folder: epath.Path, classes: int | None) -> list[np.ndarray]:
   """
   if not classes:
     raise UserError('--masks requires --classes=N, the number of classes in the masks')
+  if files.exists(folder) and not folder.is_dir():
+    raise UserError(f'--masks={folder} is a file; expected a folder with PNG masks')
   with files.explained(folder):
     found = sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
   paths = [path for path in found if path.suffix.lower() == '.png']

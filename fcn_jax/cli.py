@@ -67,6 +67,7 @@ def configure_logging(*, debug: bool = False) -> None:
     sys.unraisablehook = lambda _: None
     # If a write fails, Orbax closes its event loop over the writes that have not begun.
     warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
+    warnings.filterwarnings('ignore', module=r'PIL\.')  # of damaged EXIF data, which `image_files` reads as viewers do
 
 
 def mute() -> None:

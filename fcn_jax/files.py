@@ -27,9 +27,11 @@ def path(given: os.PathLike | str) -> epath.Path:
   """The path that a person typed, on a disk or in a bucket; `~` is the home folder, file:///x is /x.
 
   Raises:
-    UserError: the address is of another kind than gs://, or a bucket cannot be used on this machine.
+    UserError: the path is empty, an address of another kind than gs://, or in a bucket that cannot be used here.
   """
   text = os.fspath(given)
+  if not text:  # pathlib takes it for the current folder
+    raise UserError("the path '' is empty; expected a path, for example . for the current folder")
   scheme, separator, rest = text.partition('://')
   if separator and scheme.lower() == 'file' and rest.startswith('/'):
     text = urllib.parse.unquote(rest)

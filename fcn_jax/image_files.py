@@ -34,6 +34,7 @@ _TURNS = {
   8: _TURN.ROTATE_90,
 }
 _ORIENTATION, _HEIGHT, _BITS, _PHOTOMETRIC = 274, 257, 258, 262  # tags of TIFF; EXIF has the same
+_PLANES, _SAMPLE_FORMAT = 284, 339
 
 _lock, _limits = threading.Lock(), []
 
@@ -131,9 +132,15 @@ def _identified(file: BinaryIO, formats: Sequence[str]) -> Image.Image:
     if not re.search(b'\xff[\xc9\xca]', file.read()):
       width, height = image.size
       raise ValueError(f'its {file.tell()} bytes are too few for the {width}x{height} pixels in its header')
+  # In a GIF, 12 bits stand for at most 4096 pixels. The screen may be larger than its frames.
+  if image.format == 'GIF' and math.prod(image.size) > 2731 * file.seek(0, os.SEEK_END):
+    raise ValueError(f'its {file.tell()} bytes are too few for the {image.width}x{image.height} pixels in its header')
   # pillow would leave the rows for which a TIFF has no strip black.
   if image.format == 'TIFF' and max((tile[1][3] for tile in image.tile), default=0) < image.tag_v2[_HEIGHT]:
     raise ValueError(f'it has no pixels for some of its {image.tag_v2[_HEIGHT]} rows')
+  # pillow would take the low and high bytes of one color for two colors.
+  if image.format == 'TIFF' and image.tag_v2.get(_PLANES) == 2 and max(image.tag_v2.get(_BITS, (1,))) > 8:
+    raise ValueError('it has more than 8 bits and a plane for each color; save it with interleaved colors, or 8 bits')
   return image
 
 
@@ -186,6 +193,10 @@ def _gray(image: Image.Image) -> Image.Image:
   """8-bit gray from 16-bit integers or floats. Raises: ValueError: there is no common scale for the values."""
   tags = image.tag_v2 if image.format == 'TIFF' else {}
   values, bits = np.asarray(image), tags.get(_BITS, (16,))[0]
+  if values.dtype == np.int32 and bits == 32 and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
+    values = values.view(np.uint32)  # pillow has no unsigned type
+  if np.isnan(values).any():
+    raise ValueError('some of its values are NaN, which is no number; expected 0 to 1, or 8-bit values')
   low, high, top = values.min(), values.max(), 1 if image.mode == 'F' else 2**bits - 1
   is_signed_or_large = tags and image.mode == 'I'  # or both: pillow does not distinguish
   if is_signed_or_large or not 0 <= low <= high <= top:

@@ -12,15 +12,16 @@ Writes for each image:
   OUT/NAME.scores.npz   with --save_scores: `scores` float32 [H, W, C], before the softmax
 
 NAME is the name of the image without its ending; images in subfolders keep their relative paths. Where two images would
-have the same outputs, or an output would be an image of the command, NAME keeps the ending (0001.jpg beside 0001.png)
-or the folder (day1/0001.jpg and day2/0001.jpg). Names that are too long are shortened with a hash.
+have the same outputs, or an output would be an image or the weights file, NAME keeps the ending (0001.jpg beside
+0001.png) or the folder (day1/0001.jpg and day2/0001.jpg). Names that are too long are shortened with a hash.
 
 Images are JPEG, PNG, WebP, TIFF, BMP, GIF, JPEG 2000 and PNM files, found in folders by their endings. Hidden files and
 folders, __MACOSX and earlier predictions in folders are left out.
 
-An output that exists is kept, and an image with all outputs is skipped; --overwrite makes them again. An image that
-cannot be read, or whose forward pass does not fit the memory, is reported, and the others are segmented. The last line
-has the numbers of images that are done, skipped and failed; the exit code is 1 if any failed.
+An output that exists is kept, also if another image or network made it, and an image with all outputs is skipped;
+--overwrite makes them again. An image that cannot be read, or whose forward pass does not fit the memory, is reported,
+and the others are segmented. The last line has the numbers of images that are done, skipped and failed; the exit code
+is 1 if any failed.
 """
 
 if __name__ == '__main__':
@@ -32,7 +33,6 @@ import dataclasses
 import errno
 import logging
 import math
-import os
 import sys
 from collections.abc import Sequence
 
@@ -88,8 +88,12 @@ class Tally:
     sys.stderr.write(f'failed: {reason}\n')
 
   def __str__(self) -> str:
-    kept = f'; kept {self.kept} outputs that exist (--overwrite makes them again)' if self.kept else ''
-    return f'{self.done} done, {self.skipped} skipped, {self.failed} failed{kept}'
+    text = f'{self.done} done, {self.skipped} skipped, {self.failed} failed'
+    if self.kept:
+      text += (
+        f'; kept {self.kept} outputs that exist, perhaps of another image or network (--overwrite makes them again)'
+      )
+    return text
 
 
 def main(arguments: list[str]) -> None:
@@ -123,7 +127,8 @@ def plan(sources, sizes: dict[str, tuple[int, int]], out: epath.Path, given, tal
   """The images that have outputs to write; the others are counted as skipped, or failed."""
   heatmaps = predict_files.heatmap_endings(class_names(given))
   basic, of_heatmaps, of_scores = ['png', 'overlay.png'], [*heatmaps, 'npz'], ['scores.npz']
-  names = predict_files.Names(sources, out, basic + of_heatmaps + of_scores).choose()
+  others = [given.weights, cli.config_path()] if given.weights else []
+  names = predict_files.Names(sources, out, basic + of_heatmaps + of_scores, others).choose()
   wanted = basic + of_heatmaps * given.heatmaps + of_scores * given.save_scores
   jobs = []
   for key, size in sizes.items():
@@ -185,12 +190,14 @@ def load_predictor(given):
 
 def segment(jobs: list[Job], out: epath.Path, given, tally: Tally) -> None:
   """Writes the outputs of all images that fit the memory, from small to large images."""
+  predict_files.check_out(out, files.path(given.workdir) if given.workdir else None)
   predictor = load_predictor(given)
   from fcn_jax.run import devices, progress
 
   devices.enable_compilation_cache()
   classes = next(iter(predictor.heads.values()))
   jobs = [job for job in jobs if _fits(job, predictor, given, tally)]
+  total = tally.failed + len(jobs)
   with progress.Counter(len(jobs)) as bar:
     for canvas, count, members in predictor.batches(np.array([job.size for job in jobs])):
       for job, image, scores in _computed([jobs[i] for i in members], predictor, canvas, count, tally):
@@ -199,6 +206,8 @@ def segment(jobs: list[Job], out: epath.Path, given, tally: Tally) -> None:
           tally.done += 1
         except UserError as error:
           if not _can_write(out, error):
+            tally.failed = total - tally.done  # none of the others can be written
+            logger.info('%s', tally)
             raise
           tally.fail(error)
         except MemoryError:
@@ -272,8 +281,7 @@ def _computed(jobs: list[Job], predictor, canvas: tuple[int, int], count: int, t
 def _can_write(out: epath.Path, error: UserError) -> bool:
   """Whether other images can be written, although one could not be."""
   return getattr(error.__cause__, 'errno', None) not in _DISK_ERRORS and (
-    files.is_remote(out)
-    or (out.is_dir() and os.access(out, os.W_OK, effective_ids=os.access in os.supports_effective_ids))
+    files.is_remote(out) or predict_files.can_write(out)
   )
 
 

@@ -19,9 +19,11 @@ from PIL import Image
 from fcn_jax import files, image_files, images
 from fcn_jax.data import dataset
 from fcn_jax.errors import UserError
+from fcn_jax.run import saved
 
 _NAME_BYTES = 255  # the longest name of a file, in bytes
 _LABEL_BYTES = 100  # of a class name within it
+_RUN_FOLDERS = ('eval', 'checkpoints', 'best')  # of a run directory: with files that outputs could replace
 _MARK = b'Software\0fcn_jax.predict'  # the text in every PNG that the command writes
 
 
@@ -116,6 +118,39 @@ def _is_prediction(path: epath.Path) -> bool:
     return False
 
 
+def check_out(out: epath.Path, workdir: epath.Path | None) -> None:
+  """Checks the folder of the outputs.
+
+  Args:
+    out: the folder; it may not exist yet.
+    workdir: of the run that predicts, if any.
+
+  Raises:
+    UserError: the folder cannot be written, or belongs to a run, whose files have names that outputs may have.
+  """
+  if files.is_remote(out):
+    return
+  real = epath.Path(os.path.realpath(out))
+  folders = [real, *real.parents]
+  runs = [folder.parent for folder in folders if folder.name in _RUN_FOLDERS and saved.is_run(folder.parent)]
+  if workdir is not None and os.path.realpath(workdir) == os.fspath(real):
+    runs.append(real)
+  if runs:
+    raise UserError(f'--out={out} has files of a run; use another folder, for example {runs[0] / "predictions"}')
+  there = next(folder for folder in folders if files.exists(folder))
+  if not there.is_dir():
+    raise UserError(f'cannot write {out}: {there} is a file; expected a folder')
+  if not can_write(there):
+    raise UserError(f'cannot write {out}: {there} may not be written')
+
+
+def can_write(folder: os.PathLike | str) -> bool:
+  """Whether there is such a folder, and this process may write files in it."""
+  return os.path.isdir(folder) and os.access(
+    folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
+  )
+
+
 def heatmap_endings(classes: Sequence[str]) -> list[str]:
   """The endings of the heatmaps of the classes, all different, and possible in a file name."""
   endings: list[str] = []
@@ -142,11 +177,21 @@ class Names:
   other image, else the name of the image's folder.
   """
 
-  def __init__(self, sources: dict[str, Source], out: epath.Path, endings: Sequence[str]):
-    """`endings` are those of all outputs that the command can write, so that names do not depend on its flags."""
+  def __init__(
+    self, sources: dict[str, Source], out: epath.Path, endings: Sequence[str], inputs: Iterable[os.PathLike | str] = ()
+  ):
+    """Prepares `choose`.
+
+    Args:
+      sources: the images, by absolute path.
+      out: the folder of the outputs.
+      endings: of all outputs that the command can write, so that names do not depend on its flags.
+      inputs: the other files that the command reads.
+    """
     self._sources, self._out, self._endings = sources, out, endings
     self._longest = max(len(os.fsencode(ending)) for ending in endings)
-    self._inputs = {*sources, *map(os.path.realpath, sources)}
+    inputs = {*sources, *map(os.path.abspath, inputs)}
+    self._inputs = inputs | set(map(os.path.realpath, inputs))
     self._real = functools.cache(os.path.realpath)
     # Of each image: the number of folders in front of its path, whether it keeps its ending, whether it gets a hash.
     self._forms = dict.fromkeys(sources, (0, False, False))

@@ -38,9 +38,9 @@ def png(width, height, bits, kind, rows: bytes, *chunks: bytes) -> bytes:
   return b'\x89PNG\r\n\x1a\n' + header + b''.join(chunks) + pixels
 
 
-def tiff(width, bits, pixels: bytes, *, sample=1, photometric=1, samples=1, height=1) -> bytes:
+def tiff(width, bits, pixels: bytes, *, sample=1, photometric=1, samples=1, height=1, planes=1) -> bytes:
   """A TIFF with the pixels of one row; `sample` is 1 for unsigned integers, 2 for signed ones, 3 for floats."""
   tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: samples, 278: 1}
-  tags |= {279: len(pixels), 339: sample}
+  tags |= {279: len(pixels), 284: planes, 339: sample}
   entries = b''.join(struct.pack('<HHII', tag, 4 if tag in (273, 279) else 3, 1, x) for tag, x in tags.items())
   return b'II*\0' + struct.pack('<I', 8 + len(pixels)) + pixels + struct.pack('<H', len(tags)) + entries + b'\0' * 4

@@ -63,6 +63,31 @@ def test_a_file_that_exists_is_kept_unless_overwrite_is_given(tmp_path):
   assert (tmp_path / 'masks' / 'a.png').read_bytes() == before
 
 
+@pytest.mark.parametrize('field', ['archive', 'sbd_archive'])
+def test_an_archive_of_the_config_is_never_replaced(tmp_path, monkeypatch, field):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'voc.tar').write_text('mine')
+  (tmp_path / 'link.json').symlink_to('voc.tar')
+  config = config_lib.default('voc2011_sbd')
+  config.data[field] = str(tmp_path / 'voc.tar')
+  monkeypatch.setattr(bounds.cli, 'config', lambda: config)
+  monkeypatch.setattr(bounds.cli, 'config_path', lambda: 'fcn8s.py')
+  with flags_of(bounds):
+    for out in ('voc.tar', './voc.tar', 'link.json'):
+      with flagsaver.flagsaver(out=out, overwrite=True), pytest.raises(UserError, match='is an input of this command'):
+        bounds._output(bounds.flags.FLAGS)
+    with flagsaver.flagsaver(out='scores.json', overwrite=True):
+      assert str(bounds._output(bounds.flags.FLAGS)) == 'scores.json'
+
+
+def test_a_folder_as_output_is_refused_before_anything_is_computed(tmp_path):
+  for overwrite in (False, True):
+    given = {'masks': 'none', 'classes': 8, 'out': str(tmp_path), 'overwrite': overwrite}
+    with flags_of(bounds), flagsaver.flagsaver(**given), pytest.raises(UserError) as caught:
+      bounds.main([])
+    assert f'--out={tmp_path} is a folder; expected a JSON file' in str(caught.value)
+
+
 def test_the_labels_of_a_data_set(tmp_path):
   data = config_lib.default('scenes').data
   data.dir = tiny.prepare(tmp_path / 'data')

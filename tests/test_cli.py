@@ -40,6 +40,11 @@ def test_help_shows_the_command_and_its_flags(command, module, flags):
   )
 
 
+def test_an_image_with_damaged_exif_data_prints_no_warning_of_pillow(command, tmp_path):
+  Image.new('RGB', (8, 8)).save(tmp_path / 'a.jpg', exif=b'Exif\0\0II*\0\xff\xff\xff\xff')
+  assert_error(command('predict', '--workdir=none', 'a.jpg'), 'none holds no run')
+
+
 @pytest.mark.parametrize('flag', ['-h', '-help'])
 def test_help_has_short_forms_and_the_exit_codes(command, flag):
   done = command('main', flag)

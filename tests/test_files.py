@@ -167,6 +167,11 @@ def test_paths_on_a_disk_are_taken_as_they_are(tmp_path):
   assert os.fspath(files.path('odd:/name')) == 'odd:/name'
 
 
+def test_an_empty_path_is_not_the_current_folder():
+  with pytest.raises(UserError, match="the path '' is empty"):
+    files.path('')
+
+
 def test_a_bucket_is_remote_and_a_disk_is_not(folder):
   assert files.is_remote('gs://bucket/run') and files.is_remote(epath.Path('gs://bucket/run'))
   assert not files.is_remote(folder) and not files.is_remote('runs/fcn8s')

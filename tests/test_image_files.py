@@ -126,10 +126,12 @@ def test_floats_from_0_to_1():
   [
     (tiff(2, 32, struct.pack('<2f', 0, 255), sample=3), 'float values from 0 to 255; expected 0 to 1'),
     (tiff(2, 32, struct.pack('<2f', -1, 1), sample=3), 'float values from -1 to 1'),
-    (tiff(2, 32, struct.pack('<2f', 0, np.nan), sample=3), 'float values from nan to nan'),
+    (tiff(2, 32, struct.pack('<2f', 0, np.nan), sample=3), 'some of its values are NaN'),
     (tiff(2, 32, struct.pack('<2f', 0, 1e-3), sample=3), 'all would be black'),
     (tiff(2, 32, struct.pack('<2i', 0, 255), sample=2), '32-bit integer values from 0 to 255'),
     (tiff(2, 32, struct.pack('<2I', 0, 70000)), '32-bit integer values from 0 to 70000'),
+    (tiff(2, 32, struct.pack('<2I', 0, 2**32 - 1)), '32-bit integer values from 0 to 4.29497e+09'),
+    (tiff(2, 32, struct.pack('<2i', -1, 0), sample=2), '32-bit integer values from -1 to 0'),
     (tiff(2, 16, struct.pack('<2h', -5, 255), sample=2), '16-bit integer values from -5 to 255'),
     (tiff(2, 16, struct.pack('<2H', 0, 255)), 'all would be black'),
     (png(2, 1, 16, 0, b'\0' + struct.pack('>2H', 0, 4000)), 'all would be black'),

@@ -90,6 +90,20 @@ def test_an_environment_of_someone_else_is_left_alone(launch):
   assert done.returncode == 1 and 'launch.sh did not make it' in done.stderr and package.exists()
 
 
+@pytest.mark.parametrize('kind', ['link', 'link to nothing', 'file'])
+def test_a_link_or_file_in_place_of_the_environment_is_named(launch, tmp_path, kind):
+  (tmp_path / 'elsewhere').mkdir()
+  if kind == 'file':
+    launch.venv.write_text('mine')
+  else:
+    launch.venv.symlink_to(tmp_path / ('elsewhere' if kind == 'link' else 'none'))
+  done, _ = launch()
+  assert done.returncode == 1 and done.stderr.startswith(f'error: {launch.venv} is a link or a file')
+  assert launch.venv.is_symlink() or launch.venv.read_text() == 'mine'
+  launch.venv.unlink()
+  assert launch()[0].returncode == 0
+
+
 def test_a_missing_interpreter_is_named(launch):
   done, _ = launch(PYTHON='/nowhere/python')
   assert done.returncode == 1 and done.stderr == (

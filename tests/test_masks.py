@@ -84,9 +84,11 @@ def test_a_folder_that_cannot_be_read_is_named_with_the_reason(tmp_path):
   file, closed = tmp_path / 'masks.png', tmp_path / 'closed'
   file.write_bytes(encoded(LABEL, 'PNG'))
   closed.mkdir(mode=0)
-  reasons = {file: 'Not a directory', tmp_path / 'none': 'No such file or directory', closed: 'Permission denied'}
+  reasons = {tmp_path / 'none': 'No such file or directory', closed: 'Permission denied'}
   with without_root():
     for path, reason in reasons.items():
       with pytest.raises(UserError) as caught:
         bounds.read_masks(path, 3)
       assert str(caught.value) == f'cannot read {path}: {reason}'
+  with pytest.raises(UserError, match=f'--masks={file} is a file; expected a folder with PNG masks'):
+    bounds.read_masks(file, 3)

@@ -10,12 +10,13 @@ import pytest
 import tiny
 import untrained
 from command_line import call, flags_of
+from etils import epath
 from image_contents import SAVED, encoded
 from ordinary_user import without_root
 from photos import drawing, rotated, save
 from PIL import Image
 
-from fcn_jax import api, machine, predict
+from fcn_jax import api, machine, predict, predict_files
 from fcn_jax.errors import UserError
 
 
@@ -134,7 +135,8 @@ def test_outputs_that_exist_are_kept_unless_they_are_overwritten(outcome, here):
   pathlib.Path('out').mkdir()
   pathlib.Path('out/a.sky.png').write_text('mine')
   assert outcome('in', heatmaps=True)[2] == [
-    '2 done, 0 skipped, 0 failed; kept 1 outputs that exist (--overwrite makes them again)'
+    '2 done, 0 skipped, 0 failed; kept 1 outputs that exist, perhaps of another image or network '
+    '(--overwrite makes them again)'
   ]
   before = {name: os.stat(f'out/{name}').st_mtime_ns for name in written()}
   assert len(before) == 2 * (2 + 9) and pathlib.Path('out/a.sky.png').read_text() == 'mine'
@@ -221,6 +223,43 @@ def test_a_folder_that_cannot_be_written_is_an_error(outcome, here, place):
     outcome('a.png', out=place)
   assert sorted(path.name for path in here.iterdir()) == ['a.png', 'file', 'locked']
   assert (here / 'file').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('place', ['', 'eval', 'eval/validation', 'checkpoints/7', '../link'])
+def test_no_output_is_a_file_of_the_run(outcome, run, here, place):
+  (here / 'link').symlink_to(pathlib.Path(run.workdir) / 'best')
+  save(here / 'examples.jpg', drawing(20, 30))
+  with pytest.raises(UserError, match=f'has files of a run; .* for example {run.workdir}/predictions'):
+    outcome('examples.jpg', out='link' if place == '../link' else f'{run.workdir}/{place}', overwrite=True)
+  for workdir in (epath.Path(run.workdir), None):
+    predict_files.check_out(epath.Path(run.workdir) / 'predictions', workdir)
+    with pytest.raises(UserError, match='has files of a run'):
+      predict_files.check_out(epath.Path(run.workdir) / 'eval', workdir)
+
+
+def test_a_file_as_output_folder_is_named_before_the_network_is_loaded(outcome, here, monkeypatch):
+  monkeypatch.setattr(predict, 'load_predictor', lambda given: pytest.fail('loads a network'))
+  (here / 'file').write_text('mine')
+  save(here / 'a.png', drawing(20, 30))
+  for out in ('file', 'file/out'):
+    with pytest.raises(UserError, match=f'cannot write {out}: {here}/file is a file; expected a folder'):
+      outcome('a.png', out=out)
+
+
+def test_a_full_disk_ends_the_command_after_its_counts(outcome, here, monkeypatch, caplog):
+  for seed, name in enumerate('abc'):
+    save(here / f'{name}.png', drawing(20, 30, seed))
+  write = predict_files.write
+
+  def full(stem, *arguments):
+    if stem.name != 'a':
+      raise UserError('cannot write') from OSError(28, 'No space left on device')
+    write(stem, *arguments)
+
+  monkeypatch.setattr(predict_files, 'write', full)
+  with pytest.raises(UserError, match='cannot write'):
+    outcome('a.png', 'b.png', 'no.png', 'c.png')
+  assert caplog.messages[-1] == '1 done, 0 skipped, 3 failed'
 
 
 def test_an_output_that_cannot_be_written_is_a_fault_of_its_image(outcome, here):

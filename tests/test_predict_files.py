@@ -138,6 +138,15 @@ def test_no_output_is_an_input(here, out):
   assert names('in/c.png', out='real') == {'in/c.png': 'c.png'}
 
 
+def test_no_output_is_another_file_that_the_command_reads(here):
+  touch(here, 'w.npz', 'w.jpg', 'v.jpg')
+  found = predict_files.find(['w.jpg', 'v.jpg'], epath.Path('.'))
+  for _ in range(2):
+    chosen = predict_files.Names(found.sources, epath.Path('.'), ENDINGS, ['w.npz']).choose()
+    assert list(chosen.values()) == ['w.jpg', 'v']
+    touch(here, 'w.jpg.npz', 'v.npz')
+
+
 def test_names_do_not_exceed_255_bytes(here):
   long = '\u56fe' * 80  # 240 bytes
   touch(here, f'in/{long}.png', f'in/{long[:79]}ab.png', 'in/short.png', f'in/{"x" * 251}.png')

@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 
+import numpy as np
 import pytest
 from image_contents import SAVED, encoded, png, tiff
 from ordinary_user import without_root
@@ -87,11 +88,32 @@ def test_a_jpeg_with_too_few_bytes_for_its_size_is_refused_by_its_header(progres
     assert image_files.size_of(black) == (1500, 2000)
 
 
+def test_a_gif_whose_screen_is_much_larger_than_its_bytes_allow_is_refused_by_its_header():
+  content = encoded(drawing(4, 4), 'GIF')
+  large = content[:6] + struct.pack('<HH', 9000, 9000) + content[10:]
+  for reader in (image_files.read, image_files.size_of):
+    assert 'bytes are too few for the 9000x9000 pixels in its header' in refused(large, reader)
+  for side in (1, 100, 3000):
+    assert image_files.read(encoded(Image.new('P', (side, side)), 'GIF')).shape == (side, side, 3)
+
+
 def test_a_tiff_without_all_its_rows_is_refused_by_its_header():
   """pillow leaves the missing rows black."""
   assert image_files.size_of(tiff(2, 8, b'ab')) == (1, 2)
   for reader in (image_files.read, image_files.size_of):
     assert 'no pixels for some of its 9000 rows' in refused(tiff(2, 8, b'ab', height=9000), reader)
+
+
+@pytest.mark.parametrize('samples', [1, 3])
+def test_deep_colors_in_planes_are_refused_and_those_of_8_bits_are_read(samples):
+  """pillow takes the bytes of the deep ones in the wrong order."""
+  colors = drawing(1, 5)[..., :samples]
+  photometric = 2 if samples == 3 else 1
+  found = image_files.read(tiff(5, 8, colors.tobytes(), samples=samples, photometric=photometric))
+  assert np.array_equal(found, np.broadcast_to(colors, found.shape))
+  deep = tiff(5, 16, bytes(10 * samples), samples=samples, photometric=photometric, planes=2)
+  for reader in (image_files.read, image_files.size_of):
+    assert 'more than 8 bits and a plane for each color; save it with' in refused(deep, reader)
 
 
 def test_a_huge_size_costs_nothing_before_the_pixels_are_read(tmp_path):

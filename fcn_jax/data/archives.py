@@ -41,7 +41,7 @@ class Builder(records.Builder, skip_registration=True):
       UserError: the archive cannot be downloaded, or `read` refuses it.
     """
     given = self._given[setting]
-    path = files.path(given)
+    path = files.path(given or '.')
     if not given:
       with contextlib.suppress(AssertionError):  # raised by TFDS if the folder is missing or empty
         path = dl_manager.manual_dir / pathlib.PurePosixPath(url).name

@@ -82,7 +82,10 @@ def _open(builder_class: type, data, options: dict):
   folder = files.path(given)
   try:
     builder = builder_class(**options, data_dir=os.fspath(folder), file_format='array_record')
-  except Exception as error:  # the files of data that are prepared may be damaged
+  except Exception as error:
+    for path in pathlib.Path(folder, builder_class.name).rglob('dataset_info.json'):  # TFDS does not name the file
+      remedy = f'delete the folder {path.parent}, and the data are prepared again'
+      files.read_json(epath.Path(path), None, remedy)
     raise UserError(f'cannot use data.dir {folder}: {reason(error)}') from error
   files.exists(builder.data_path / 'dataset_info.json')  # TFDS takes what may not be read for missing
   return builder

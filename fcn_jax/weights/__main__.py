@@ -46,16 +46,19 @@ def main(arguments: list[str]) -> None:
   if len(arguments) != 2:
     raise UserError(f'found {len(arguments)} arguments; expected 2: SOURCE and OUT.npz')
   source, out = arguments[0], files.path(arguments[1])
-  if out.suffix != '.npz':
+  if out.suffix.lower() != '.npz':
     raise UserError(f'the output {out} does not end in .npz; expected a file name that does')
+
+  from fcn_jax.weights import formats, match
+
   if files.exists(out):
+    if source not in match.KNOWN and not files.exists(files.path(source)):
+      raise UserError(f'there is no weights file {source}')
     if _is_same(files.path(source), out):
       raise UserError(f'{out} is the source itself; expected another file as the output')
     if not given.overwrite:
       print(f'skipped: {out} exists; pass --overwrite to write it again')
       return
-
-  from fcn_jax.weights import formats, match
 
   weights = match.read(source, given.preprocessing)
   for name, tensor in weights.tensors.items():

@@ -30,23 +30,24 @@ def read(given: os.PathLike | str, preprocessing: str = 'from_file') -> Weights:
     UserError: the file does not exist, has another format, is damaged, or has the weights of another network.
   """
   path = files.path(given)
-  if path.suffix in ('.pth', '.pt', '.bin', '.pkl'):
+  suffix = path.suffix.lower()
+  if suffix in ('.pth', '.pt', '.bin', '.pkl'):
     raise UserError(
       f'{path} is a pickle, which can run any code when it is loaded; expected one of {", ".join(READERS)}. If you '
       'trust the file, convert it with '
       f"python -c \"import torch; from safetensors.torch import save_file; save_file(torch.load('{path.name}', "
       f"map_location='cpu', weights_only=True), '{path.stem}.safetensors')\""
     )
-  if path.suffix not in READERS:
+  if suffix not in READERS:
     raise UserError(f'{path} has the suffix {path.suffix!r}; expected one of {", ".join(READERS)}')
   if not files.exists(path):
     raise UserError(f'there is no weights file {path}')
   content = files.read(path)
   try:
-    weights = READERS[path.suffix](content)
+    weights = READERS[suffix](content)
     check(weights)
   except ModuleNotFoundError as error:
-    raise UserError(f"reading {path.suffix} requires {error.name}: pip install 'fcn_jax[weights]'") from error
+    raise UserError(f"reading {suffix} requires {error.name}: pip install 'fcn_jax[weights]'") from error
   except UserError as error:
     raise UserError(f'{path}: {error}') from error
   except KeyError as error:
@@ -54,7 +55,7 @@ def read(given: os.PathLike | str, preprocessing: str = 'from_file') -> Weights:
   except Exception as error:  # whatever the libraries raise for a damaged file
     reason = str(error).split('\n')[0]
     raise UserError(
-      f'{path} cannot be read as {path.suffix}: {reason}; expected a complete file: download or convert it again'
+      f'{path} cannot be read as {suffix}: {reason}; expected a complete file: download or convert it again'
     ) from error
   if preprocessing != 'from_file':
     mean, std = names.PREPROCESSING[preprocessing]
@@ -76,14 +77,25 @@ def _read_npz(content: bytes) -> Weights:
   with np.load(io.BytesIO(content), allow_pickle=False) as file:
     arrays = {name: file[name] for name in file.files}
   try:
-    mean, std = (tuple(arrays.pop(f'preprocessing/{name}').tolist()) for name in ('mean', 'std'))
+    mean, std = (_numbers(arrays.pop(name), name, 1) for name in ('preprocessing/mean', 'preprocessing/std'))
   except KeyError as error:
     raise UserError(f'no array {error.args[0]!r}; expected a file written by python -m fcn_jax.weights') from error
-  factors = {name.removeprefix('factor/'): float(arrays.pop(name)) for name in list(arrays) if name[:7] == 'factor/'}
+  if len(std) != len(mean) or min(std, default=0) <= 0:
+    raise UserError(f'preprocessing/std is {std}; expected numbers above 0, as many as in preprocessing/mean, {mean}')
+  names_of_factors = [name for name in arrays if name.startswith('factor/')]
+  factors = {name.removeprefix('factor/'): _numbers(arrays.pop(name), name, 0) for name in names_of_factors}
   tensors = {name: Tensor(float32(x, name), name) for name, x in arrays.items()}
   if any(f'trunk/{layer}/bias' in tensors for layer in CONVOLUTIONS):  # VGG-16
     check_complete(tensors, 'trunk/conv1_1 to trunk/conv5_3', [])
   return Weights(tensors, {}, mean, std, factors)
+
+
+def _numbers(x: np.ndarray, name: str, axes: int):
+  """The numbers in an array: a tuple, or without axes one number. Raises: UserError: there are no such numbers."""
+  if x.dtype.kind not in 'fiu' or x.ndim != axes or not np.isfinite(x).all():
+    expected = 'a list of finite numbers' if axes else 'one finite number'
+    raise UserError(f'{name} is {np.array2string(x, threshold=4, separator=", ")}; expected {expected}')
+  return tuple(x.tolist()) if axes else float(x)
 
 
 READERS = {'.caffemodel': caffe.read, '.safetensors': safetensors.read, '.h5': keras.read, '.npz': _read_npz}

@@ -51,5 +51,8 @@ def _layers(content: bytes) -> dict[str, list[np.ndarray]]:
       layers.setdefault(folders[-1] if folders else name, []).append(item[()])
 
   with h5py.File(io.BytesIO(content), 'r') as file:
-    file.get('model_weights', file).visititems(collect)
+    root = file.get('model_weights', file)
+    if isinstance(root, h5py.Dataset):
+      raise UserError('model_weights is an array; expected a group with the layers of the model')
+    root.visititems(collect)
   return layers

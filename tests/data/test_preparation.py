@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import sys
 import threading
 import time
@@ -151,6 +152,19 @@ def test_data_that_may_not_be_read_are_said_to_be(tmp_path, part):
   with without_root(), pytest.raises(UserError, match=f'{tmp_path}/data.*: Permission denied'):
     load(tmp_path / 'data')
   (tmp_path / 'data' / part).chmod(0o755)
+
+
+@pytest.mark.parametrize('content', ['', '{'])
+def test_a_damaged_description_of_the_data_is_named_with_a_way_out(tmp_path, content):
+  load(tmp_path)
+  folder = tmp_path / 'scenes' / '1.0.0'
+  (folder / 'dataset_info.json').write_text(content)
+  with pytest.raises(UserError) as caught:
+    load(tmp_path)
+  assert str(caught.value).startswith(f'{folder}/dataset_info.json is {"damaged" if content else "empty"}')
+  assert str(caught.value).endswith(f'delete the folder {folder}, and the data are prepared again')
+  shutil.rmtree(folder)
+  assert len(load(tmp_path).splits['train']) == 3
 
 
 @pytest.mark.parametrize('damage', ['missing', 'cut', 'no permission'])

@@ -6,7 +6,7 @@ import weight_formats
 from weight_formats import CONVOLUTIONS, config_for, network
 
 from fcn_jax.errors import UserError
-from fcn_jax.weights import formats
+from fcn_jax.weights import formats, tensors
 
 
 @pytest.fixture(scope='module')
@@ -34,6 +34,42 @@ def refused(path, message):
   with pytest.raises(UserError, match=message) as caught:
     formats.read(path)
   assert str(caught.value).startswith(str(path)) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'words'),
+  [
+    ('preprocessing/mean', np.array(['a', 'b', 'c']), "preprocessing/mean is .'a', 'b', 'c'.; expected a list of"),
+    ('preprocessing/mean', np.array([1.0, np.nan, 2.0]), 'expected a list of finite numbers'),
+    ('preprocessing/mean', np.array(120.0), 'preprocessing/mean is 120.; expected a list of finite numbers'),
+    ('preprocessing/std', np.array([1.0, 0.0, 1.0]), 'preprocessing/std is .*; expected numbers above 0, as many'),
+    ('preprocessing/std', np.array([1.0, -1.0, 1.0]), 'expected numbers above 0'),
+    ('preprocessing/std', np.array([1.0, 1.0]), 'as many as in preprocessing/mean, '),
+    ('preprocessing/std', np.array([1.0, np.inf, 1.0]), 'preprocessing/std is .*; expected a list of finite numbers'),
+    ('factor/pool4', np.array([0.1, 0.2]), 'factor/pool4 is .*; expected one finite number'),
+    ('factor/pool4', np.array('x'), 'factor/pool4 is .*; expected one finite number'),
+  ],
+)
+def test_the_preprocessing_and_factors_of_a_file_are_checked(tmp_path, name, value, words):
+  values = {'trunk/other': tensors.Tensor(np.zeros(3, np.float32), '')}
+  formats.write(tmp_path / 'a.npz', tensors.Weights(values, {}, (1.0, 2.0, 3.0), factors={'pool4': 0.01}))
+  assert formats.read(tmp_path / 'a.npz').factors == {'pool4': 0.01}
+  refused(changed(tmp_path / 'a.npz', lambda arrays: arrays.update({name: value})), words)
+
+
+def test_the_ending_may_have_any_case(tmp_path):
+  values = {'trunk/other': tensors.Tensor(np.zeros(3, np.float32), '')}
+  formats.write(tmp_path / 'a.NPZ', tensors.Weights(values, {}, (1.0, 2.0, 3.0)))
+  assert formats.read(tmp_path / 'a.NPZ').mean == (1.0, 2.0, 3.0)
+  (tmp_path / 'b.PTH').touch()
+  refused(tmp_path / 'b.PTH', 'is a pickle')
+
+
+def test_an_array_in_place_of_the_layers_of_keras_is_named(tmp_path):
+  h5py = pytest.importorskip('h5py')
+  with h5py.File(tmp_path / 'a.h5', 'w') as file:
+    file['model_weights'] = np.zeros(3)
+  refused(tmp_path / 'a.h5', 'model_weights is an array; expected a group with the layers')
 
 
 # Where Keras 2 and 3 put the state of the optimizer, by layer.
@@ -160,7 +196,7 @@ def test_an_npz_with_missing_or_wrong_arrays_is_refused(tmp_path, params):
     (removed('preprocessing/std'), "no array 'preprocessing/std'"),
     (lambda x: x.update({'score_pool4/kernel': x['score_pool3/kernel']}), r'score_pool4/kernel, is .*; expected'),
     (lambda x: x.update({'trunk/fc6/bias': x['trunk/fc6/bias'].astype('U')}), r'trunk/fc6/bias has the type'),
-    (lambda x: x.update({'preprocessing/mean': np.zeros(4)}), r'reads 3 channels; expected 4'),
+    (lambda x: x.update({f'preprocessing/{y}': np.ones(4) for y in ('mean', 'std')}), r'reads 3 channels; expected 4'),
   ):
     (tmp_path / 'x.npz').write_bytes(content)
     refused(changed(tmp_path / 'x.npz', change), message)

@@ -44,6 +44,7 @@ def small_flags(config_file, **changes):
   [
     ([], 'found 0 arguments; expected 2: SOURCE and OUT.npz'),
     (['vgg.h5', 'vgg.h5'], 'vgg.h5 does not end in .npz'),
+    (['', 'out.NPZ'], "the path '' is empty"),
     (['none.h5', 'out.npz'], 'there is no weights file none.h5'),
     (['vgg.pth', 'out.npz'], 'is a pickle'),
   ],
@@ -75,6 +76,8 @@ def test_an_output_that_exists_is_skipped_and_the_source_is_never_the_output(tmp
   _, params = network(config_for(8))
   write_caffemodel(tmp_path / 'fcn.caffemodel', params, 8)
   (tmp_path / 'mine.npz').write_bytes(b'mine')
+  with pytest.raises(UserError, match=r'there is no weights file none\.h5'):
+    convert('none.h5', 'mine.npz')
   assert convert('fcn.caffemodel', 'mine.npz') == 'skipped: mine.npz exists; pass --overwrite to write it again\n'
   assert (tmp_path / 'mine.npz').read_bytes() == b'mine'
   assert 'mine.npz: ' in convert('fcn.caffemodel', 'mine.npz', overwrite=True)
