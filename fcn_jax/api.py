@@ -250,7 +250,7 @@ def _config(settings: dict) -> ml_collections.ConfigDict:
     except TypeError as error:
       example = '' if default == () else f', like {default!r}'
       raise UserError(f'model.{field} is {value!r}; expected {type(default).__name__}{example}') from error
-  if 'norm' not in settings:
+  if 'norm' not in settings and config.model.backbone in names.BACKBONES:
     config.model.norm = names.pretrained_norm(config.model)
   config_lib.check_model(config.model, config_lib.base().model)
   return config

@@ -70,6 +70,7 @@ def validate(config: ml_collections.ConfigDict, settings: dict | None = None) ->
     UserError: a setting does not exist, is missing, has the wrong type, is out of range or contradicts another one.
   """
   flat = defaults.flatten(config)
+  usual = settings is None  # a saved config may be of a module that is not here
   if settings is None:
     settings = defaults.flatten(defaults.default(flat.get('data.name') or ''))
   _check_fields(flat, settings)
@@ -78,7 +79,7 @@ def validate(config: ml_collections.ConfigDict, settings: dict | None = None) ->
   for recipe in config.recipe.split('+'):
     if recipe not in recipes.RECIPES:
       raise UserError(f'recipe is {config.recipe!r}{nearest(recipe, recipes.RECIPES)}')
-  check_model(config.model, defaults.usual(config).model)
+  check_model(config.model, defaults.usual(config).model if usual else config.model)
   _check_data(config.data)
   _check_training(config)
 

@@ -50,7 +50,7 @@ def resolve(config: ml_collections.ConfigDict, start=None, name: str = '') -> ml
       f'{name} does not say which mean and std it was trained with: those of {guess} are used, unless you set '
       'init.preprocessing, or model.mean and model.std'
     )
-  checks.check_model(resolved.model, defaults.usual(config).model)
+  checks.check_model(resolved.model, resolved.model)
   return resolved.lock()
 
 

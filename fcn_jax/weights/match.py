@@ -191,7 +191,7 @@ def _other_sizes(weights: Weights, parameters: dict) -> str:
   sizes = [weights.tensors[path].value.shape for path in (first, last)]
   if sizes == [parameters[path].shape for path in (first, last)]:
     return ''
-  width = sizes[0][0] / names.CHANNELS['vgg16']
+  width = sizes[0][0] / names.BACKBONES['vgg16'].channels
   return f'the file is for model.width={width:g} and model.fc_channels={sizes[1][0] / width:g}: set both'
 
 

@@ -124,7 +124,7 @@ def damaged(folder, params):
   yield file('short.caffemodel', whole[:-100]), 'not a complete Caffe network'
   yield file('empty.caffemodel', b''), 'no layers named like those of VGG-16'
   yield (
-    file('alexnet.caffemodel', weight_formats.caffemodel({'conv1': [np.ones((4, 3, 11, 11))]})),
+    file('googlenet.caffemodel', weight_formats.caffemodel({'conv1/7x7_s2': [np.ones((4, 3, 7, 7))]})),
     'no layers named',
   )
   yield (
