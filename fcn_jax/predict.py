@@ -47,7 +47,7 @@ logger = logging.getLogger('fcn_jax.predict')  # here `__name__` is '__main__'
 
 _GIB = 2**30
 # Memory that an image takes beside the forward pass, measured: bytes per pixel, and copies of the scores for heatmaps.
-_IMAGE_BYTES, _HEATMAP_COPIES = 24, 3
+_IMAGE_BYTES, _HEATMAP_COPIES = 32, 3
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # which no other image would be spared
 
 

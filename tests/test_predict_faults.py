@@ -271,13 +271,19 @@ def test_an_output_that_cannot_be_written_is_a_fault_of_its_image(outcome, here)
   assert code == 1 and 'cannot write out/a/x.png' in fault and messages == ['1 done, 0 skipped, 1 failed']
 
 
+# A process starts with the peak of the process that it is forked from. This program is small, these tests are not.
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+"""
+
+
 def peak(*arguments) -> int:
   """The largest memory of a command, in bytes."""
-  with tiny.start([sys.executable, '-m', 'fcn_jax.predict', *map(str, arguments)]) as process:
-    process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, process.stderr.read()
-  return usage.ru_maxrss * 1024
+  done = tiny.run([sys.executable, '-c', PEAK, sys.executable, '-m', 'fcn_jax.predict', *map(str, arguments)])
+  assert done.returncode == 0, done.stderr
+  return int(done.stdout)
 
 
 @pytest.mark.slow

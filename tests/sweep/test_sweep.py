@@ -136,7 +136,7 @@ def test_a_failed_run_is_reported_and_skips_only_the_runs_that_start_from_it(dat
 
 @pytest.mark.slow
 def test_a_sweep_that_is_stopped_or_killed_resumes_with_the_same_result(data, tmp_path):
-  undisturbed, longer = tmp_path / 'undisturbed', {'train.steps': 400, 'eval.every': 200, 'checkpoint.every': 50}
+  undisturbed, longer = tmp_path / 'undisturbed', {'train.steps': 1000, 'eval.every': 500, 'checkpoint.every': 50}
   undisturbed.mkdir()
   done = tiny.run(command(undisturbed, data, GOOD, **longer))
   assert done.returncode == 0, done.stdout + done.stderr
