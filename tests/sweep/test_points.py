@@ -80,6 +80,8 @@ def test_shards_divide_a_sweep_and_keep_dependent_runs_together(tmp_path):
 
 SWEEPS = {
   'ablation': 27,
+  'fcn_or_unet': 15,
+  'networks': 15,
   'skips': 30,
   'stages': 15,
   'width': 27,

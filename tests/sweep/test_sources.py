@@ -70,7 +70,7 @@ def test_a_run_of_the_sweep_is_recognized_by_any_address(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ('point', 'sentence'),
   [
-    ({'init.run': 's3://bucket/run'}, r'init\.run: s3://bucket/run is an address of the kind s3://'),
+    ({'init.run': 's3://bucket/run'}, r'init\.run: s3://bucket/run is an address that cannot be used'),
     ({'init.run': 3}, 'init.run|run'),
     ({'init.run': 'a\0b'}, r"a command line cannot contain '--config.init.run=a\\x00b'"),
     ({'init.run': '\ud800'}, 'a command line cannot contain'),
