@@ -15,6 +15,7 @@ from benchmarks import turns
 from fcn_jax.data.builders import stanford_background
 
 
+@pytest.mark.slow
 def test_a_small_network_is_timed(tmp_path):
   command = [sys.executable, f'{tiny.ROOT}/benchmarks/forward.py', '--width=0.015625', '--size=48', '--stride=32']
   command += ['--stride=8', '--geometry=aligned', f'--out={tmp_path}/forward.json']

@@ -102,6 +102,7 @@ def test_one_device_and_eight_learn_the_same(on_eight, one_device):
   assert_same(on_eight, steps(small_config(**SGD), small_batch(), 3))
 
 
+@pytest.mark.slow
 def test_accumulation_changes_nothing(on_eight, one_device):
   config = small_config(**SGD, **{'train.accumulation': 4})
   assert_same(on_eight, steps(config, small_batch(), 3))
@@ -117,6 +118,7 @@ def balanced_on_eight():
   return steps(small_config(**SGD), small_batch(), 3, WEIGHTS)
 
 
+@pytest.mark.slow
 def test_with_class_weights_one_device_in_parts_and_eight_learn_the_same(balanced_on_eight, on_eight, one_device):
   """The sums of weights differ as much as possible: the first image has almost no labels."""
   config = small_config(**SGD, **{'train.accumulation': 4})
@@ -153,6 +155,7 @@ def two_heads_on_eight():
   return steps(small_config(**SGD), small_batch(heads=TWO_HEADS), 3, heads=TWO_HEADS)
 
 
+@pytest.mark.slow
 def test_with_two_heads_one_device_in_parts_and_eight_learn_the_same(two_heads_on_eight, one_device):
   config = small_config(**SGD, **{'train.accumulation': 4})
   assert_same(two_heads_on_eight, steps(config, small_batch(heads=TWO_HEADS), 3, heads=TWO_HEADS))
@@ -237,6 +240,7 @@ def test_all_devices_hold_the_same_state_with_dropout():
       np.testing.assert_array_equal(shards[0], shard)
 
 
+@pytest.mark.slow
 def test_two_images_are_memorized(one_device):
   config = small_config(**{'train.steps': 150, 'optim.lr': 5e-3})
   # Blocks of one class, which the stride of the finest skip connection can resolve.

@@ -119,6 +119,7 @@ def gradients():
   return functools.partial(quick_jit(jax.grad(loss)), params)
 
 
+@pytest.mark.slow
 def test_a_filler_has_finite_gradients_and_adds_nothing(gradients):
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (2, 32, 32, 3), np.uint8)

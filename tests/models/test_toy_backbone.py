@@ -138,6 +138,7 @@ def trained(net, steps):
   return found, jax.tree.map(np.asarray, state.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stride', [32, 16, 8])
 def test_it_learns_and_one_device_learns_what_eight_do(stride, monkeypatch):
   net = network(toy(), stride=stride, upsample='bilinear_learned')
