@@ -115,7 +115,7 @@ class Predictor:
     return canvases.predict_plan(sizes, batch_pixels=BATCH_PIXELS, canvases=limit, compile_pixels=pixels)
 
   def memory(self, canvas: tuple[int, int]) -> int:
-    """The bytes that a forward pass of one image on a canvas takes beside the parameters, without computing it."""
+    """The bytes that a forward pass of one image on a canvas takes, without the parameters, without computing it."""
     return math.ceil(self._bytes_per_pixel * math.prod(canvas))
 
   def available_memory(self) -> float:

@@ -16,7 +16,6 @@ if __name__ == '__main__':
 
 import contextlib
 import functools
-import io
 import logging
 import os
 from collections.abc import Iterable
@@ -200,9 +199,7 @@ def write_network(
   (bound,) = upper_bounds(labels, len(data.heads[head]), (model.stride * model.shrink,)).values()
   kernels = {name: np.asarray(layer['kernel']) for name, layer in params.items() if name.startswith('upsample_')}
   if kernels:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **kernels)
-    directory.write(f'eval/kernels{suffix}.npz', buffer.getvalue())
+    directory.write(f'eval/kernels{suffix}.npz', files.npz(**kernels))
   previous = {}
   if saved.is_run(directory.path):  # elsewhere, the file may be about another network
     with contextlib.suppress(UserError):  # a damaged file is made again

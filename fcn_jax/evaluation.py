@@ -1,7 +1,6 @@
 """Exact scores of a split: one confusion matrix per image, with every image at its original size."""
 
 import dataclasses
-import io
 from collections.abc import Callable, Iterator
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from fcn_jax import images, metrics
+from fcn_jax import files, images, metrics
 from fcn_jax.data import bands, canvases, pipeline
 from fcn_jax.data.dataset import IGNORE, Classes, Split
 from fcn_jax.errors import UserError
@@ -194,9 +193,8 @@ def write(
   """
   ids, all_scores = split.ids(), summarize(name, scored, heads, step)
   for head, scores in all_scores.items():
-    stem, buffer = f'eval/{file_stem(name, head, heads, checkpoint)}', io.BytesIO()
-    np.savez_compressed(buffer, confusion=scored.matrices[head], id=ids)
-    directory.write(f'{stem}.npz', buffer.getvalue())
+    stem = f'eval/{file_stem(name, head, heads, checkpoint)}'
+    directory.write(f'{stem}.npz', files.npz(confusion=scored.matrices[head], id=ids))
     _write_examples(directory, stem, scored.examples, ids, head, heads[head])
     directory.write_json(f'{stem}.json', scores)
   return all_scores

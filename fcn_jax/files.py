@@ -1,6 +1,7 @@
 """Paths that a person types, and files that are written completely or not at all; failures are `UserError`s."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import numpy as np
 from etils import epath
 
 from fcn_jax.errors import UserError
@@ -131,6 +133,19 @@ def read_json(path: epath.Path, default, remedy: str = 'restore it from a copy')
   except ValueError as error:  # not JSON, or not UTF-8
     fault = f'damaged ({error})' if content.strip() else 'empty'
     raise UserError(f'{path} is {fault}; expected JSON: {remedy}') from error
+
+
+def can_write(folder: os.PathLike | str) -> bool:
+  """Whether there is such a folder on a disk, and this process may make files in it."""
+  effective = os.access in os.supports_effective_ids
+  return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
+
+
+def npz(**arrays) -> bytes:
+  """The content of a compressed .npz file with these arrays."""
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, **arrays)
+  return buffer.getvalue()
 
 
 def write(path: epath.Path, content: str | bytes) -> None:

@@ -12,7 +12,7 @@ Writes for each image:
   OUT/NAME.scores.npz   with --save_scores: `scores` float32 [H, W, C], before the softmax
 
 NAME is the name of the image without its ending; images in subfolders keep their relative paths. Where two images would
-have the same outputs, or an output would be an image or the weights file, NAME keeps the ending (0001.jpg beside
+have the same outputs, or an output would be an image or the weights file, NAME keeps the ending (0001.jpg and
 0001.png) or the folder (day1/0001.jpg and day2/0001.jpg). Names that are too long are shortened with a hash.
 
 Images are JPEG, PNG, WebP, TIFF, BMP, GIF, JPEG 2000 and PNM files, found in folders by their endings. Hidden files and
@@ -46,7 +46,8 @@ from fcn_jax.errors import UserError
 logger = logging.getLogger('fcn_jax.predict')  # here `__name__` is '__main__'
 
 _GIB = 2**30
-# Memory that an image takes beside the forward pass, measured: bytes per pixel, and copies of the scores for heatmaps.
+# Memory that an image takes in addition to the forward pass, measured: bytes per pixel, and copies of the scores for
+# heatmaps.
 _IMAGE_BYTES, _HEATMAP_COPIES = 32, 3
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # which no other image would be spared
 
@@ -280,9 +281,7 @@ def _computed(jobs: list[Job], predictor, canvas: tuple[int, int], count: int, t
 
 def _can_write(out: epath.Path, error: UserError) -> bool:
   """Whether other images can be written, although one could not be."""
-  return getattr(error.__cause__, 'errno', None) not in _DISK_ERRORS and (
-    files.is_remote(out) or predict_files.can_write(out)
-  )
+  return getattr(error.__cause__, 'errno', None) not in _DISK_ERRORS and (files.is_remote(out) or files.can_write(out))
 
 
 if __name__ == '__main__':

@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import io
 import os
 import pathlib
 import re
@@ -140,15 +139,8 @@ def check_out(out: epath.Path, workdir: epath.Path | None) -> None:
   there = next(folder for folder in folders if files.exists(folder))
   if not there.is_dir():
     raise UserError(f'cannot write {out}: {there} is a file; expected a folder')
-  if not can_write(there):
+  if not files.can_write(there):
     raise UserError(f'cannot write {out}: {there} may not be written')
-
-
-def can_write(folder: os.PathLike | str) -> bool:
-  """Whether there is such a folder, and this process may write files in it."""
-  return os.path.isdir(folder) and os.access(
-    folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
-  )
 
 
 def heatmap_endings(classes: Sequence[str]) -> list[str]:
@@ -173,8 +165,8 @@ class Names:
   """Names of outputs, all different, none of them an input.
 
   The outputs of an image are OUT/NAME.ENDING. NAME is the image's path below the folder that was named, without its
-  ending. Where outputs would have the same name, or that of an input, NAME keeps the ending of an image beside the
-  other image, else the name of the image's folder.
+  ending. Where outputs would have the same name, or that of an input, NAME keeps the ending of an image if the
+  other one is in the same folder, else the name of the image's folder.
   """
 
   def __init__(
@@ -199,9 +191,9 @@ class Names:
   def choose(self) -> dict[str, str]:
     """The name of each image, by its absolute path."""
     while clashing := list(self._clashing()):
-      for key, is_beside in clashing:
+      for key, is_near in clashing:
         folders, has_ending, _ = self._forms[key]
-        if is_beside and not has_ending:
+        if is_near and not has_ending:
           self._forms[key] = folders, True, False
         elif folders < len(self._parents(key)):
           self._forms[key] = folders + 1, has_ending, False
@@ -210,17 +202,15 @@ class Names:
     return {key: self._name(key) for key in self._sources}
 
   def _clashing(self) -> Iterator[tuple[str, bool]]:
-    """The images that need another name, each with whether it clashes with an image beside it, or with an input."""
+    """The images that need another name, each with whether it clashes with one of its folder, or an input."""
     outputs = {key: self._outputs(key) for key, (*_, has_hash) in self._forms.items() if not has_hash}
     total = collections.Counter(output for several in outputs.values() for output in several)
-    beside = collections.Counter(
-      (os.path.dirname(key), output) for key, several in outputs.items() for output in several
-    )
+    near = collections.Counter((os.path.dirname(key), output) for key, several in outputs.items() for output in several)
     for key, several in outputs.items():
       folder = self._real(os.path.dirname(self._out / several[0]))
       is_input = any(os.path.join(folder, os.path.basename(output)) in self._inputs for output in several)
       if is_input or any(total[output] > 1 for output in several):
-        yield key, is_input or any(beside[os.path.dirname(key), output] > 1 for output in several)
+        yield key, is_input or any(near[os.path.dirname(key), output] > 1 for output in several)
 
   def _outputs(self, key: str) -> list[str]:
     name = self._name(key)
@@ -267,8 +257,8 @@ def write(
   contents: dict[str, Callable[[], bytes]] = {
     'png': lambda: marked(images.indexed(prediction, classes.palette)),
     'overlay.png': lambda: marked(images.overlay(image, prediction, classes.names, classes.palette)),
-    'npz': lambda: _arrays(probabilities=probabilities, classes=classes.names),
-    'scores.npz': lambda: _arrays(scores=scores),
+    'npz': lambda: files.npz(probabilities=probabilities, classes=classes.names),
+    'scores.npz': lambda: files.npz(scores=scores),
   }
   for ending in endings:
     content = contents[ending]() if ending in contents else _heatmap(probabilities[..., heatmaps.index(ending)])
@@ -277,12 +267,6 @@ def write(
 
 def _heatmap(probability: np.ndarray) -> bytes:
   return marked(images.encoded(Image.fromarray((255 * probability).round().astype(np.uint8))))
-
-
-def _arrays(**arrays) -> bytes:
-  buffer = io.BytesIO()
-  np.savez_compressed(buffer, **arrays)
-  return buffer.getvalue()
 
 
 def marked(png: bytes) -> bytes:

@@ -40,6 +40,36 @@ def scores(model: FCN, params, images, size=None, **options):
   return model.apply({'params': params}, {'rgb': images}, size, **options)['semantic']
 
 
+def by_stride(nets: dict, *inputs):
+  """Networks by stride over one backbone: a function of (params, images, size) to scores by stride; its parameters.
+
+  Args:
+    nets: the networks.
+    *inputs: for their initialization, as in `shapes_of`.
+  """
+  above = {stride: random_params(net, *inputs, seed=stride) for stride, net in nets.items()}
+  backbone = above[32]['trunk']
+
+  @quick_jit
+  def apply(params, images, size=None):
+    backbone, above = params
+    return {s: scores(net, above[s] | {'trunk': backbone}, images, size) for s, net in nets.items()}
+
+  return apply, (backbone, above)
+
+
+def check_padding(apply, params, sizes, classes: int = 5) -> None:
+  """Asserts that images of several sizes in a batch get the scores that each gets alone; see `by_stride`."""
+  sizes = np.array(sizes, np.int32)
+  canvases = np.random.default_rng(0).integers(0, 256, (len(sizes), 64, 97, 3), np.uint8)  # garbage around the images
+  together = apply(params, canvases, sizes)
+  for number, (height, width) in enumerate(sizes):
+    for stride, expected in apply(params, canvases[number : number + 1, :height, :width]).items():
+      mine, scale = together[stride][number, :height, :width], np.abs(expected).max()
+      assert expected.shape == (1, height, width, classes) and scale > 0.01
+      assert np.abs(mine - expected[0]).max() < 1e-4 * scale, (stride, height, width)
+
+
 def shapes_of(model, *inputs):
   """The parameters that `model.init` makes, as shapes; `inputs` are those of an FCN by default."""
   inputs = inputs or (model.example_inputs(),)

@@ -127,8 +127,8 @@ def check_model(model: ml_collections.ConfigDict, usual: ml_collections.ConfigDi
   for field in names.unused_settings(model):
     if model[field] != usual[field]:
       raise UserError(f'model.{field} is {model[field]!r}, but {network} has no such setting; leave it out')
-  if model.norm not in names.norms(model):
-    raise UserError(f'model.norm is {model.norm!r}; expected {" or ".join(names.norms(model))} for {network}')
+  if model.norm not in (norms := names.limits(model).norms):
+    raise UserError(f'model.norm is {model.norm!r}; expected {" or ".join(norms)} for {network}')
   if model.name == 'fcn':
     _check_taps(model)
   _check_channels(model)
@@ -160,8 +160,8 @@ def _check_taps(model: ml_collections.ConfigDict) -> None:
 
 
 def _check_channels(model: ml_collections.ConfigDict) -> None:
-  backbone = names.BACKBONES[model.backbone]
-  unit, groups = (backbone.channels, backbone.groups) if model.name == 'fcn' else (64, 1)
+  limits = names.limits(model)
+  unit, groups = limits.channels, limits.groups
   channels = {f'{unit} channels of the narrowest layer': unit * model.width}
   if 'fc_channels' not in names.unused_settings(model):
     channels[f'model.fc_channels {model.fc_channels}'] = model.fc_channels * model.width

@@ -40,12 +40,12 @@ class Builder(records.Builder, skip_registration=True):
     Raises:
       UserError: the archive cannot be downloaded, or `read` refuses it.
     """
-    given = self._given[setting]
-    path = files.path(given or '.')
-    if not given:
-      with contextlib.suppress(AssertionError):  # raised by TFDS if the folder is missing or empty
-        path = dl_manager.manual_dir / pathlib.PurePosixPath(url).name
-    if given or path.is_file():
+    if given := self._given[setting]:
+      return read(files.path(given))
+    path = None
+    with contextlib.suppress(AssertionError):  # raised by TFDS if the folder is missing or empty
+      path = dl_manager.manual_dir / pathlib.PurePosixPath(url).name
+    if path is not None and path.is_file():
       return read(path)
     path = _download(dl_manager, dl_manager.download_dir / self.name, url, setting)
     try:

@@ -16,10 +16,14 @@ class Network:
   Attributes:
     path: 'module:Class' of the linen module, which is imported only when a model is built.
     settings: the settings of the section `model` that only some networks have.
+    channels, groups, norms: as of `Backbone`, for a network without one.
   """
 
   path: str
   settings: tuple[str, ...]
+  channels: int = 64
+  groups: int = 1
+  norms: tuple[str, ...] = ('none', 'group')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,21 +100,21 @@ def load_class(path: str) -> type:
 
 def unused_settings(model: Mapping) -> list[str]:
   """The settings of the section `model` that its network and backbone do not have."""
-  network, backbone = NETWORKS[model['name']], BACKBONES[model['backbone']]
+  has = {*NETWORKS[model['name']].settings, *limits(model).settings}
   special = {field for other in NETWORKS.values() for field in other.settings}
   special |= {field for other in BACKBONES.values() for field in other.settings}
-  return sorted(special - {*network.settings, *(backbone.settings if 'backbone' in network.settings else ())})
+  return sorted(special - has)
 
 
-def norms(model: Mapping) -> tuple[str, ...]:
-  """The values of `model.norm` that a network has."""
-  has_backbone = 'backbone' in NETWORKS[model['name']].settings
-  return BACKBONES[model['backbone']].norms if has_backbone else ('none', 'group')
+def limits(model: Mapping) -> Network | Backbone:
+  """What has the `channels`, `groups` and `norms` of a network: its backbone, or itself if it has none."""
+  network = NETWORKS[model['name']]
+  return BACKBONES[model['backbone']] if 'backbone' in network.settings else network
 
 
 def pretrained_norm(model: Mapping) -> str:
   """The value of `model.norm` with which a network can start from a weights file."""
-  return next(norm for norm in ('frozen_batch', 'none') if norm in norms(model))
+  return next(norm for norm in ('frozen_batch', 'none') if norm in limits(model).norms)
 
 
 def skip_strides(backbone: str) -> dict[str, int]:

@@ -63,7 +63,7 @@ class Checkpoints:
     if not files.exists(self._path):
       raise UserError(f'{self._path} is gone: another program has deleted or moved it while it was in use')
     # Orbax's threads would keep this process alive for five minutes. Nothing is made as a test: they would see it.
-    if not os.access(self._path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+    if not files.can_write(self._path):
       reason = errno.EROFS if os.statvfs(self._path).f_flag & os.ST_RDONLY else errno.EACCES
       raise OSError(reason, os.strerror(reason))
 

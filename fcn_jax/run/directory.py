@@ -156,7 +156,7 @@ def begin(directory: RunDirectory, config: ml_collections.ConfigDict) -> None:
 def check(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   """Raises `UserError` if the directory has a run of another config or of another format."""
   theirs = saved.read_plain(workdir)
-  if theirs and (different := identity.difference(identity.plain(resolve_config(workdir, config)), theirs, workdir)):
+  if theirs and (different := identity.difference(identity.plain(_resolved(config, theirs)), theirs, workdir)):
     raise UserError(
       f'{workdir} holds a run of another config: {different}. Use another --workdir, or delete this directory'
     )
@@ -167,7 +167,11 @@ def resolve_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> ml
 
   The weights file or the run that it started from may be gone.
   """
-  theirs = saved.read_plain(workdir)
+  return _resolved(config, saved.read_plain(workdir))
+
+
+def _resolved(config: ml_collections.ConfigDict, theirs: dict | None) -> ml_collections.ConfigDict:
+  """The config as a run resolved it whose plain config is `theirs`."""
   has_start = theirs and (config.init.run or config.init.weights)
   return normalization.resolve(config, ml_collections.ConfigDict(theirs['model']) if has_start else None)
 

@@ -57,8 +57,8 @@ def _same_run(mine: str, theirs: str, workdir: str) -> bool:
   """Whether two values of `init.run` are one path, or one name and `mine` is next to the run that starts from it."""
   if not (mine and theirs):
     return mine == theirs
-  (folder, name), (_, old_name), (beside, _) = (posixpath.split(place(path)) for path in (mine, theirs, workdir))
-  return place(mine) == place(theirs) or (folder, name) == (beside, old_name)
+  (folder, name), (_, old_name), (parent, _) = (posixpath.split(place(path)) for path in (mine, theirs, workdir))
+  return place(mine) == place(theirs) or (folder, name) == (parent, old_name)
 
 
 def place(path: os.PathLike | str) -> str:

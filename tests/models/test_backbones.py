@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cheap import network, quick_jit, random_params, scores
+from cheap import by_stride, check_padding, network, quick_jit, random_params, scores
 
 from fcn_jax.models.alexnet import AlexNet
 from fcn_jax.models.grid import Grid
@@ -25,45 +25,27 @@ STRIDES = (32, 8)
 @functools.cache
 def several(name):
   """Networks of all strides over one backbone: a function of (params, images, size) to their scores; parameters."""
-  nets = {stride: network(BACKBONES[name], stride=stride) for stride in STRIDES}
-  above = {stride: random_params(net, seed=stride) for stride, net in nets.items()}
-  backbone = above[32]['trunk']
-
-  @quick_jit
-  def by_stride(params, images, size=None):
-    backbone, above = params
-    return {s: scores(net, above[s] | {'trunk': backbone}, images, size) for s, net in nets.items()}
-
-  return by_stride, (backbone, above)
+  return by_stride({stride: network(BACKBONES[name], stride=stride) for stride in STRIDES})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', BACKBONES)
 def test_a_padded_batch_gives_each_image_the_scores_that_it_gets_alone(name):
-  rng = np.random.default_rng(0)
-  sizes = np.array([(33, 50), (1, 1)], np.int32)
-  canvases = rng.integers(0, 256, (len(sizes), 64, 97, 3), np.uint8)  # garbage around the images
-  by_stride, params = several(name)
-  together = by_stride(params, canvases, sizes)
-  for number, (height, width) in enumerate(sizes):
-    for stride, expected in by_stride(params, canvases[number : number + 1, :height, :width]).items():
-      mine, scale = together[stride][number, :height, :width], np.abs(expected).max()
-      assert expected.shape == (1, height, width, 5) and scale > 0.01
-      assert np.abs(mine - expected[0]).max() < 1e-4 * scale, (stride, height, width)
+  check_padding(*several(name), [(33, 50), (1, 1)])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['resnet18', 'alexnet', 'alexnet, caffe'])
 def test_an_image_shifted_by_the_coarsest_stride_gives_shifted_scores(name):
   """Without GroupNorm, whose statistics would be those of other pixels."""
-  by_stride, params = several(name)
+  apply, params = several(name)
   if name == 'resnet18':
     net = network(ResNet18(**NARROW | {'norm': 'frozen_batch'}), stride=8)
     above = random_params(net)
-    params, by_stride = above, quick_jit(lambda params, images: {8: scores(net, params, images)})
+    params, apply = above, quick_jit(lambda params, images: {8: scores(net, params, images)})
   scene = np.random.default_rng(0).integers(0, 256, (576, 576, 3), np.uint8)
   first, second = scene[:544, :544], scene[32:, 32:]
-  for stride, (before, after) in by_stride(params, np.stack([first, second])).items():
+  for stride, (before, after) in apply(params, np.stack([first, second])).items():
     expected, found = before[256:320, 256:320], after[224:288, 224:288]
     scale = np.abs(expected).max()
     assert np.abs(found - expected).max() < 1e-4 * scale, stride

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from cheap import network, quick_jit, random_params, scores
+from cheap import by_stride, check_padding, network, quick_jit, random_params
 from toy_backbone import toy
 
 from fcn_jax import config as config_lib
@@ -27,16 +27,9 @@ def places(grid: Grid) -> np.ndarray:
 @functools.cache
 def several(padding):
   """Networks of all strides over one backbone: a function of (params, images, size) to their scores; parameters."""
-  nets = {stride: network(toy(padding), stride=stride, upsample='bilinear_learned') for stride in STRIDES}
-  above = {stride: random_params(net, {'rgb': IMAGE}, seed=stride) for stride, net in nets.items()}
-  backbone = above[32]['trunk']
-
-  @quick_jit
-  def by_stride(params, images, size=None):
-    backbone, above = params
-    return {s: scores(net, above[s] | {'trunk': backbone}, images, size) for s, net in nets.items()}
-
-  return by_stride, (backbone, above)
+  return by_stride(
+    {stride: network(toy(padding), stride=stride, upsample='bilinear_learned') for stride in STRIDES}, {'rgb': IMAGE}
+  )
 
 
 @pytest.mark.parametrize('padding', [1, 0])
@@ -78,25 +71,17 @@ def test_grids_align_with_odd_kernels_and_the_crops_that_places_ask_for(padding,
 
 @pytest.mark.parametrize('padding', [1, 0])
 def test_a_padded_batch_gives_each_image_the_scores_that_it_gets_alone(padding):
-  rng = np.random.default_rng(0)
-  sizes = np.array([(33, 50), (64, 17), (21, 96), (32, 32)] + ([(1, 1), (2, 3)] if padding else [(7, 9)]), np.int32)
-  canvases = rng.integers(0, 256, (len(sizes), 64, 97, 3), np.uint8)  # garbage around the images
-  by_stride, params = several(padding)
-  together = by_stride(params, canvases, sizes)
-  for number, (height, width) in enumerate(sizes):
-    for stride, expected in by_stride(params, canvases[number : number + 1, :height, :width]).items():
-      mine, scale = together[stride][number, :height, :width], np.abs(expected).max()
-      assert expected.shape == (1, height, width, CLASSES) and scale > 0.01
-      assert np.abs(mine - expected[0]).max() < 1e-4 * scale, (stride, height, width)
+  sizes = [(33, 50), (64, 17), (21, 96), (32, 32)] + ([(1, 1), (2, 3)] if padding else [(7, 9)])
+  check_padding(*several(padding), sizes)
 
 
 def test_a_mirrored_image_gives_mirrored_scores():
   """With mirrored kernels, if the first and the last pixel are features. A crop off by one pixel would break it."""
-  by_stride, params = several(1)
+  apply, params = several(1)
   mirrored = jax.tree.map(lambda x: x[::-1, ::-1] if x.ndim > 2 else x, params)
   images = np.random.default_rng(0).integers(0, 256, (1, 65, 97, 3), np.uint8)
-  straight = by_stride(params, images)
-  for stride, found in by_stride(mirrored, images[:, ::-1, ::-1]).items():
+  straight = apply(params, images)
+  for stride, found in apply(mirrored, images[:, ::-1, ::-1]).items():
     expected, scale = straight[stride][:, ::-1, ::-1], np.abs(found).max()
     assert np.abs(found - expected).max() < 1e-4 * scale, stride
     assert np.abs(found - straight[stride]).max() > 1e-2 * scale, stride
@@ -104,10 +89,10 @@ def test_a_mirrored_image_gives_mirrored_scores():
 
 @pytest.mark.parametrize('padding', [1, 0])
 def test_an_image_shifted_by_the_coarsest_stride_gives_shifted_scores(padding):
-  by_stride, params = several(padding)
+  apply, params = several(padding)
   scene = np.random.default_rng(0).integers(0, 256, (352, 352, 3), np.uint8)
   first, second = scene[:320, :320], scene[32:, 32:]
-  for stride, (before, after) in by_stride(params, np.stack([first, second])).items():
+  for stride, (before, after) in apply(params, np.stack([first, second])).items():
     expected, found = before[128:224, 128:224], after[96:192, 96:192]
     scale = np.abs(expected).max()
     assert np.abs(found - expected).max() < 1e-4 * scale, stride
