@@ -157,20 +157,29 @@ def write(path: epath.Path, content: str | bytes) -> None:
     UserError: the file cannot be written, for example on a full disk. An existing file stays as it was.
   """
   content = content.encode() if isinstance(content, str) else content
-  remote = is_remote(path)
-  temporary = path.with_name(_TEMPORARY.format(process=os.getpid(), random=uuid.uuid4().hex[:8]))
   try:
-    if remote:
+    if is_remote(path):
       path.write_bytes(content)
     else:
-      path.parent.mkdir(parents=True, exist_ok=True)
-      temporary.write_bytes(content)
-      temporary.replace(path)
+      with replacing(path) as file:
+        file.write(content)
   except Exception as error:  # each storage client has its own exceptions
-    if not remote:
-      with contextlib.suppress(OSError):  # the folder itself may be the problem
-        temporary.unlink(missing_ok=True)
     raise UserError(f'cannot write {path}: {reason(error)}; the previous file, if any, is intact') from error
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path | epath.Path) -> Iterator[BinaryIO]:
+  """A context with a new file on a disk, which replaces `path` at its end unless there was an error."""
+  temporary = path.with_name(_TEMPORARY.format(process=os.getpid(), random=uuid.uuid4().hex[:8]))
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary.open('wb') as file:
+      yield file
+    temporary.replace(path)
+  except Exception:
+    with contextlib.suppress(OSError):  # the folder itself may be the problem
+      temporary.unlink(missing_ok=True)
+    raise
 
 
 def write_json(path: epath.Path, value) -> None:

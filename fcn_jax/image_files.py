@@ -39,9 +39,9 @@ _PLANES, _SAMPLE_FORMAT = 284, 339
 _lock, _limits = threading.Lock(), []
 
 
-def size_of(source: os.PathLike | str | bytes) -> tuple[int, int]:
+def size_of(source: os.PathLike | str | bytes, name: str | None = None) -> tuple[int, int]:
   """Height and width of an image after its EXIF rotation. Only the header is read: see `opened` for errors."""
-  with opened(source) as image:
+  with opened(source, name=name) as image:
     width, height = image.size
     turned = _orientation(image) >= 5 and not _is_turned_by_pillow(image)
     return (width, height) if turned else (height, width)

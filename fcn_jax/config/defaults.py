@@ -122,7 +122,8 @@ def _data() -> ml_collections.ConfigDict:
   data = ml_collections.ConfigDict()
   data.name = ''  # set by the argument of the config file
   data.dir = ''  # folder of prepared data; '' is TFDS_DATA_DIR or ~/tensorflow_datasets
-  data.cache_gib = 4.0  # memory for decoded images; those that do not fit are decoded again in each epoch
+  data.cache_gib = 4.0  # room for decoded images; those that do not fit are decoded again in each epoch
+  data.cache_dir = ''  # where they are, for all runs on a machine; '' is the folder decoded in the one of prepared data
   data.threads = 4  # number of threads that decode and augment
   data.train_size = (384, 512)  # height and width that training images are cropped or padded to
   data.with_replacement = False  # draw training images with replacement, like the authors; else epoch by epoch

@@ -175,7 +175,7 @@ class CheckedSplit:
 
   def __init__(self, split: Split, name: str, inputs: dict[str, int], heads: dict[str, Classes]) -> None:
     self._split, self._name, self._inputs, self._heads = split, name, inputs, heads
-    self._checked: set[int] = set()
+    self._checked = np.zeros(len(split), bool)
     self._sizes: np.ndarray | None = None
 
   def __len__(self) -> int:
@@ -184,12 +184,12 @@ class CheckedSplit:
   def __getitem__(self, index: int) -> Example:
     index = int(index)
     example = self._split[index]
-    if index not in self._checked:
+    if not self._checked[index]:
       size = None if self._sizes is None else tuple(self._sizes[index])
       if found := problems(example, self._inputs, self._heads, size):
         name = example['id'] if isinstance(example, dict) and 'id' in example else index
         raise UserError(f'{self._name} image {name}: {found[0]}')
-      self._checked.add(index)
+      self._checked[index] = True
     return example
 
   def sizes(self) -> np.ndarray:

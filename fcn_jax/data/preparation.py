@@ -48,7 +48,7 @@ def prepared(builder_class: type, data, options: dict):
     return builder
   folder = builder.data_dir_root / builder.name
   try:
-    with _alone(folder) as locked:
+    with alone(folder, 'prepares data in') as locked:
       builder = _open(builder_class, data, options)
       if not builder.is_prepared():
         if locked:
@@ -92,15 +92,20 @@ def _open(builder_class: type, data, options: dict):
 
 
 @contextlib.contextmanager
-def _alone(folder: epath.Path) -> Iterator[bool]:
-  """A context that one process of this machine enters at a time; yields false if the disk has no locks."""
-  folder.mkdir(parents=True, exist_ok=True)
+def alone(folder: os.PathLike, doing: str) -> Iterator[bool]:
+  """A context that one process of this machine enters at a time; yields false if the disk has no locks.
+
+  Args:
+    folder: made if it is missing.
+    doing: what the processes do in the folder, for a message of those that wait: 'prepares data in'.
+  """
+  pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
   lock, locked = os.open(folder, os.O_RDONLY), True
   try:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      logger.info('waiting for another process that prepares data in %s', folder)
+      logger.info('waiting for another process that %s %s', doing, folder)
       fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError:
       locked = False

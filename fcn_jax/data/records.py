@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import pathlib
 import re
 import threading
 from collections.abc import Iterable, Iterator
@@ -9,8 +10,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fcn_jax import image_files
-from fcn_jax.data import preparation
+from fcn_jax import files, image_files
+from fcn_jax.data import decoded, preparation
 from fcn_jax.data.dataset import Classes, Data, Example
 from fcn_jax.errors import UserError
 
@@ -67,9 +68,9 @@ def load_builder(builder_class: type[Builder], splits: dict[str, str], data, cla
   Args:
     builder_class: of the data set.
     splits: TFDS split expressions by purpose: {'train': 'train', 'validation': 'train[:10%]'}.
-    data: the section `data` of a config. `data.dir` is the folder of prepared data; `data.cache_gib` of memory is
-      shared by the splits in proportion to their numbers of images. A builder of a data set with the settings `archive`
-      and `sbd_archive` gets their values.
+    data: the section `data` of a config. `data.dir` is the folder of prepared data; the splits share `data.cache_gib`
+      in proportion to their numbers of images. A builder of a data set with the settings `archive` and `sbd_archive`
+      gets their values.
     classes: of the labels.
     options: further arguments of the builder class.
 
@@ -88,8 +89,16 @@ def load_builder(builder_class: type[Builder], splits: dict[str, str], data, cla
       f'cannot read the data in {builder.data_path}: {preparation.reason(error)}; if files are missing or damaged, '
       'delete this folder, and they are prepared again'
     ) from error
-  room = data.cache_gib * 2**30 / sum(map(len, sources.values()))  # bytes per image
-  images = {name: Records(source, room=room * len(source)) for name, source in sources.items()}
+  limit = data.cache_gib * 2**30
+  room = limit / sum(map(len, sources.values()))  # bytes per image
+  path = files.path(data.cache_dir or builder.data_dir_root / 'decoded')
+  if files.is_remote(path):
+    raise UserError(f'data.cache_dir is {path}; expected a folder on a disk, because a bucket cannot be mapped')
+  folder = decoded.Folder(pathlib.Path(path), limit, digest)
+  images = {
+    name: Records(source, room=room * len(source), threads=data.threads, folder=folder, split=name)
+    for name, source in sources.items()
+  }
   return Data(inputs=INPUTS, heads={HEAD: classes}, splits=images, fingerprint=digest)
 
 
@@ -105,38 +114,69 @@ def fingerprint(name: str, sources: dict, most: int = 1000) -> str:
 
 
 class Records:
-  """The images of a split (`dataset.Split`), decoded when they are read and cached in memory while there is room."""
+  """The images of a split (`dataset.Split`), decoded once while there is room, and otherwise when they are read."""
 
-  def __init__(self, source, *, room: float):
-    """Args: source: undecoded records by index; room: the memory that decoded images may take, in bytes."""
-    self._source, self._room = source, room
-    self._cache, self._sizes = {}, None
+  def __init__(self, source, *, room: float, threads: int = 1, folder: decoded.Folder | None = None, split: str = ''):
+    """Makes a split that decodes its first images when it is first asked for one.
+
+    Args:
+      source: undecoded records by index.
+      room: the bytes that decoded images may take.
+      threads: number of threads that decode.
+      folder: where decoded images are stored, for all processes of this machine; None is the memory of this one.
+      split: name of the split.
+    """
+    self._source, self._room, self._threads, self._folder, self._split = source, room, threads, folder, split
+    self._index: decoded.Index | None = None
+    self._images: decoded.Images | None = None
     self._lock = threading.Lock()
 
   def __len__(self) -> int:
     return len(self._source)
 
   def __getitem__(self, index: int) -> Example:
-    if index in self._cache:
-      return self._cache[index]
+    images = self._images if self._images is not None else self._opened()
+    image, label = images[index] if index < len(images) else self._decode(index)
+    return {'inputs': {STREAM: image}, 'labels': {HEAD: label}, 'id': self._index.ids[index].decode()}
+
+  @property
+  def is_decoded(self) -> bool:
+    """Whether no image has to be decoded when it is read."""
+    return len(self._opened()) == len(self)
+
+  def _opened(self) -> decoded.Images:
+    with self._lock:
+      if self._images is None:
+        self._index, self._images = decoded.open_images(
+          self._made_index, self._decode, room=self._room, threads=self._threads, folder=self._folder, split=self._split
+        )
+      return self._images
+
+  def _decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
     record = self._source[index]
     name = record['id'].decode()
     with image_files.opened(record['image'], name=name) as opened:
       image = np.asarray(opened.convert('RGB'))
     label = image_files.read_mask(record['label'], name)
-    example = {'inputs': {STREAM: image}, 'labels': {HEAD: label}, 'id': name}
-    with self._lock:
-      if index not in self._cache and image.nbytes + label.nbytes <= self._room:
-        self._cache[index] = example
-        self._room -= image.nbytes + label.nbytes
-    return example
+    if image.shape[:2] != label.shape:
+      raise UserError(
+        f'{name} has {list(image.shape[:2])} pixels and its label {list(label.shape)}; expected the same height and '
+        'width'
+      )
+    return image, label
+
+  def _made_index(self) -> decoded.Index:
+    """Ids and sizes, from the headers of the files, which are read once."""
+    if self._index is None:
+      records = map(self._source.__getitem__, range(len(self)))
+      found = [(x['id'], image_files.size_of(x['label'], x['id'].decode())) for x in records]
+      ids, sizes = zip(*found, strict=True)
+      self._index = decoded.Index(np.array(ids), np.array(sizes))
+    return self._index
 
   def ids(self) -> list[str]:
-    return [self._source[i]['id'].decode() for i in range(len(self))]
+    return [name.decode() for name in self._made_index().ids.tolist()]
 
   def sizes(self) -> np.ndarray:
-    """Heights and widths, int [N, 2]. They are read from the headers of the files, once."""
-    if self._sizes is None:
-      sizes = [image_files.size_of(self._source[i]['label']) for i in range(len(self))]
-      self._sizes = np.array(sizes).reshape(-1, 2)
-    return self._sizes
+    """Heights and widths, int [N, 2]."""
+    return self._made_index().sizes

@@ -1,0 +1,190 @@
+"""Decoded images in one array, one after another: in a file that all processes of a machine map, or else in memory.
+
+An image takes 3 bytes per pixel for its colors, then 1 byte per pixel for its label. A file holds the ids and sizes of
+all images of a split, then as many decoded images, from the first on, as there is room for.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+
+import numpy as np
+import PIL
+
+from fcn_jax import files
+from fcn_jax.data import preparation
+
+logger = logging.getLogger(__name__)
+
+BYTES = 4  # per pixel
+_ENDING = '.images'
+_TOGETHER = 64  # images that are decoded before they are written
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+  """Where decoded images are stored.
+
+  Attributes:
+    path: of the folder, which may be missing. The files in it that have not been used for longest are removed when all
+      together would be larger than `limit`.
+    limit: in bytes.
+    fingerprint: of the data set (`dataset.Data`).
+  """
+
+  path: pathlib.Path
+  limit: float
+  fingerprint: str
+
+  def file(self, split: str) -> pathlib.Path:
+    """The file of a split. Another version of pillow may decode a JPEG differently."""
+    return self.path / f'{self._prefix()}{split}{_ENDING}'
+
+  def _prefix(self) -> str:
+    return hashlib.sha256(f'1 {PIL.__version__} {self.fingerprint}'.encode()).hexdigest()[:16] + '-'
+
+  def make_room(self, size: int) -> None:
+    """Removes files of other data sets, the least recently used first, until `size` bytes more are within the limit."""
+    found = sorted((x.stat().st_mtime, x.stat().st_size, x) for x in self.path.glob(f'*{_ENDING}'))
+    total = sum(old for _, old, _ in found) + size
+    for _, old, path in found:
+      if total > self.limit and not path.name.startswith(self._prefix()):
+        path.unlink(missing_ok=True)  # processes that have mapped it keep their mapping
+        total -= old
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+  """The ids and sizes of all images of a split.
+
+  Attributes:
+    ids: UTF-8, [N].
+    sizes: heights and widths, int [N, 2].
+  """
+
+  ids: np.ndarray
+  sizes: np.ndarray
+
+  def fitting(self, room: float) -> int:
+    """How many images, from the first on, fit into `room` bytes."""
+    return int(np.searchsorted(self.ends(), room, side='right'))
+
+  def ends(self) -> np.ndarray:
+    """The number of bytes up to the end of each image, int64 [N]."""
+    return np.cumsum(BYTES * self.sizes.astype(np.int64).prod(1))
+
+
+class Images:
+  """Decoded images, by number."""
+
+  def __init__(self, index: Index, pixels: np.ndarray, count: int):
+    """Args: pixels: uint8, of the first `count` images."""
+    self._sizes, self._pixels, self._count = index.sizes[:count], pixels, count
+    self._starts = np.concatenate(([0], index.ends()[:count]))
+    pixels.flags.writeable = False
+
+  def __len__(self) -> int:
+    return self._count
+
+  def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image, uint8 [H, W, 3], and its label, uint8 [H, W], both read-only."""
+    height, width = self._sizes[number].tolist()
+    start, colors = int(self._starts[number]), 3 * height * width
+    image = self._pixels[start : start + colors].reshape(height, width, 3)
+    return image, self._pixels[start + colors : start + BYTES * height * width].reshape(height, width)
+
+
+def open_images(
+  make_index: Callable[[], Index],
+  decode: Callable[[int], tuple[np.ndarray, np.ndarray]],
+  *,
+  room: float,
+  threads: int,
+  folder: Folder | None,
+  split: str,
+) -> tuple[Index, Images]:
+  """The index of a split and its decoded images, from a file if there is one; otherwise the file is written.
+
+  Processes of one machine write one after another, so that the second finds the file of the first.
+
+  Args:
+    make_index: reads the ids and sizes of all images.
+    decode: returns an image, uint8 [H, W, 3], and its label, uint8 [H, W].
+    room: the bytes that the decoded images may take.
+    threads: number of threads that decode.
+    folder: where the file is; None for memory. Memory also replaces a folder that cannot be used.
+    split: name of the split.
+
+  Raises:
+    UserError: an image cannot be decoded.
+  """
+  if folder is None or room < BYTES:
+    return _in_memory(make_index(), decode, room, threads)
+  path = folder.file(split)
+  if found := _mapped(path, room):
+    return found
+  try:
+    with preparation.alone(folder.path, 'decodes images into') as locked:
+      if locked:
+        files.remove_leftovers(folder.path)
+      if not _mapped(path, room):
+        _write(folder, split, make_index(), decode, room, threads)
+  except OSError as error:
+    logger.info(
+      f'decoded images of {split} stay in the memory of this process: cannot write {folder.path}: '
+      f'{files.reason(error)}; set data.cache_dir to a folder that several runs can share'
+    )
+  return _mapped(path, room) or _in_memory(make_index(), decode, room, threads)
+
+
+def _write(folder: Folder, split: str, index: Index, decode: Callable, room: float, threads: int) -> None:
+  """Writes the file of a split, unless there is no room for an image."""
+  if count := index.fitting(room):
+    path, size = folder.file(split), int(index.ends()[count - 1])
+    folder.make_room(size - (path.stat().st_size if path.exists() else 0))
+    logger.info(f'decoding {count} of {len(index.ids)} images of {split} into {path} ({size / 2**30:.2f} GiB)')
+    with files.replacing(path) as file:
+      np.save(file, index.ids)
+      np.save(file, index.sizes)
+      file.writelines(itertools.chain.from_iterable(_decoded(decode, count, threads)))
+      file.flush()
+      os.fsync(file.fileno())  # otherwise a file of zeros could be left by a machine that loses its power
+
+
+def _mapped(path: pathlib.Path, room: float) -> tuple[Index, Images] | None:
+  """The contents of a file; None if there is no complete file with as many images as fit into `room` bytes."""
+  try:
+    with path.open('rb') as file:
+      index = Index(np.load(file), np.load(file))
+      start, count = file.tell(), index.fitting(room)
+      size = int(index.ends()[count - 1]) if count else 0
+      if not size or os.fstat(file.fileno()).st_size != start + size:
+        return None
+      pixels = np.memmap(file, np.uint8, 'r', offset=start, shape=(size,))
+    path.touch()  # `Folder.make_room` removes what was not used for longest
+  except (OSError, ValueError, EOFError):  # there is no such file, or another program has written it
+    return None
+  return index, Images(index, pixels.view(np.ndarray), count)
+
+
+def _in_memory(index: Index, decode: Callable, room: float, threads: int) -> tuple[Index, Images]:
+  count = index.fitting(room)
+  pixels = np.empty(int(index.ends()[count - 1]) if count else 0, np.uint8)
+  start = 0
+  for part in itertools.chain.from_iterable(_decoded(decode, count, threads)):
+    pixels[start : start + part.size] = part.ravel()
+    start += part.size
+  return index, Images(index, pixels, count)
+
+
+def _decoded(decode: Callable, count: int, threads: int) -> Iterator[Iterable[np.ndarray]]:
+  """The image and the label of each of the first `count` images, C-contiguous."""
+  with futures.ThreadPoolExecutor(threads) as pool:
+    for start in range(0, count, _TOGETHER):
+      for pair in pool.map(decode, range(start, min(start + _TOGETHER, count))):
+        yield map(np.ascontiguousarray, pair)
