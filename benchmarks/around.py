@@ -99,6 +99,19 @@ def reading(archive: str, ways: list[str], rounds: int) -> dict:
   return row | {'images_per_second': READ * READ_BATCH / row['ours_ms'] * 1000}
 
 
+def decoded(archive: str, rounds: int) -> dict:
+  """Training batches of decoded images, for augmentation on the device, compared with augmentation on the host."""
+
+  def reader(where: str) -> Callable[[], None]:
+    data = stanford(archive).data
+    data.update(threads=1, augment_on=where)
+    return functools.partial(read, pipeline.train_batches(train, data, batch_size=READ_BATCH, seed=0))
+
+  train = stanford_split(archive, 'train')
+  row = turns.against_ourselves(reader('device'), reader('host'), 'on the host', rounds)
+  return row | {'images_per_second': READ * READ_BATCH / row['ours_ms'] * 1000}
+
+
 def fed(archive: str, rounds: int) -> dict:
   """Steps on images of Stanford Background, read as in a run, compared with steps on one batch on the devices."""
   side = steps.Workload(0.25, 16, (240, 320), classes=8).side()
@@ -170,6 +183,7 @@ def rows(archive: str, ways: list[str], rounds: int) -> dict[str, Callable[[], d
     found |= {
       'evaluation of a split': functools.partial(split_evaluation, archive, ways, rounds),
       'input, 320 images on one core': functools.partial(reading, archive, ways, rounds),
+      'input, decoded, one thread': functools.partial(decoded, archive, rounds),
       f'{STEPS} steps on real data': functools.partial(fed, archive, rounds),
     }
   return found | {'start': start, 'logs and checkpoints, 100 steps': functools.partial(recording, rounds)}

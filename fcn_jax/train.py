@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from fcn_jax import losses, models, session
+from fcn_jax.data import device_augment
 from fcn_jax.run import devices, hosts, progress
 
 SAMPLING = 1  # folded into the step's key for `loss.sampling`; dropout uses the key itself
@@ -36,10 +37,10 @@ def init_state(model, optimizer, seed: int) -> TrainState:
 def make_train_step(model, optimizer, config, class_weights: dict[str, np.ndarray | None] | None = None):
   """Makes `train_step(state, batch, signal)`, which runs on all devices.
 
-  It takes a state on all devices, a batch {inputs, labels, size} of arrays [devices, B / devices, ...], and the signal
-  of this host, int32 [devices, 1], 0 for none (`run/signals.py`). It returns the next state and a dict of numbers:
-  loss, gradient_norm, parameter_norm, and signal, which is the largest of all hosts' signals. So all hosts learn of a
-  signal at the same step, without further communication.
+  It takes a state on all devices, a batch of `pipeline.train_batches` as arrays [devices, B / devices, ...], and the
+  signal of this host, int32 [devices, 1], 0 for none (`run/signals.py`). It returns the next state and a dict of
+  numbers: loss, gradient_norm, parameter_norm, and signal, which is the largest of all hosts' signals. So all hosts
+  learn of a signal at the same step, without further communication.
 
   Args:
     model: the network (`models.build`).
@@ -56,6 +57,7 @@ def make_train_step(model, optimizer, config, class_weights: dict[str, np.ndarra
     return terms[0] if len(terms) == 1 else sum(terms)
 
   def train_step(state, batch, signal):
+    batch = device_augment.augmented(batch) if 'draws' in batch else batch
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     keys = jax.random.split(jax.random.fold_in(key, jax.lax.axis_index(devices.AXIS)), parts)
     micro_batches = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)

@@ -1,6 +1,7 @@
 """The training step: on one device and on eight, in parts, with several heads, and its random numbers."""
 
 import jax
+import noise
 import numpy as np
 import pytest
 from cheap import network, vgg
@@ -8,6 +9,7 @@ from toy_backbone import Toy
 
 from fcn_jax import config as config_lib
 from fcn_jax import losses, optim, train
+from fcn_jax.data import pipeline
 from fcn_jax.data.dataset import IGNORE, Classes
 from fcn_jax.run import devices, signals
 
@@ -106,6 +108,20 @@ def test_one_device_and_eight_learn_the_same(on_eight, one_device):
 def test_accumulation_changes_nothing(on_eight, one_device):
   config = small_config(**SGD, **{'train.accumulation': 4})
   assert_same(on_eight, steps(config, small_batch(), 3))
+
+
+@pytest.mark.slow
+def test_a_step_augments_a_batch_that_the_host_has_not():
+  """With the draws of the host, on eight devices."""
+  numbers = []
+  for on in ('host', 'device'):
+    data = noise.settings(augment_on=on, scale=(0.5, 2.0), flip=0.5, jitter=4)
+    batch = next(pipeline.train_batches(noise.make_split(), data, batch_size=8, seed=3))
+    assert ('draws' in batch) == (on == 'device')
+    _, state, step = make(small_config(**SGD), {'semantic': 8})
+    found = step(state, devices.shard(batch), no_signal())[1]
+    numbers.append({name: float(x.addressable_data(0)) for name, x in found.items()})
+  assert numbers[0] == pytest.approx(numbers[1], rel=1e-5)
 
 
 # Class weights.

@@ -17,6 +17,7 @@ CHOICES: dict[str, Any] = {
   'model.norm': ('none', 'group', 'frozen_batch'),
   'model.geometry': ('aligned', 'caffe'),
   'model.dtype': ('float32', 'bfloat16'),
+  'data.augment_on': ('auto', 'host', 'device'),
   'optim.name': ('sgd', 'adamw'),
   'optim.schedule': ('constant', 'polynomial', 'cosine'),
   'loss.reduction': ('mean', 'sum'),

@@ -125,6 +125,7 @@ def _data() -> ml_collections.ConfigDict:
   data.cache_gib = 4.0  # room for decoded images; those that do not fit are decoded again in each epoch
   data.cache_dir = ''  # where they are, for all runs on a machine; '' is the folder decoded in the one of prepared data
   data.threads = 4  # number of threads that decode and augment
+  data.augment_on = 'auto'  # host; device, within the training step; auto: the device, if it is not a CPU
   data.train_size = (384, 512)  # height and width that training images are cropped or padded to
   data.with_replacement = False  # draw training images with replacement, like the authors; else epoch by epoch
   data.flip = 0.0  # probability of a horizontal flip

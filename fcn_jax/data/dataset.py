@@ -26,7 +26,10 @@ class Example(TypedDict):
 
 
 class Split(Protocol):
-  """The images of a split, by index. Several threads read it at the same time."""
+  """The images of a split, by index. Several threads read it at the same time.
+
+  If it has an attribute `is_decoded` that is true, reading an image takes next to no time.
+  """
 
   def __len__(self) -> int:
     """The number of images, N."""
@@ -191,6 +194,10 @@ class CheckedSplit:
         raise UserError(f'{self._name} image {name}: {found[0]}')
       self._checked[index] = True
     return example
+
+  @property
+  def is_decoded(self) -> bool:
+    return getattr(self._split, 'is_decoded', False)
 
   def sizes(self) -> np.ndarray:
     if self._sizes is None:

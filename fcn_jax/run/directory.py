@@ -165,7 +165,7 @@ def check(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
 def resolve_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """The config as the run in the directory resolved it, with its `model.mean` and `model.std` (`normalization.py`).
 
-  The weights file or the run that it started from may be gone.
+  The weights file or the run that it started from may be gone. `data.augment_on` is that of the run, if it is 'auto'.
   """
   return _resolved(config, saved.read_plain(workdir))
 
@@ -173,7 +173,10 @@ def resolve_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> ml
 def _resolved(config: ml_collections.ConfigDict, theirs: dict | None) -> ml_collections.ConfigDict:
   """The config as a run resolved it whose plain config is `theirs`."""
   has_start = theirs and (config.init.run or config.init.weights)
-  return normalization.resolve(config, ml_collections.ConfigDict(theirs['model']) if has_start else None)
+  resolved = normalization.resolve(config, ml_collections.ConfigDict(theirs['model']) if has_start else None)
+  if theirs and resolved.data.augment_on == 'auto':
+    resolved.data.augment_on = theirs['data'].get('augment_on', 'host')  # earlier versions had no choice
+  return resolved
 
 
 def write_config(directory: RunDirectory, config: ml_collections.ConfigDict) -> None:

@@ -24,6 +24,7 @@ WHERE_AND_HOW = (
 # Settings that cannot change the scores of a run. Runs that differ only in these train the same network.
 NEUTRAL = (
   *WHERE_AND_HOW,
+  'data.augment_on',  # changes colors by at most one level of 255
   'train.log_every',
   'eval.every',
   'eval.batch_size',
@@ -45,15 +46,19 @@ def difference(mine: dict, theirs: dict, workdir: os.PathLike | str | None = Non
   Args:
     mine: the config of this command.
     theirs: the config that was saved. A setting that did not exist then has its default, and so have `model.mean` and
-      `model.std` if they are not resolved. `format` and the settings in `WHERE_AND_HOW` are not compared.
+      `model.std` if they are not resolved. `format` and the settings in `WHERE_AND_HOW` are not compared, nor is
+      `data.augment_on` if it is 'auto' in `mine`.
     workdir: the directory of the run, if the configs are those of a run. It may have moved together with the run that
       it starts from, so `init.run` may be another address of a run with the same name.
   """
   mine, theirs = (config_lib.flatten(ml_collections.ConfigDict(c)) for c in (mine, theirs))
-  theirs = config_lib.flatten(ml_collections.ConfigDict(plain(_defaults(theirs.get('data.name'))))) | theirs
+  usual = config_lib.flatten(ml_collections.ConfigDict(plain(_defaults(theirs.get('data.name')))))
+  theirs = usual | {'data.augment_on': 'host'} | theirs  # the host augmented before there was this setting
   for fields in (mine, theirs):
     fields.update({name: value for name, value in _CONSTANTS.items() if not fields.get(name)})
   skipped = ('format', *WHERE_AND_HOW)
+  if mine['data.augment_on'] == 'auto':
+    skipped = (*skipped, 'data.augment_on')
   if workdir is not None and _same_run(mine['init.run'], theirs['init.run'], os.fspath(workdir)):
     skipped = (*skipped, 'init.run')
   different = [n for n in {**theirs, **mine} if n not in skipped and mine.get(n) != theirs.get(n)]

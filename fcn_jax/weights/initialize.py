@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 
+import jax
 import ml_collections
 from flax import traverse_util
 
@@ -41,7 +42,7 @@ class Restored:
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The config of a new run, with its `model.mean` and `model.std` (`normalization.py`).
+  """The config of a new run, with its `model.mean` and `model.std` (`normalization.py`), and its `data.augment_on`.
 
   Warns if the network starts from random parameters, but its recipe needs pretrained ones.
 
@@ -59,7 +60,10 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     start = match.read(config.init.weights, config.init.preprocessing)
   else:
     _warn_about_random_backbone(config)
-  return normalization.resolve(config, start, name)
+  resolved = normalization.resolve(config, start, name)
+  if resolved.data.augment_on == 'auto':
+    resolved.data.augment_on = 'host' if jax.default_backend() == 'cpu' else 'device'
+  return resolved
 
 
 def _warn_about_random_backbone(config: ml_collections.ConfigDict) -> None:

@@ -3,19 +3,26 @@
 import collections
 import itertools
 
+import grain
+import jax
 import numpy as np
 import pytest
 from noise import COUNT, PLAIN, blank, make_source, make_split, record, settings
 
-from fcn_jax.data import pipeline
+from fcn_jax.data import augment, device_augment, pipeline
 from fcn_jax.data.dataset import IGNORE, CheckedSplit, Classes
 from fcn_jax.errors import UserError
 
+ON = pytest.mark.parametrize('on', ['host', 'device'])
+AUGMENTED = jax.jit(device_augment.augmented)
 
-def train(steps, *, split=None, data=None, **options):
-  """The batches of `steps` steps."""
+
+def train(steps, *, split=None, data=None, on='auto', **options):
+  """The batches of `steps` steps, augmented."""
   options = {'batch_size': 8, 'seed': 5} | options
-  return list(itertools.islice(pipeline.train_batches(split or make_split(), data or settings(), **options), steps))
+  data = data or settings(augment_on=on)
+  batches = itertools.islice(pipeline.train_batches(split or make_split(), data, **options), steps)
+  return [jax.tree.map(np.asarray, AUGMENTED(batch)) if 'draws' in batch else batch for batch in batches]
 
 
 def flat(batch):
@@ -40,8 +47,9 @@ def numbers(batches):
   return [int(n) // 10 for batch in batches for n in batch['inputs']['rgb'][:, 0, 0, 0]]
 
 
-def test_a_training_batch_is_what_the_step_expects():
-  (batch,) = train(1)
+@ON
+def test_a_training_batch_is_what_the_step_expects(on):
+  (batch,) = train(1, on=on)
   assert batch.keys() == {'inputs', 'labels', 'size'}
   assert {name: (x.shape, x.dtype) for name, x in flat(batch).items()} == {
     'rgb': ((8, 32, 32, 3), np.uint8),
@@ -50,28 +58,28 @@ def test_a_training_batch_is_what_the_step_expects():
   }
 
 
-@pytest.mark.parametrize('step', [1, 3, 7])
-def test_a_resumed_run_sees_the_batches_that_it_would_have_seen(step):
-  assert_same(train(10)[step:], train(10 - step, step=step))
+@ON
+@pytest.mark.parametrize('step', [1, 7])
+def test_a_resumed_run_sees_the_batches_that_it_would_have_seen(step, on):
+  assert_same(train(10, on=on)[step:], train(10 - step, step=step, on=on))
 
 
 def test_another_seed_gives_other_batches():
   assert contents(train(1)[0]) != contents(train(1, seed=6)[0])
 
 
-@pytest.mark.parametrize('threads', [1, 2, 16])
-def test_threads_do_not_change_the_batches(threads):
-  assert_same(train(6), train(6, data=settings(threads=threads)))
+@ON
+@pytest.mark.parametrize('room', [0, 2**30], ids=['decoded_again', 'decoded'])
+@pytest.mark.parametrize('threads', [1, 16])
+def test_neither_threads_nor_the_cache_change_the_batches(threads, room, on):
+  other = train(6, data=settings(threads=threads, augment_on=on), split=make_split(room=room))
+  assert_same(train(6, on=on), other)
 
 
-def test_the_cache_does_not_change_the_batches():
-  assert_same(train(6), train(6, split=make_split(room=0)))
-
-
-@pytest.mark.parametrize('hosts', [2, 4])
-def test_hosts_share_the_batches_of_one_host(hosts):
-  parts = [train(5, host=host, hosts=hosts) for host in range(hosts)]
-  for whole, *shares in zip(train(5), *parts, strict=True):
+@pytest.mark.parametrize(('hosts', 'on'), [(2, 'host'), (4, 'host'), (4, 'device')])
+def test_hosts_share_the_batches_of_one_host(hosts, on):
+  parts = [train(5, host=host, hosts=hosts, on=on) for host in range(hosts)]
+  for whole, *shares in zip(train(5, on=on), *parts, strict=True):
     assert all(len(share['size']) == 8 // hosts for share in shares)
     assert contents(whole) == sorted(itertools.chain(*map(contents, shares)))
 
@@ -127,6 +135,32 @@ def test_an_image_is_augmented_differently_in_each_epoch():
 def test_a_batch_may_be_larger_than_the_data_set():
   seen = numbers(train(3, split=make_split(make_source(count=3)), data=settings(**PLAIN)))
   assert len(seen) == 24 and all(sorted(seen[i : i + 3]) == [0, 1, 2] for i in range(0, 24, 3))
+
+
+def test_a_seed_stands_for_the_numbers_of_earlier_versions():
+  """They came from grain's `random_map`: a run that an earlier version began goes on with them."""
+  data = settings(**PLAIN | {'flip': 0.5})
+  order = grain.MapDataset.range(COUNT).seed(5).shuffle().repeat()
+  drawn = order.random_map(lambda index, rng: augment.augment(make_split()[index], rng, data))
+  expected = [drawn[i]['inputs']['rgb'] for i in range(3 * 8)]
+  assert np.array_equal(np.concatenate([batch['inputs']['rgb'] for batch in train(3, data=data)]), expected)
+
+
+@ON
+def test_memory_of_a_batch_is_used_again_only_when_nothing_refers_to_it(on):
+  """Not even a view of a part of it, nor an array of jax, which may share it on a CPU."""
+  batches = pipeline.train_batches(make_split(), settings(augment_on=on), batch_size=8, seed=5)
+  kept, copies, places = [], [], set()
+  for number, batch in enumerate(itertools.islice(batches, 60)):
+    x = batch['inputs']['rgb']
+    places.add(x.ctypes.data)
+    if number % 10 == 0:
+      kept.append((x.reshape(4, -1)[1:3], jax.device_put(batch['labels']['semantic'], jax.devices()[0])))
+      copies.append([np.array(part) for part in kept[-1]])
+  batches.close()
+  assert len(places) < 60 / 2
+  for parts, of_parts in zip(kept, copies, strict=True):
+    assert all(np.array_equal(*pair) for pair in zip(parts, of_parts, strict=True))
 
 
 def evaluate(split=None, **options):

@@ -183,6 +183,23 @@ def test_the_normalization_that_a_run_started_with_stays(directory):
     begin(directory, again)
 
 
+def test_where_a_run_augments_stays(directory):
+  """On the hardware of its first start; 'auto' matches either. Runs of earlier versions augment on the host."""
+  for saved_as in ('device', 'host', None):
+    config = config_lib.default()
+    config.data.augment_on = saved_as or 'host'
+    directory.write_json('config.json', {'format': saved.FORMAT} | identity.plain(config))
+    if saved_as is None:
+      rewrite(directory, lambda there: there['data'].pop('augment_on'))
+    run_directory.begin(directory, config)
+    run_directory.begin(directory, config_lib.default())
+    assert run_directory.resolve_config(directory.path, config_lib.default()).data.augment_on == config.data.augment_on
+    other = config_lib.default()
+    other.data.augment_on = {'host': 'device', 'device': 'host'}[config.data.augment_on]
+    with pytest.raises(UserError, match=f'augment_on is {config.data.augment_on} there, {other.data.augment_on} here'):
+      run_directory.begin(directory, other)
+
+
 @dataclasses.dataclass
 class Data:
   inputs: dict

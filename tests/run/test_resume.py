@@ -217,13 +217,16 @@ def test_a_run_that_was_killed_before_its_last_evaluation_makes_up_for_it(data, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ('number', 'code', 'moment'),
-  [(signal.SIGTERM, 75, evaluating(4)), (signal.SIGINT, 130, saving)],
-  ids=['SIGTERM while it evaluates', 'SIGINT while it saves'],
+  ('number', 'code', 'moment', 'augment_on'),
+  [(signal.SIGTERM, 75, evaluating(4), 'auto'), (signal.SIGINT, 130, saving, 'device')],
+  ids=['SIGTERM while it evaluates', 'SIGINT while it saves, augmented on the device'],
 )
-def test_a_run_that_is_stopped_by_a_signal_saves_and_can_be_resumed(data, undisturbed, tmp_path, number, code, moment):
+def test_a_run_that_is_stopped_by_a_signal_saves_and_can_be_resumed(
+  data, undisturbed, tmp_path, number, code, moment, augment_on
+):
+  """Without changes of color, it does not even matter where images are augmented. The resumed run stays there."""
   workdir = tmp_path / 'run'
-  process = tiny.start(tiny.command(data, workdir))
+  process = tiny.start(tiny.command(data, workdir, data__augment_on=augment_on))
   try:
     assert stop_when(process, lambda: moment(workdir), number) == code, process.errors
   finally:
@@ -237,6 +240,8 @@ def test_a_run_that_is_stopped_by_a_signal_saves_and_can_be_resumed(data, undist
   done = finish(data, workdir)
   assert f'resuming from step {stopped["step"]}' in done.stdout
   assert status(workdir)['restarts'] == 1 and status(workdir)['wall_seconds'] > stopped['wall_seconds']
+  made = json.loads((workdir / 'config.json').read_text())['data']['augment_on']
+  assert made == ('host' if augment_on == 'auto' else augment_on)
   assert_same_run(workdir, undisturbed)
 
 
