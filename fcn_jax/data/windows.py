@@ -21,10 +21,10 @@ _LARGEST_SCALE = 2.0
 
 
 class Windows:
-  """Draws of a data set, for images on canvases of one size.
+  """Copies the windows of images to canvases of one size, and describes them to the device.
 
   Attributes:
-    canvas: height and width that hold every window.
+    canvas: height and width of the canvases.
   """
 
   def __init__(self, sizes: np.ndarray, data):
