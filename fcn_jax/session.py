@@ -220,19 +220,20 @@ class Session:
   def evaluate(self) -> None:
     """Scores the watched split. If the run should stop, nothing is scored: a restart makes up for the evaluation."""
     self.write_logs()
-    began, name = time.time(), self.data.watched
-    scored = self._evaluator.score(
-      self.state.params, self.data.splits[name], stop=lambda: self._log.write_in_time(self.step) or self.stop_reason()
+    began, last = time.time(), self.step == self._steps
+    scores = self._evaluator.score_run(
+      self.state,
+      self.data,
+      self._directory,
+      keep=self._config.eval.keep if last else 0,
+      stop=lambda: self._log.write_in_time(self.step) or self.stop_reason(),
     )
-    if scored is None:
+    if scores is None:
       return
-    scores = evaluation.write(self._directory, name, self.data.splits[name], scored, self.data.heads, self.step)
-    if self.step == self._steps and self._directory.writes:
+    if last and self._directory.writes:
       size = self._config.data.train_size
-      bounds.write_network(self._directory, name, self.model, self.state.params, self.data, size)
-    evaluation.write_comparison(self._directory, scored, self.data.heads)
-    for line in evaluation.summary_lines(self.step, scores):
-      logger.info(line)
+      bounds.write_network(self._directory, self.data.watched, self.model, self.state.params, self.data, size)
+    logger.info('\n'.join(evaluation.summary_lines(self.step, scores)))
     row = evaluation.metrics_row(scores)
     self._save_if_best(row['eval/mean_iou'])
     self._log.metrics.add(self.step, row)

@@ -82,6 +82,7 @@ def base() -> ml_collections.ConfigDict:
   config.eval.every = 4000  # steps; 0 evaluates at the end only
   config.eval.batch_size = 8  # over all devices
   config.eval.canvases = 3  # sizes that images are padded to: more sizes waste less, but each is compiled
+  config.eval.keep = 200  # images whose predictions a finished run keeps, the same ones in every run
 
   config.checkpoint = ml_collections.ConfigDict()
   config.checkpoint.every = 2000  # steps; 0 saves at the end only

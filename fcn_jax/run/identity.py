@@ -21,6 +21,7 @@ NEUTRAL = (
   'eval.every',
   'eval.batch_size',
   'eval.canvases',
+  'eval.keep',
   'checkpoint.every',
   'checkpoint.keep',
 )
