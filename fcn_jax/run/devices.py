@@ -16,6 +16,9 @@ AXIS = 'data'
 
 def enable_compilation_cache() -> None:
   """Makes jax keep compiled programs for later starts, in JAX_COMPILATION_CACHE_DIR or ~/.cache/fcn_jax/xla."""
+  if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+    # A run has some thirty programs that compile in less than a second each, the limit that jax sets.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
   if jax.config.jax_compilation_cache_dir is None:
     jax.config.update('jax_compilation_cache_dir', os.path.expanduser('~/.cache/fcn_jax/xla'))
 
