@@ -86,7 +86,7 @@ def evaluation_alone(archive: str, rounds: int) -> dict:
   )
   params = devices.replicate({'bias': np.zeros((), np.float32)})
   row = turns.against_peer(lambda: evaluator.score(params, held_out), {}, {}, {}, [], rounds)
-  return row | {'ms_per_image': row['ours_ms'] / len(held_out)}
+  return row | {'images': len(held_out), 'ms_per_image': row['ours_ms'] / len(held_out)}
 
 
 @contextlib.contextmanager

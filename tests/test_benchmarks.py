@@ -97,13 +97,16 @@ def test_the_rows_of_stanford_background_beside_pytorch(tmp_path, monkeypatch):
   monkeypatch.setattr(stanford_background, 'IMAGES', small_stanford.COUNT)
   archive = small_stanford.pack(tmp_path / 'iccv09Data.tar.gz')
   small_stanford.build(tmp_path, archive)
-  command = [sys.executable, '-m', 'benchmarks.run', '--only=evaluation of a split', '--only=input', '--way=plain']
+  command = [sys.executable, '-m', 'benchmarks.run', '--only=evaluation', '--only=input', '--way=plain']
   command += [f'--archive={archive}', f'--json={tmp_path}/speed.json']
   done = tiny.run(command, cwd=tiny.ROOT, env={'TFDS_DATA_DIR': str(tmp_path)})
   assert done.returncode == 0, done.stderr
   rows = json.loads((tmp_path / 'speed.json').read_text())['rows']
-  assert [row['workload'] for row in rows] == ['evaluation of a split', 'input, 320 images on one core']
-  assert all(row['peer'] == 'plain' and row['ratio'] > 0 for row in rows) and rows[1]['images_per_second'] > 0
+  names = ['evaluation of a split', 'evaluation without a network', 'input, 320 images on one core']
+  assert [row['workload'] for row in rows] == names
+  compared, alone = (rows[0], rows[2]), rows[1]
+  assert all(row['peer'] == 'plain' and row['ratio'] > 0 for row in compared) and rows[2]['images_per_second'] > 0
+  assert alone['peer'] is None and alone['ms_per_image'] == alone['ours_ms'] / alone['images']
 
 
 def test_the_pytorch_steps_for_a_gpu():

@@ -123,6 +123,22 @@ def test_examples_and_the_upper_bound_are_written(scored):
       assert np.abs(np.asarray(image).astype(int) - e['image']).mean() < 8
 
 
+def test_a_finished_run_keeps_its_predictions_and_images(finished, scored):
+  workdir, predictions, _ = scored
+  (images,) = (finished / 'images').iterdir()
+  assert {path.name for path in (finished / 'eval' / 'validation').glob('*.prediction.png')} == {
+    f'{name}.prediction.png' for name in predictions
+  }
+  for e in examples(workdir, 'validation'):
+    for folder, kind, expected in (
+      (finished / 'eval', 'prediction', predictions[e['id']]),
+      (images, 'label', e['label']),
+    ):
+      with Image.open(folder / 'validation' / f'{e["id"]}.{kind}.png') as image:
+        assert np.array_equal(np.asarray(image), expected)
+    assert (images / 'validation' / f'{e["id"]}.image.jpg').exists()
+
+
 def test_the_scores_are_printed(scored):
   workdir, _, output = scored
   scores, *_ = read(workdir, 'validation')

@@ -66,14 +66,17 @@ class Kept:
 
   def write(self) -> None:
     """Writes the predictions, and those of the images and labels that no run of the sweep has written yet."""
+    if not self.indices:
+      return
+    folder = images_folder(self._directory.path, self._data.fingerprint)
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
       written = [pool.submit(self._directory.write, *file) for file in self._predictions.items()]
-      written += [pool.submit(self._write_image, index) for index in self.indices]
+      written += [pool.submit(self._write_image, folder, index) for index in self.indices]
     for future in written:
       future.result()  # raises its error
 
-  def _write_image(self, index: int) -> None:
-    folder, heads = images_folder(self._directory.path, self._data.fingerprint), self._data.heads
+  def _write_image(self, folder: epath.Path, index: int) -> None:
+    heads = self._data.heads
     file = folder / self._name / f'{self._ids[index]}.image.jpg'
     if not files.exists(file):
       thumbnail = Image.fromarray(images.viewable(self._split[index]['inputs']))
