@@ -12,7 +12,7 @@ import optax
 
 from benchmarks import turns
 from fcn_jax import models, optim, train
-from fcn_jax.config import default
+from fcn_jax.config import apply_recipe, default
 from fcn_jax.models import cost, names
 from fcn_jax.models.layers import max_pool
 from fcn_jax.run import devices
@@ -179,6 +179,17 @@ def forward(workload: Workload, ways: list[str], rounds: int) -> dict:
   return row | measured | rate(side.flop(), row, workload.dtype)
 
 
+def small(recipe: str, ways: list[str], rounds: int) -> dict:
+  """A step on `scenes` with the network of a recipe, or the default one; nothing is compared (`ways` is not used)."""
+  del ways
+  config = default('scenes')
+  side = Side(apply_recipe(config, recipe) if recipe else config, classes=8, batch=8, size=(128, 160))
+  measured = side.compiled()
+  row = turns.against_peer(side.train, {}, {}, {}, [], rounds)
+  per_second = 1000 * len(side.images) / row['ours_ms']
+  return row | measured | rate(3 * side.flop(), row, 'float32') | {'images_per_second': per_second}
+
+
 def rate(flop: int, row: dict, dtype: str) -> dict:
   """GFLOP/s, from the FLOPs that the network requires, and their share of the peak of a matrix product."""
   per_second = 1000 * flop / row['ours_ms']
@@ -236,6 +247,8 @@ SUITES = {
     'train, batch 32': (training, Workload(1.0, 32, (500, 500), dtype='bfloat16')),
     'forward, one image': (forward, Workload(1.0, 1, (500, 500), dtype='bfloat16')),
   },
+  'networks': {'scenes, vgg16': (small, '')}
+  | {f'scenes, {name}': (small, f'small_{name}') for name in ('resnet18', 'resnet50', 'alexnet', 'unet')},
 }
 
 
