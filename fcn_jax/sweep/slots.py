@@ -46,7 +46,8 @@ def slots(count: int | None) -> list[Slot]:
     share = 1 / len(range(number % len(gpus), count, len(gpus))) if gpus else 1
     slot_cores = cores[number * len(cores) // count : (number + 1) * len(cores) // count]
     slot_cores = [] if threads else slot_cores or [cores[number % len(cores)]]
-    divided.append(Slot(tuple(slot_cores), accelerators(slot_gpus, slot_chips, threads, share)))
+    env = accelerators(slot_gpus, slot_chips, threads, share)
+    divided.append(Slot(tuple(slot_cores), env | ({'NPROC': env['OMP_NUM_THREADS']} if threads else {})))  # of XLA
   return divided
 
 
@@ -58,11 +59,11 @@ def accelerators(
   Args:
     gpus: as CUDA_VISIBLE_DEVICES names them.
     chips: numbers of TPU chips.
-    cpus: how many threads the libraries start; by default one per core that the process may use.
+    cpus: how many threads libraries other than XLA start; by default one per core that the process may use.
     share: the part of each GPU that the process uses. If it is below 1, the process gets that part of 90 % of the
       memory, unless the environment of this process already sets a part.
   """
-  env = dict.fromkeys(('OMP_NUM_THREADS', 'NPROC'), str(max(1, int(cpus)))) if cpus else {}  # NPROC: of XLA
+  env = {'OMP_NUM_THREADS': str(max(1, int(cpus)))} if cpus else {}
   if gpus:
     env['CUDA_VISIBLE_DEVICES'] = ','.join(gpus)
     if share < 1 and MEMORY not in os.environ and _NEW_MEMORY not in os.environ:
