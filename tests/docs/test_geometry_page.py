@@ -1,15 +1,23 @@
-"""The table of docs/geometry.md has the positions, kernels and crops that follow from the grids."""
+"""docs/geometry.md has the positions, kernels and crops that follow from the grids, and measured receptive fields."""
 
 import re
 
+import jax
 import numpy as np
+import pytest
 import tiny
+from cheap import quick_jit, shapes_of
 
-from fcn_jax.models import alexnet, vgg
+from fcn_jax.models import alexnet, resnet, vgg
 from fcn_jax.models.grid import Grid
-from fcn_jax.models.resnet import ResNet18
 
-BACKBONES = [vgg.VGG16(), vgg.VGG16(geometry='caffe'), ResNet18(), alexnet.AlexNet(), alexnet.AlexNet(geometry='caffe')]
+BACKBONES = [
+  vgg.VGG16(),
+  vgg.VGG16(geometry='caffe'),
+  resnet.ResNet18(),
+  alexnet.AlexNet(),
+  alexnet.AlexNet(geometry='caffe'),
+]
 
 
 def steps(backbone, stride: int) -> list[tuple[int, int]]:
@@ -40,12 +48,44 @@ def cells(backbone) -> dict[str, str]:
   return column
 
 
-def test_the_table_follows_from_the_grids():
+def read_table() -> dict[str, list[str]]:
   lines = (tiny.ROOT / 'docs' / 'geometry.md').read_text().splitlines()
   rows = [re.split(r' *\| *', line.strip('| ')) for line in lines if line.startswith('| ')]
-  table = {name: columns for name, *columns in rows if len(columns) == len(BACKBONES)}
+  return {name: columns for name, *columns in rows if len(columns) == len(BACKBONES)}
+
+
+def test_the_table_follows_from_the_grids():
+  table = read_table()
   for index, column in enumerate(map(cells, BACKBONES)):
     assert {name: table[name][index] for name in column} == column
   paddings = [module.PADDINGS[geometry] for module in (vgg, alexnet) for geometry in ('aligned', 'caffe')]
   vgg_aligned, vgg_caffe, _, *of_alexnet = table['zeros around the first layer and fc6']
   assert [vgg_aligned, vgg_caffe, *of_alexnet] == [f'{first}, {fc6}' for first, *_, fc6 in paddings]
+
+
+def receptive_field(backbone) -> int:
+  """The number of pixels along an axis that a feature of the coarsest map depends on.
+
+  With positive kernels, zero biases and a single pixel that is not zero, a feature is not zero if it depends on it.
+  """
+  inputs, tap = (lambda name: None, False), next(iter(backbone.taps))
+
+  def fill(path, x):
+    return np.full(x.shape, {'kernel': 1 / np.prod(x.shape[:-1]), 'scale': 1, 'var': 1}.get(path[-1].key, 0), 'f4')
+
+  params = jax.tree_util.tree_map_with_path(fill, shapes_of(backbone, np.zeros((1, 9, 9, 3)), *inputs))
+  images = np.zeros((32, 1, 1024, 3), np.float32)
+  images[range(32), 0, range(496, 528)] = 1  # as many pixels as the stride: together, they reach a feature everywhere
+  found = quick_jit(lambda images: backbone.apply({'params': params}, images, *inputs)[tap])(images)
+  return int((np.asarray(found) > 0).any((1, 3)).sum())
+
+
+@pytest.mark.slow
+def test_receptive_fields():
+  narrow = {'width': 1 / 16, 'platform': 'cpu'}
+  vgg16, alex = (module(fc_channels=64, **narrow) for module in (vgg.VGG16, alexnet.AlexNet))
+  of_18, of_50 = (module(norm='frozen_batch', **narrow) for module in (resnet.ResNet18, resnet.ResNet50))
+  of_vgg, of_18, of_50, of_alexnet = map(receptive_field, (vgg16, of_18, of_50, alex))
+  of_resnets = f'{of_18} (ResNet-18), {of_50} (ResNet-50)'
+  columns = [str(of_vgg), str(of_vgg), of_resnets, str(of_alexnet), str(of_alexnet)]
+  assert read_table()['receptive field of the coarsest map, pixels'] == columns
