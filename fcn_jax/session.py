@@ -12,7 +12,7 @@ from fcn_jax import bounds, evaluation, losses, models, optim, starting_point
 from fcn_jax.data import dataset, pipeline
 from fcn_jax.errors import UserError
 from fcn_jax.models import cost
-from fcn_jax.run import checkpoint, devices, directory, environment, hosts, progress, saved, signals, summary
+from fcn_jax.run import checkpoint, devices, directory, environment, hosts, memory, progress, saved, signals, summary
 from fcn_jax.run.clock import Clock, peak_memory
 from fcn_jax.run.directory import RunDirectory
 from fcn_jax.run.lock import RunLock
@@ -31,10 +31,9 @@ def prepare(config, workdir: str):
     The config, and the `RunDirectory`, to which only the first host writes.
 
   Raises:
-    UserError: the devices cannot share a batch equally, or the directory has a run of another config.
+    UserError: the devices do not fit the config (`devices.check`), or the directory has a run of another config.
   """
-  devices.check_batch_size('train.batch_size', config.train.batch_size, config.train.accumulation)
-  devices.check_batch_size('eval.batch_size', config.eval.batch_size)
+  devices.check(config)
   devices.enable_compilation_cache()
   run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
   checkpoint.check_path(run_directory)
@@ -62,7 +61,8 @@ def open_run(config, run_directory: RunDirectory, *, take_over: bool = False) ->
       run_directory.remove_leftovers()
     run = Session(config, run_directory, lock, data)
     try:
-      yield run
+      with memory.explained(config):
+        yield run
       run.finish()
     except Exception as error:
       if not run.end_with(error):

@@ -1,6 +1,7 @@
 """The benchmarks, each in its shortest form: what they print and write. `test_gpu_benchmarks.py` has the GPU's."""
 
 import functools
+import importlib.util
 import json
 import sys
 import time
@@ -88,6 +89,19 @@ def test_the_narrow_step_is_timed(tmp_path, peer):
     assert row['peer'] == 'memory kept' and row['ratio'] == row['peer_ms'] / row['ours_ms']
     assert [len(times) for times in row['all_ms']['memory kept'].values()] == [7, 7]
   assert done.stdout.splitlines()[-1].startswith('| train, narrow | ')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('network', 'width'), [('resnet50', 1.0), ('unet', 1 / 16)])
+def test_the_networks_in_pytorch_take_the_same_step(network, width):
+  if not importlib.util.find_spec('torchvision'):
+    pytest.skip("torchvision is not installed: pip install 'fcn_jax[bench]'")
+  from benchmarks import peer, steps
+
+  side = steps.Workload(width, 8, (33, 50), classes=5, network=network).side()
+  task, arrays = steps.task('train', side.model, side.config), side.arrays()
+  _, theirs = peer.train(task | {'compiled': False}, arrays)
+  turns.check(steps.first_step(side), theirs, 1e-4)
 
 
 @pytest.mark.slow

@@ -76,6 +76,9 @@ def base() -> ml_collections.ConfigDict:
   config.train.steps = 100_000  # parameter updates
   config.train.batch_size = 20  # images per update, over all devices
   config.train.accumulation = 1  # sequential parts that a batch is computed in, to save memory
+  config.train.deterministic = (
+    False  # the same numbers in every run on a GPU, which is slower; on a CPU they always are
+  )
   config.train.log_every = 10  # steps
 
   config.eval = ml_collections.ConfigDict()

@@ -14,9 +14,10 @@ from fcn_jax.models import names as model_names
 
 # Settings that decide only where and how a run is computed. Two configs that differ only in these are the same run.
 WHERE_AND_HOW = ('data.dir', 'data.archive', 'data.sbd_archive', 'data.cache_gib', 'data.threads')
-# Settings that cannot change the scores of a run. Runs that differ only in these train the same network.
+# Settings that change the scores of a run by rounding at most. Runs that differ only in these train the same network.
 NEUTRAL = (
   *WHERE_AND_HOW,
+  'train.deterministic',  # a run keeps its value, so that `config.json` says whether all steps are repeatable
   'train.log_every',
   'eval.every',
   'eval.batch_size',

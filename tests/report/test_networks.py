@@ -16,6 +16,7 @@ from fcn_jax.run import identity
 
 OTHER = {'data.threads': 7, 'data.dir': 'elsewhere', 'data.cache_gib': 1.0, 'train.log_every': 3, 'eval.every': 7}
 OTHER |= {'eval.batch_size': 3, 'eval.canvases': 2, 'checkpoint.every': 9, 'checkpoint.keep': 1}
+OTHER |= {'train.deterministic': True}
 
 
 def compared(folder, **options):
