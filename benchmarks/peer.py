@@ -1,4 +1,4 @@
-"""The same network in PyTorch, written for speed, and the process that `benchmarks/turns.py` times.
+"""The same work in PyTorch, written for speed: the process that `benchmarks/turns.py` times.
 
   python -m benchmarks.peer FOLDER
 
@@ -18,71 +18,19 @@ from PIL import Image, ImageEnhance
 from torch import nn
 from torch.nn import functional
 
-from benchmarks import turns
+from benchmarks import peer_networks, turns
 from fcn_jax.data.augment import augment
 from fcn_jax.data.dataset import IGNORE
 
-BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
-class FCN8s(nn.Module):
-  """FCN-8s in the aligned geometry, without norm: normalized images [B, 3, H, W] to scores [B, C, H, W]."""
-
-  def __init__(self, classes: int, width: float):
-    super().__init__()
-    channels, layers = 3, []
-    for index, (full, count) in enumerate(BLOCKS):
-      block = []
-      for _ in range(count):
-        block += [nn.Conv2d(channels, round(full * width), 3, padding=1), nn.ReLU(inplace=True)]
-        channels = round(full * width)
-      layers.append(nn.Sequential(*block, nn.MaxPool2d(2, ceil_mode=True)))
-      setattr(self, f'block{index + 1}', layers[-1])
-    fc = round(4096 * width)
-    self.fc6, self.fc7 = nn.Conv2d(channels, fc, 7, padding=3), nn.Conv2d(fc, fc, 1)
-    self.score_fr = nn.Conv2d(fc, classes, 1)
-    self.score_pool4 = nn.Conv2d(round(512 * width), classes, 1)
-    self.score_pool3 = nn.Conv2d(round(256 * width), classes, 1)
-
-  def forward(self, x):
-    height, width = x.shape[2:]
-    pool3 = self.block3(self.block2(self.block1(x)))
-    pool4 = self.block4(pool3)
-    x = functional.relu(self.fc6(self.block5(pool4)), inplace=True)
-    x = self.score_fr(functional.relu(self.fc7(x), inplace=True))
-    x = upsampled(x, 2, pool4.shape[2:]) + self.score_pool4(pool4)
-    x = upsampled(x, 2, pool3.shape[2:]) + self.score_pool3(pool3)
-    return upsampled(x, 8, (height, width))
-
-
-def upsampled(x, factor: int, size):
-  """The bilinear transposed convolution with kernel 2 * factor, cropped, as interpolation of the zero-padded map.
-
-  It is several times faster than `conv_transpose2d` with one group per class.
-  """
-  x = functional.interpolate(functional.pad(x, (1, 1, 1, 1)), scale_factor=factor, mode='bilinear', align_corners=False)
-  return x[:, :, factor : factor + size[0], factor : factor + size[1]]
-
-
-def named(net: FCN8s) -> dict[str, nn.Conv2d]:
-  """The convolutions by the path of the same layer in our parameters."""
-  convolutions = {
-    f'trunk/conv{block}_{i + 1}': getattr(net, f'block{block}')[2 * i]
-    for block, (_, count) in enumerate(BLOCKS, 1)
-    for i in range(count)
-  }
-  convolutions |= {f'trunk/{name}': getattr(net, name) for name in ('fc6', 'fc7')}
-  return convolutions | {name: getattr(net, name) for name in ('score_fr', 'score_pool4', 'score_pool3')}
-
-
-def make_net(task: dict, arrays) -> FCN8s:
+def make_net(task: dict, arrays) -> nn.Module:
   """The network with our parameters, in channels-last memory format."""
-  net = FCN8s(task['classes'], task['width'])
+  net = peer_networks.NETWORKS[task['network']](task['classes'], task['width'])
   with torch.no_grad():
-    for path, convolution in named(net).items():
-      convolution.weight.copy_(torch.tensor(np.transpose(arrays[f'{path}/kernel'], (3, 2, 0, 1))))
-      convolution.bias.copy_(torch.tensor(arrays[f'{path}/bias']))
+    for tensor in peer_networks.tensors(net.layers()):
+      tensor.value.copy_(torch.tensor(arrays[tensor.path].transpose(tensor.axes)))
   return net.to(DEVICE, memory_format=torch.channels_last)
 
 
@@ -99,16 +47,20 @@ def precision(task: dict):
 
 
 def train(task: dict, arrays):
-  """Steps of the same SGD: biases do not decay and have another learning rate.
+  """Steps of the same SGD: kernels decay, and biases of convolutions have another learning rate.
 
   At a fixed learning rate, Caffe's momentum and PyTorch's are the same.
   """
   net, optim = make_net(task, arrays), task['optim']
-  biases = [p for name, p in net.named_parameters() if name.endswith('bias')]
-  kernels = [p for name, p in net.named_parameters() if name.endswith('weight')]
+  trained = [tensor for tensor in peer_networks.tensors(net.layers()) if tensor.kind != 'statistic']
+  rates = {'kernel': optim['lr'], 'bias': optim['lr'] * optim['bias_lr'], 'norm': optim['lr']}
   groups = [
-    {'params': kernels, 'weight_decay': optim['weight_decay']},
-    {'params': biases, 'lr': optim['lr'] * optim['bias_lr'], 'weight_decay': 0.0},
+    {
+      'params': [tensor.value for tensor in trained if tensor.kind == kind],
+      'lr': rate,
+      'weight_decay': optim['weight_decay'] if kind == 'kernel' else 0.0,
+    }
+    for kind, rate in rates.items()
   ]
   optimizer = torch.optim.SGD(groups, lr=optim['lr'], momentum=optim['momentum'], fused=True)
   called = torch.compile(net) if task['compiled'] else net
@@ -128,10 +80,8 @@ def train(task: dict, arrays):
 
   def momentum() -> Iterator[tuple[str, np.ndarray]]:
     """The momentum, multiplied by minus the learning rate as in our optimizer."""
-    for path, convolution in named(net).items():
-      kernel, bias = (optimizer.state[p]['momentum_buffer'].cpu() for p in (convolution.weight, convolution.bias))
-      yield f'{path}/kernel', -optim['lr'] * kernel.permute(2, 3, 1, 0).numpy()
-      yield f'{path}/bias', -optim['lr'] * optim['bias_lr'] * bias.numpy()
+    for tensor in trained:
+      yield tensor.path, -rates[tensor.kind] * tensor.numpy(optimizer.state[tensor.value]['momentum_buffer'])
 
   return step, {'loss': step()} | turns.momentum(momentum())
 

@@ -12,8 +12,8 @@ import optax
 
 from benchmarks import turns
 from fcn_jax import models, optim, train
-from fcn_jax.config import default
-from fcn_jax.models import cost
+from fcn_jax.config import apply_recipe, default
+from fcn_jax.models import cost, names
 from fcn_jax.models.layers import max_pool
 from fcn_jax.run import devices
 
@@ -68,11 +68,12 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-  """FCN-8s, trained by SGD on images of one size (height, width)."""
+  """A network, trained by SGD on images of one size (height, width); `network` is FCN-8s's backbone, or 'unet'."""
 
   width: float
   batch: int
   size: tuple[int, int]
+  network: str = 'vgg16'
   classes: int = 21
   dtype: str = 'float32'
   remat: bool = False
@@ -82,6 +83,8 @@ class Workload:
     """Our side of this workload."""
     config = default('voc2011')
     config.model.update(width=self.width, dropout=0.0, dtype=self.dtype, remat=self.remat)
+    config.model.update({'name': 'unet'} if self.network == 'unet' else {'backbone': self.network})
+    config.model.norm = names.pretrained_norm(config.model)
     config.optim.lr = 1e-6  # so small that the numbers stay near those of the start, however many steps follow
     config.train.accumulation = self.accumulation
     return Side(config, classes=self.classes, batch=self.batch, size=self.size)
@@ -98,7 +101,8 @@ def no_signal() -> jax.Array:
 def task(kind: str, model, config) -> dict:
   """The task that `turns.Peer` gets, with the same network."""
   numbers = {'mean': model.mean['rgb'], 'std': model.std['rgb'], 'optim': config.optim.to_dict()}
-  size = {'classes': model.heads['semantic'], 'width': config.model.width}
+  network = 'unet' if config.model.name == 'unet' else config.model.backbone
+  size = {'network': network, 'classes': model.heads['semantic'], 'width': config.model.width}
   return numbers | size | {'kind': kind, 'dtype': config.model.dtype}
 
 
@@ -142,14 +146,20 @@ def matrix_peak(dtype: str, precision: str | None = None, n: int | None = None) 
   return 2 * n**3 / min(turn() for _ in range(7))
 
 
+def first_step(side: Side) -> dict[str, np.ndarray]:
+  """The numbers of the first step: the loss, and the momentum of each parameter, its gradient with the decay."""
+  loss = side.train()
+  trace = flat(optax.tree.get(side.state.opt_state, 'trace'))
+  trained = {path: x for path, x in trace.items() if path.split('/')[-1] not in ('mean', 'var')}  # of frozen norms
+  return {'loss': np.float32(loss)} | turns.momentum(trained.items())
+
+
 def training(workload: Workload, ways: list[str], rounds: int) -> dict:
-  """A step. Both sides must agree on the loss and on the momentum of the first step, the gradient with the decay."""
+  """A step. Both sides must agree on the numbers of the first one."""
   side = workload.side()
   measured = side.compiled()
   arrays = side.arrays()  # before the step
-  loss = side.train()
-  trace = flat(optax.tree.get(side.state.opt_state, 'trace'))
-  numbers = {'loss': np.float32(loss)} | turns.momentum(trace.items())
+  numbers = first_step(side)
   row = turns.against_peer(side.train, task('train', side.model, side.config), arrays, numbers, ways, rounds)
   return row | measured | rate(3 * side.flop(), row, workload.dtype)
 
@@ -167,6 +177,17 @@ def forward(workload: Workload, ways: list[str], rounds: int) -> dict:
   described = task('forward', side.model, side.config)
   row = turns.against_peer(scores, described, side.arrays(), {'scores': scores()}, ways, rounds)
   return row | measured | rate(side.flop(), row, workload.dtype)
+
+
+def small(recipe: str, ways: list[str], rounds: int) -> dict:
+  """A step on `scenes` with the network of a recipe, or the default one; nothing is compared (`ways` is not used)."""
+  del ways
+  config = default('scenes')
+  side = Side(apply_recipe(config, recipe) if recipe else config, classes=8, batch=8, size=(128, 160))
+  measured = side.compiled()
+  row = turns.against_peer(side.train, {}, {}, {}, [], rounds)
+  per_second = 1000 * len(side.images) / row['ours_ms']
+  return row | measured | rate(3 * side.flop(), row, 'float32') | {'images_per_second': per_second}
 
 
 def rate(flop: int, row: dict, dtype: str) -> dict:
@@ -216,12 +237,18 @@ SUITES = {
     'train, paper size, batch 1': (training, Workload(1.0, 1, (240, 320))),
     'train, paper size, batch 4': (training, Workload(1.0, 4, (240, 320))),
     'forward, one image': (forward, Workload(1.0, 1, (500, 500))),
+    'train, ResNet-50': (training, Workload(1.0, 4, (240, 320), network='resnet50')),
+    'forward, ResNet-50, one image': (forward, Workload(1.0, 1, (500, 500), network='resnet50')),
+    'train, U-Net of width 0.5': (training, Workload(0.5, 4, (240, 320), network='unet')),
+    'forward, U-Net, one image': (forward, Workload(1.0, 1, (500, 500), network='unet')),
   },
   'gpu': {
     'train, batch 16': (training, Workload(1.0, 16, (500, 500), dtype='bfloat16')),
     'train, batch 32': (training, Workload(1.0, 32, (500, 500), dtype='bfloat16')),
     'forward, one image': (forward, Workload(1.0, 1, (500, 500), dtype='bfloat16')),
   },
+  'networks': {'scenes, vgg16': (small, '')}
+  | {f'scenes, {name}': (small, f'small_{name}') for name in ('resnet18', 'resnet50', 'alexnet', 'unet')},
 }
 
 

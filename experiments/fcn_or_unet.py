@@ -17,5 +17,5 @@ def get_config(dataset='scenes'):
 def sweep():
   fcns = axis('model.stride', [32, 16, 8])
   same_flops = dict(RECIPES['small_unet'])
-  same_parameters = same_flops | {'model.width': 0.1875, 'model.group_size': 4}
+  same_parameters = same_flops | {'model.width': 0.1875}
   return product(chain(fcns, [same_flops, same_parameters]), axis('seed', [0, 1, 2]))

@@ -81,7 +81,7 @@ def evaluate(given) -> None:
   config, data, params, step = _load(given, config)
   name = given.split or data.held_out
   if isinstance(output, Folder):
-    stems = [evaluation.file_stem(name, head, data.heads, given.checkpoint) for head in data.heads]
+    stems = [saved.file_stem(name, head, data.heads, given.checkpoint) for head in data.heads]
     others = [f'{kind}{saved.SUFFIXES[given.checkpoint]}' for kind in ('network', 'kernels')]
     outputs.check(output.path, [f'eval/{stem}.{ending}' for stem in stems + others for ending in ('json', 'npz')])
   split, model = data.split(name), models.build(config.model, data.inputs, data.heads)
@@ -174,7 +174,7 @@ def _score(model, params: dict, split, config, predictions: 'Predictions'):
       predictions.save(image)
       bar.advance()
 
-    return evaluator.score(devices.replicate(params), split, each=each)
+    return evaluator.score(devices.replicate(params), split, predicted=predictions.indices, each=each)
 
 
 class Folder(directory.RunDirectory):
@@ -193,6 +193,7 @@ class Predictions:
   """The files in --save_predictions.
 
   Attributes:
+    indices: of the images that have a file.
     error: why a file could not be written, after which nothing more is written; else None.
   """
 
@@ -200,11 +201,12 @@ class Predictions:
     """Without a folder, nothing is written. Raises: UserError: the folder has other files of these names."""
     self._folder, self._ids, self.error = folder and files.path(folder), ids, None
     self._head, self._classes = next(iter(heads.items()))
+    self.indices = range(len(ids) if folder else 0)
     if folder:
       outputs.reserve(self._folder, [f'{name}.png' for name in ids])
 
   def save(self, image: dict) -> None:
-    """Writes the prediction of the first head for an image, which `evaluation.Evaluator.predictions` yields."""
+    """Writes the prediction of the first head for an image, which `evaluation.Evaluator.images` yields."""
     if self._folder and not self.error:
       content = images.indexed(image['predictions'][self._head], self._classes.palette)
       try:

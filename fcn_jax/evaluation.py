@@ -1,7 +1,7 @@
 """Exact scores of a split: one confusion matrix per image, with every image at its original size."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,11 @@ from PIL import Image
 
 from fcn_jax import files, images, metrics
 from fcn_jax.data import bands, canvases, pipeline
-from fcn_jax.data.dataset import IGNORE, Classes, Split
+from fcn_jax.data.dataset import IGNORE, Classes, Data, Split
 from fcn_jax.errors import UserError
 from fcn_jax.run import devices, hosts, saved
 from fcn_jax.run.directory import RunDirectory
+from fcn_jax.run.kept import Kept
 
 EXAMPLES = 6  # images of a split that are stored with their predictions
 
@@ -25,7 +26,7 @@ class Scored:
   Attributes:
     matrices: confusion matrices int64 [N, C, C], one per image.
     bands: int64 [len(bands.WIDTHS), C, C], of the pixels near label boundaries.
-    examples: some images, as `Evaluator.predictions` yields them.
+    examples: some images, as `Evaluator.images` yields them.
   """
 
   matrices: dict[str, np.ndarray]
@@ -44,25 +45,47 @@ def confusion(prediction: jax.Array, label: jax.Array, classes: int) -> jax.Arra
   Returns:
     int32 [B, C, C].
   """
-  batch = label.shape[0]
-  cell = label.astype(jnp.int32) * classes + prediction
-  # Ignored pixels go to a cell behind the last one, and are dropped.
-  cell = jnp.where(label == IGNORE, classes**2, cell).reshape(batch, -1)
-  counts = jax.vmap(lambda c: jnp.zeros(classes**2, jnp.int32).at[c].add(1, mode='drop'))(cell)
-  return counts.reshape(batch, classes, classes)
+  return _pairs(label, prediction, classes, classes)
+
+
+def _pairs(row: jax.Array, column: jax.Array, rows: int, columns: int) -> jax.Array:
+  """How often each pair occurs in each image, int32 [B, rows, columns], if both numbers [B, H, W] are in range."""
+  row = row.astype(jnp.int32)
+  # Other pairs go to a cell behind the last one, and are dropped.
+  cell = jnp.where(row < rows, row * columns + column, rows * columns).reshape(len(row), -1)
+  counts = jax.vmap(lambda c: jnp.zeros(rows * columns, jnp.int32).at[c].add(1, mode='drop'))(cell)
+  return counts.reshape(-1, rows, columns)
+
+
+def _pairs_by_product(row: jax.Array, column: jax.Array, rows: int, columns: int) -> jax.Array:
+  """The same as `_pairs` for up to 2^24 pixels per image, as a product of one-hot matrices.
+
+  TPUs add one number after the other to a table, but never store these matrices; CPUs and GPUs do.
+  """
+  row, column = (
+    (x.reshape(len(x), 1, -1) == jnp.arange(count)[:, None]).astype(jnp.bfloat16)
+    for x, count in ((row, rows), (column, columns))
+  )
+  return jnp.einsum('brp,bcp->brc', row, column, preferred_element_type=jnp.float32).astype(jnp.int32)
 
 
 def make_eval_step(model):
   """Makes `eval_step(params, batch)`, which runs on all n devices.
 
-  It returns for each head the confusion matrices int32 [n, B/n, C, C] and the predictions uint8 [n, B/n, H, W].
+  `batch['labels']` has the maps of `bands.WithBands`. The step returns for each head the confusion matrices by band,
+  int32 [n, B/n, len(bands.WIDTHS) + 1, C, C], and the predictions, uint8 [n, B/n, H, W].
   """
+  count = _pairs_by_product if model.platform == 'tpu' else _pairs
 
   def eval_step(params, batch):
     counted = {}
     for head, logits in model.apply({'params': params}, batch['inputs'], batch['size']).items():
+      classes, label = logits.shape[-1], batch['labels'][head]
       prediction = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
-      counted[head] = confusion(prediction, batch['labels'][head], logits.shape[-1]), prediction
+      row = batch['labels'][bands.key(head)].astype(jnp.int32) * classes + label
+      rows = (len(bands.WIDTHS) + 1) * classes
+      counts = count(jnp.where(label == IGNORE, rows, row), prediction, rows, classes)
+      counted[head] = counts.reshape(len(label), -1, classes, classes), prediction
     return counted
 
   return devices.pmap(eval_step, replicated_output=False)
@@ -77,20 +100,29 @@ class Evaluator:
     self._sharing = {'batch_size': batch_size, 'canvases': canvases}
     self._sharing |= {'host': jax.process_index(), 'hosts': jax.process_count()}
     self._threads = threads
+    self._split = None  # the last split, with its bands
 
-  def predictions(self, params: dict, split: Split) -> Iterator[dict]:
-    """Predicts every image of this host's part of a split once, in the order of the batches.
+  def images(self, params: dict, split: Split, predicted: Collection[int]) -> Iterator[dict]:
+    """Scores every image of this host's part of a split once, in the order of the batches.
+
+    Args:
+      params: the parameters, on the devices.
+      split: the images.
+      predicted: indices of the images whose predictions are copied to the host.
 
     Yields:
-      For each image, a dict: index, its index in `split`; inputs, [H, W, C] by stream; labels and predictions, uint8
-      [H, W] by head; confusions, int32 [C, C] by head.
+      For each image, a dict: index, its index in `split`; inputs, [H, W, C] by stream; labels, uint8 [H, W] by head;
+      counts, the confusion matrices by band, int32 [len(bands.WIDTHS) + 1, C, C] by head; and at least for the images
+      in `predicted`, predictions, uint8 [H, W] by head.
     """
+    if self._split is None or self._split.of is not split:
+      self._split = bands.WithBands(split)
     of_previous_batch = iter(())
-    for batch in pipeline.eval_batches(split, threads=self._threads, **self._sharing):
+    for batch in pipeline.eval_batches(self._split, threads=self._threads, **self._sharing):
       index = batch.pop('index')
       counted = self._step(params, devices.shard(batch))
       yield from of_previous_batch  # while the devices work on this one
-      of_previous_batch = _split_batch(batch, index, counted)
+      of_previous_batch = _split_batch(batch, index, counted, predicted)
     yield from of_previous_batch
 
   def score(
@@ -98,6 +130,7 @@ class Evaluator:
     params: dict,
     split: Split,
     *,
+    predicted: Collection[int] = (),
     each: Callable[[dict], object] = lambda image: None,
     stop: Callable[[], object] = lambda: False,
   ) -> Scored | None:
@@ -106,7 +139,8 @@ class Evaluator:
     Args:
       params: the parameters, on the devices.
       split: the images.
-      each: called with each image, as `predictions` yields it.
+      predicted: indices of the images that `each` needs the predictions of.
+      each: called with each image, as `images` yields it.
       stop: called between images; if it returns true, nothing more is scored.
 
     Returns:
@@ -118,32 +152,53 @@ class Evaluator:
     own = canvases.own_images(split, **self._sharing)
     wanted = {own[i] for i in np.linspace(0, len(own) - 1, min(EXAMPLES, len(own))).astype(int)}
     examples = {}
-    for image in self.predictions(params, split):
+    for image in self.images(params, split, wanted.union(predicted)):
       if stop():
         return None
-      for head, classes in self._heads.items():
-        label, prediction = image['labels'][head], image['predictions'][head]
-        matrices[head][image['index']] = image['confusions'][head]
-        pixels[head] += np.count_nonzero(label != IGNORE)
-        near[head] += bands.confusions(label, prediction, classes)
+      for head, counts in image['counts'].items():
+        matrices[head][image['index']] = counts.sum(0)
+        near[head] += counts[:-1].cumsum(0)
+        pixels[head] += np.count_nonzero(image['labels'][head] != IGNORE)
       if image['index'] in wanted:
         examples[image['index']] = image
       each(image)
     return _sum_over_hosts(matrices, near, pixels, [examples[index] for index in sorted(examples)])
 
+  def score_run(
+    self, state, data: Data, directory: RunDirectory, *, keep: int, stop: Callable[[], object]
+  ) -> dict[str, dict] | None:
+    """Scores the split that is watched during training, and writes the files in `eval`.
 
-def _split_batch(batch: dict, index: np.ndarray, counted: dict) -> Iterator[dict]:
-  """The images of a batch, each cut to its original size; see `Evaluator.predictions`."""
-  confusions = {head: np.asarray(counts).reshape(-1, *counts.shape[-2:]) for head, (counts, _) in counted.items()}
-  predictions = {head: np.asarray(p).reshape(batch['labels'][head].shape) for head, (_, p) in counted.items()}
-  maps = {'inputs': batch['inputs'], 'labels': batch['labels'], 'predictions': predictions}
+    Args:
+      state: the `TrainState`, on the devices.
+      data: the data set of the run.
+      directory: of the run.
+      keep: the number of images whose predictions are kept.
+      stop: as in `score`.
+
+    Returns:
+      The scores of each head; None if stopped, and then nothing is written.
+    """
+    name, kept = data.watched, Kept(directory, data, keep)
+    scored = self.score(state.params, data.splits[name], predicted=kept.indices, each=kept.add, stop=stop)
+    if scored is None:
+      return None
+    scores = write(directory, name, data.splits[name], scored, data.heads, int(state.step))
+    write_comparison(directory, scored, data.heads)
+    kept.write()
+    return scores
+
+
+def _split_batch(batch: dict, index: np.ndarray, counted: dict, predicted: Collection[int]) -> Iterator[dict]:
+  """The images of a batch, each cut to its original size; see `Evaluator.images`."""
+  counts = {head: np.asarray(counts).reshape(-1, *counts.shape[2:]) for head, (counts, _) in counted.items()}
+  maps = {'inputs': batch['inputs'], 'labels': {head: batch['labels'][head] for head in counted}}
+  if any(i in predicted for i in index):
+    maps['predictions'] = {h: np.asarray(p).reshape(batch['labels'][h].shape) for h, (_, p) in counted.items()}
   for place in np.flatnonzero(index >= 0):  # the others are fillers
     h, w = batch['size'][place]
     image = {kind: {name: x[place, :h, :w] for name, x in named.items()} for kind, named in maps.items()}
-    yield image | {
-      'index': int(index[place]),
-      'confusions': {head: counts[place] for head, counts in confusions.items()},
-    }
+    yield image | {'index': int(index[place]), 'counts': {head: x[place] for head, x in counts.items()}}
 
 
 def _sum_over_hosts(matrices: dict, near: dict, pixels: dict, examples: list[dict]) -> Scored:
@@ -189,11 +244,11 @@ def write(
 
   `eval/NAME.json` has the scores. `eval/NAME.npz` has `confusion` [N, C, C] and `id` [N], one per image. The folder
   `eval/NAME` has the examples: ID.image.jpg, ID.label.png and ID.prediction.png. These are the files of the first head
-  and the last checkpoint; `file_stem` has the other names.
+  and the last checkpoint; `saved.file_stem` has the other names.
   """
   ids, all_scores = split.ids(), summarize(name, scored, heads, step)
   for head, scores in all_scores.items():
-    stem = f'eval/{file_stem(name, head, heads, checkpoint)}'
+    stem = f'eval/{saved.file_stem(name, head, heads, checkpoint)}'
     directory.write(f'{stem}.npz', files.npz(confusion=scored.matrices[head], id=ids))
     _write_examples(directory, stem, scored.examples, ids, head, heads[head])
     directory.write_json(f'{stem}.json', scores)
@@ -207,11 +262,6 @@ def _write_examples(directory, folder: str, examples: list[dict], ids: list[str]
     directory.write(f'{name}.image.jpg', images.encoded(image, 'JPEG'))
     for kind in ('label', 'prediction'):
       directory.write(f'{name}.{kind}.png', images.indexed(example[f'{kind}s'][head], classes.palette))
-
-
-def file_stem(name: str, head: str, heads, checkpoint: str = 'last') -> str:
-  """The name of a head's files in `eval`: SPLIT for the first head, SPLIT.HEAD for the others; SPLIT.best, ..."""
-  return (name if head == next(iter(heads)) else f'{name}.{head}') + saved.SUFFIXES[checkpoint]
 
 
 def metrics_row(scores: dict[str, dict]) -> dict:

@@ -12,11 +12,12 @@ if __name__ == '__main__':
 
   signals.install()  # before the imports, which take time
 
+import re
 import sys
 
 from absl import flags
 
-from fcn_jax import cli
+from fcn_jax import cli, machine
 from fcn_jax.errors import UserError
 
 
@@ -25,6 +26,7 @@ def define_flags() -> None:
   cli.define_config()
   flags.DEFINE_string('workdir', None, 'Run directory. Default: runs/EXPERIMENT-DATASET.')
   flags.DEFINE_bool('take_over', False, 'Stop any process that is training in --workdir, then start.')
+  flags.DEFINE_string('profile', None, 'FROM,TO: trace these steps for a profiler, in the folder profile of --workdir.')
   # A run on several hosts is this command on each. On a TPU pod, or under srun, the environment provides all three.
   flags.DEFINE_string('coordinator', None, 'For a run on several hosts: HOST:PORT of the first process.')
   flags.DEFINE_integer('num_processes', None, 'For a run on several hosts: number of processes.', lower_bound=1)
@@ -46,13 +48,27 @@ def main(arguments: list[str]) -> None:
       f'--process_id is {process[2]}; expected 0 to {process[1] - 1}, because --num_processes is {process[1]}'
     )
 
+  profile_steps = _steps(given.profile, config.train.steps)
+  if config.train.deterministic:
+    machine.make_deterministic()
+
   from fcn_jax import train  # jax takes seconds to import: not before the config is checked
   from fcn_jax.run import hosts
 
   hosts.join_hosts(*process)
   if not hosts.is_first_host():
     cli.mute()
-  sys.exit(train.run(config, workdir, take_over=given.take_over))
+  sys.exit(train.run(config, workdir, take_over=given.take_over, profile_steps=profile_steps))
+
+
+def _steps(profile: str | None, steps: int) -> tuple[int, int] | None:
+  """The first and the last step of --profile=FROM,TO; None without the flag."""
+  if profile is None:
+    return None
+  match = re.fullmatch(r'(\d+),(\d+)', profile)
+  if not match or not 1 <= int(match[1]) <= int(match[2]) <= steps:
+    raise UserError(f'--profile is {profile!r}; expected FROM,TO, two steps from 1 to {steps} (train.steps): 20,25')
+  return int(match[1]), int(match[2])
 
 
 if __name__ == '__main__':

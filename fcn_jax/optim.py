@@ -57,7 +57,6 @@ def decays(params):
 
 
 def biases(params):
-  """True for the biases of convolutions."""
-  return jax.tree_util.tree_map_with_path(
-    lambda path, _: path[-1].key == 'bias' and not path[-2].key.startswith('norm'), params
-  )
+  """True for the biases of convolutions; a layer with a scale is a norm."""
+  norms = {path[:-1] for path, _ in jax.tree.leaves_with_path(params) if path[-1].key == 'scale'}
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'bias' and path[:-1] not in norms, params)

@@ -12,7 +12,7 @@ from fcn_jax import bounds, evaluation, losses, models, optim, starting_point
 from fcn_jax.data import dataset, pipeline
 from fcn_jax.errors import UserError
 from fcn_jax.models import cost
-from fcn_jax.run import checkpoint, devices, directory, environment, hosts, progress, saved, signals, summary
+from fcn_jax.run import checkpoint, devices, directory, environment, hosts, memory, progress, saved, signals, summary
 from fcn_jax.run.clock import Clock, peak_memory
 from fcn_jax.run.directory import RunDirectory
 from fcn_jax.run.lock import RunLock
@@ -31,10 +31,9 @@ def prepare(config, workdir: str):
     The config, and the `RunDirectory`, to which only the first host writes.
 
   Raises:
-    UserError: the devices cannot share a batch equally, or the directory has a run of another config.
+    UserError: the devices do not fit the config (`devices.check`), or the directory has a run of another config.
   """
-  devices.check_batch_size('train.batch_size', config.train.batch_size, config.train.accumulation)
-  devices.check_batch_size('eval.batch_size', config.eval.batch_size)
+  devices.check(config)
   devices.enable_compilation_cache()
   run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
   checkpoint.check_path(run_directory)
@@ -62,7 +61,8 @@ def open_run(config, run_directory: RunDirectory, *, take_over: bool = False) ->
       run_directory.remove_leftovers()
     run = Session(config, run_directory, lock, data)
     try:
-      yield run
+      with memory.explained(config):
+        yield run
       run.finish()
     except Exception as error:
       if not run.end_with(error):
@@ -220,19 +220,20 @@ class Session:
   def evaluate(self) -> None:
     """Scores the watched split. If the run should stop, nothing is scored: a restart makes up for the evaluation."""
     self.write_logs()
-    began, name = time.time(), self.data.watched
-    scored = self._evaluator.score(
-      self.state.params, self.data.splits[name], stop=lambda: self._log.write_in_time(self.step) or self.stop_reason()
+    began, last = time.time(), self.step == self._steps
+    scores = self._evaluator.score_run(
+      self.state,
+      self.data,
+      self._directory,
+      keep=self._config.eval.keep if last else 0,
+      stop=lambda: self._log.write_in_time(self.step) or self.stop_reason(),
     )
-    if scored is None:
+    if scores is None:
       return
-    scores = evaluation.write(self._directory, name, self.data.splits[name], scored, self.data.heads, self.step)
-    if self.step == self._steps and self._directory.writes:
+    if last and self._directory.writes:
       size = self._config.data.train_size
-      bounds.write_network(self._directory, name, self.model, self.state.params, self.data, size)
-    evaluation.write_comparison(self._directory, scored, self.data.heads)
-    for line in evaluation.summary_lines(self.step, scores):
-      logger.info(line)
+      bounds.write_network(self._directory, self.data.watched, self.model, self.state.params, self.data, size)
+    logger.info('\n'.join(evaluation.summary_lines(self.step, scores)))
     row = evaluation.metrics_row(scores)
     self._save_if_best(row['eval/mean_iou'])
     self._log.metrics.add(self.step, row)

@@ -10,7 +10,7 @@ import optax
 
 from fcn_jax import losses, models, session
 from fcn_jax.data import device_augment
-from fcn_jax.run import devices, hosts, progress
+from fcn_jax.run import devices, hosts, profile, progress
 
 SAMPLING = 1  # folded into the step's key for `loss.sampling`; dropout uses the key itself
 
@@ -116,13 +116,14 @@ def _labels_and_weights(labels: dict, keys: jax.Array, loss, of_class: dict, cel
   return {'labels': labels, 'weights': weights}
 
 
-def run(config, workdir: str, *, take_over: bool = False) -> int:
+def run(config, workdir: str, *, take_over: bool = False, profile_steps: tuple[int, int] | None = None) -> int:
   """Trains from a validated config to a scored checkpoint, or resumes where an earlier start stopped.
 
   Args:
     config: validated.
     workdir: the run directory; on several hosts, the same for all.
     take_over: stop a process that is training there; if false, another process is an error.
+    profile_steps: the first and the last step of a trace for a profiler (`run/profile.py`); None writes no trace.
 
   Returns:
     The exit code: 0 done, 1 diverged; with everything saved, 130 stopped by Ctrl-C, 75 by SIGTERM, SIGHUP or SIGUSR1;
@@ -134,12 +135,14 @@ def run(config, workdir: str, *, take_over: bool = False) -> int:
   config, directory = session.prepare(config, workdir)
   if progress.show_if_done(directory, config.train.steps):
     return 0
-  with session.open_run(config, directory, take_over=take_over) as run:
+  profiler = profile.Profiler(directory, profile_steps)
+  with session.open_run(config, directory, take_over=take_over) as run, profiler:
     run.restore(init_state(run.model, run.optimizer, config.seed))
     train_step = hosts.compile_together(make_train_step(run.model, run.optimizer, config, run.class_weights))
     for batch in run.batches():  # from the restored step to the last; ends early at a signal
-      run.state, numbers = train_step(run.state, batch, run.signal())
-      run.log(numbers)  # reads the numbers of the previous step while the devices work on this one
+      with profiler.step(run):
+        run.state, numbers = train_step(run.state, batch, run.signal())
+        run.log(numbers)  # reads the numbers of the previous step while the devices work on this one
       if run.due(config.checkpoint.every):
         run.save()  # logs first, so that no checkpoint is ahead of them
       if run.due(config.eval.every):

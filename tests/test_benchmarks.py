@@ -1,6 +1,7 @@
 """The benchmarks, each in its shortest form: what they print and write. `test_gpu_benchmarks.py` has the GPU's."""
 
 import functools
+import importlib.util
 import json
 import sys
 import time
@@ -91,20 +92,35 @@ def test_the_narrow_step_is_timed(tmp_path, peer):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(('network', 'width'), [('resnet50', 1.0), ('unet', 1 / 16)])
+def test_the_networks_in_pytorch_take_the_same_step(network, width):
+  if not importlib.util.find_spec('torchvision'):
+    pytest.skip("torchvision is not installed: pip install 'fcn_jax[bench]'")
+  from benchmarks import peer, steps
+
+  side = steps.Workload(width, 8, (33, 50), classes=5, network=network).side()
+  task, arrays = steps.task('train', side.model, side.config), side.arrays()
+  _, theirs = peer.train(task | {'compiled': False}, arrays)
+  turns.check(steps.first_step(side), theirs, 1e-4)
+
+
+@pytest.mark.slow
 def test_the_rows_of_stanford_background_beside_pytorch(tmp_path, monkeypatch):
   """The benchmark itself checks that PyTorch's confusion matrix is the same."""
   pytest.importorskip('torch', reason="PyTorch is not installed: pip install 'fcn_jax[bench]'")
   monkeypatch.setattr(stanford_background, 'IMAGES', small_stanford.COUNT)
   archive = small_stanford.pack(tmp_path / 'iccv09Data.tar.gz')
   small_stanford.build(tmp_path, archive)
-  command = [sys.executable, '-m', 'benchmarks.run', '--only=evaluation of a split', '--only=on one core']
-  command += ['--way=plain']
+  command = [sys.executable, '-m', 'benchmarks.run', '--only=evaluation', '--only=on one core', '--way=plain']
   command += [f'--archive={archive}', f'--json={tmp_path}/speed.json']
   done = tiny.run(command, cwd=tiny.ROOT, env={'TFDS_DATA_DIR': str(tmp_path)})
   assert done.returncode == 0, done.stderr
   rows = json.loads((tmp_path / 'speed.json').read_text())['rows']
-  assert [row['workload'] for row in rows] == ['evaluation of a split', 'input, 320 images on one core']
-  assert all(row['peer'] == 'plain' and row['ratio'] > 0 for row in rows) and rows[1]['images_per_second'] > 0
+  names = ['evaluation of a split', 'evaluation without a network', 'input, 320 images on one core']
+  assert [row['workload'] for row in rows] == names
+  compared, alone = (rows[0], rows[2]), rows[1]
+  assert all(row['peer'] == 'plain' and row['ratio'] > 0 for row in compared) and rows[2]['images_per_second'] > 0
+  assert alone['peer'] is None and alone['ms_per_image'] == alone['ours_ms'] / alone['images']
 
 
 def test_input_from_decoded_images_is_timed(tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from cheap import network, random_params, vgg
 
-from fcn_jax import bounds
+from fcn_jax import bounds, models
+from fcn_jax import config as config_lib
 from fcn_jax.data.builders import scenes
 from fcn_jax.data.dataset import IGNORE, Classes, Data
 from fcn_jax.errors import UserError
@@ -121,11 +122,29 @@ def test_the_files_of_a_network_have_its_size_cost_bounds_and_kernels(tmp_path):
       assert found['kernel_distance'][name] == cost.kernel_distances(kernel)
 
 
-def test_fixed_upsampling_leaves_no_kernels(tmp_path):
-  model = network(vgg(), classes=3, stride=32, upsample='bilinear_fixed')
+@pytest.mark.parametrize(
+  ('settings', 'stride'),
+  [
+    ({'backbone': 'vgg16', 'stride': 32}, 32),
+    ({'backbone': 'resnet18', 'stride': 16}, 16),
+    ({'backbone': 'alexnet', 'stride': 8}, 8),
+    ({'name': 'unet', 'depth': 2}, 1),
+  ],
+)
+def test_every_network_has_the_bound_of_its_stride_and_without_trained_upsampling_no_kernels(
+  settings, stride, tmp_path
+):
+  config = config_lib.default('scenes').model
+  config.update(settings | {'fc_channels': 512, 'group_size': 4})
+  model = models.build(config, {'rgb': 3}, {'semantic': 3})
   params = random_params(model)
   bounds.write_network(RunDirectory(tmp_path), 'validation', model, params, data(validation=labels(0)), (48, 64))
-  assert json.loads((tmp_path / 'eval' / 'network.json').read_text())['kernel_distance'] == {}
+  found = json.loads((tmp_path / 'eval' / 'network.json').read_text())
+  (expected,) = bounds.upper_bounds([labels(0)[0]['labels']['semantic']], 3, (stride,)).values()
+  assert found['upper_bound']['validation']['mean_iou'] == expected['mean_iou']
+  assert (expected['mean_iou'] == 1) == (stride == 1)  # U-Net's finest scores are those of the pixels
+  assert found['gflop'] > 0 and found['parameters'] == cost.parameters(params)
+  assert found['kernel_distance'] == {}
   assert [path.name for path in (tmp_path / 'eval').iterdir()] == ['network.json']
 
 

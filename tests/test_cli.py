@@ -23,7 +23,7 @@ def command(without_jax, tmp_path):
 @pytest.mark.parametrize(
   ('module', 'flags'),
   [
-    ('main', ['config', 'workdir', 'take_over', 'coordinator', 'num_processes', 'process_id']),
+    ('main', ['config', 'workdir', 'take_over', 'profile', 'coordinator', 'num_processes', 'process_id']),
     ('evaluate', ['config', 'workdir', 'split', 'checkpoint', 'save_predictions', 'weights', 'out']),
     ('predict', ['config', 'workdir', 'weights', 'out', 'checkpoint', 'heatmaps', 'save_scores', 'overwrite']),
     ('bounds', ['config', 'split', 'masks', 'classes', 'out', 'overwrite']),
@@ -95,6 +95,10 @@ def test_help_has_short_forms_and_the_exit_codes(command, flag):
     ([CONFIG, '--workdr=x'], ['workdr', 'workdir']),
     ([CONFIG, '--nonsense'], ['nonsense', '--help']),
     ([CONFIG, '--coordinator=a:1'], ['--coordinator, --num_processes and --process_id', 'together']),
+    ([CONFIG, '--profile=20'], ["--profile is '20'", 'FROM,TO', '1 to 800 (train.steps)']),
+    ([CONFIG, '--profile=0,5'], ["--profile is '0,5'"]),
+    ([CONFIG, '--profile=7,6'], ["--profile is '7,6'"]),
+    ([CONFIG, '--profile=700,801'], ["--profile is '700,801'"]),
     ([CONFIG, '--coordinator=a:1', '--num_processes=2', '--process_id=2'], ['--process_id is 2', 'expected 0 to 1']),
   ],
   ids=str,

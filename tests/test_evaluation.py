@@ -10,6 +10,7 @@ from cheap import quick_jit, random_params
 
 from fcn_jax import config as config_lib
 from fcn_jax import evaluation, models
+from fcn_jax.data import bands
 from fcn_jax.data.dataset import IGNORE, Classes
 from fcn_jax.errors import UserError
 from fcn_jax.run import devices
@@ -21,6 +22,14 @@ SEMANTIC = {'semantic': Classes(NAMES, ((0, 0, 0),) * 4)}
 TWO_HEADS = SEMANTIC | {'geometric': Classes(('flat', 'upright'), ((0, 0, 0),) * 2)}
 
 
+def blocks(rng, classes, size):
+  """A label of blocks of 6x6 pixels, so that pixels are in different bands."""
+  height, width = size
+  return (
+    rng.integers(0, classes, (height // 6 + 1, width // 6 + 1), np.uint8).repeat(6, 0).repeat(6, 1)[:height, :width]
+  )
+
+
 class RandomSplit:
   """Random images of the given sizes, with a label of each head."""
 
@@ -28,7 +37,7 @@ class RandomSplit:
     rng = np.random.default_rng(0)
     self.images = []
     for number, size in enumerate(sizes):
-      labels = {head: rng.integers(0, len(classes), size, np.uint8) for head, classes in heads.items()}
+      labels = {head: blocks(rng, len(classes), size) for head, classes in heads.items()}
       for label in labels.values():
         label[rng.random(size) < 0.2] = IGNORE
       rgb = rng.integers(0, 256, (*size, 3), np.uint8)
@@ -52,6 +61,7 @@ class ByBrightness:
   """A network that compiles at once: the class depends on the red of a pixel, 0 to 255, and on the head."""
 
   heads: Mapping[str, int] = dataclasses.field(default_factory=lambda: {'semantic': CLASSES})
+  platform: str = 'cpu'
 
   def apply(self, variables, inputs, size):
     assert inputs['rgb'].shape[0] == size.shape[0]
@@ -78,6 +88,16 @@ def slow_confusion(prediction, label, classes=CLASSES):
   return matrix
 
 
+def slow_bands(split, predictions, head='semantic', classes=CLASSES):
+  """Over all images, the confusion matrices within each band."""
+  total = np.zeros((len(bands.WIDTHS), classes, classes), np.int64)
+  for image, prediction in zip(split.images, predictions, strict=True):
+    label = image['labels'][head]
+    for band in range(len(total)):
+      total[band] += slow_confusion(prediction, np.where(bands.narrowest(label) > band, IGNORE, label), classes)
+  return total
+
+
 def test_eight_devices_take_part():
   assert jax.device_count() == 8
 
@@ -90,17 +110,20 @@ def test_scores_are_those_of_each_image_alone():
   net = models.build(config.model, {'rgb': 3}, SEMANTIC)
   params = random_params(net, net.example_inputs())
   alone = quick_jit(lambda inputs: net.apply({'params': params}, inputs)['semantic'][0])
-  expected = []
+  expected, predictions = [], []
   for image in split.images:
     logits = np.asarray(alone({'rgb': image['inputs']['rgb'][None]}))
     second, first = np.moveaxis(np.sort(logits), -1, 0)[-2:]
     label = image['labels']['semantic']
     label[first - second < 1e-3] = IGNORE  # rounding may decide here
-    expected.append(slow_confusion(logits.argmax(-1), label))
+    predictions.append(logits.argmax(-1))
+    expected.append(slow_confusion(predictions[-1], label))
 
-  matrices = evaluator(net, canvases=2).score(devices.replicate(params), split).matrices['semantic']
-  assert matrices.dtype == np.int64
+  scored = evaluator(net, canvases=2).score(devices.replicate(params), split)
+  matrices = scored.matrices['semantic']
+  assert matrices.dtype == scored.bands['semantic'].dtype == np.int64
   assert np.array_equal(matrices, expected)
+  assert np.array_equal(scored.bands['semantic'], slow_bands(split, predictions))
   assert np.all(matrices.sum((0, 1)) > 100)  # all classes are predicted
 
 
@@ -112,28 +135,30 @@ def test_fillers_do_not_count(count):
   assert np.array_equal(score(split).matrices['semantic'], expected)
 
 
-def test_each_head_is_scored_with_its_labels():
-  split = RandomSplit([(5, 7), (9, 3)] * 5, TWO_HEADS)
-  scored = score(split, ByBrightness({'semantic': 4, 'geometric': 2}))
+@pytest.mark.parametrize('platform', ['cpu', 'tpu'])  # both ways to count give the same numbers
+def test_each_head_is_scored_with_its_labels(platform):
+  split = RandomSplit([(5, 7), (19, 23)] * 5, TWO_HEADS)
+  scored = score(split, ByBrightness({'semantic': 4, 'geometric': 2}, platform))
   for head, classes in (('semantic', 4), ('geometric', 2)):
     of_images = [(x['inputs']['rgb'][..., 0] // (256 // classes), x['labels'][head]) for x in split.images]
     assert np.array_equal(scored.matrices[head], [slow_confusion(*x, classes) for x in of_images])
-    assert scored.bands[head].shape[1:] == (classes, classes)
+    predictions = [prediction for prediction, _ in of_images]
+    assert np.array_equal(scored.bands[head], slow_bands(split, predictions, head, classes))
     assert scored.examples[0]['predictions'][head].max() == classes - 1
 
 
 @pytest.mark.parametrize('fault', ['drops', 'doubles'])
 def test_a_pixel_lost_or_counted_twice_is_noticed(monkeypatch, fault):
-  right = evaluation.confusion
+  right = evaluation._pairs
 
-  def wrong(prediction, label, classes):
+  def wrong(row, column, rows, columns):
     if fault == 'drops':
-      return right(prediction, label.at[0, 0, 0].set(IGNORE), classes)
-    return right(prediction, label, classes).at[0, 1, 1].add(1)
+      return right(row.at[0, 0, 0].set(rows), column, rows, columns)
+    return right(row, column, rows, columns).at[0, 1, 1].add(1)
 
   split = RandomSplit([(5, 7)])
   split[0]['labels']['semantic'][0, 0] = 1
-  monkeypatch.setattr(evaluation, 'confusion', wrong)
+  monkeypatch.setattr(evaluation, '_pairs', wrong)
   with pytest.raises(AssertionError, match='labeled pixels, but'):
     score(split)
 
@@ -146,6 +171,15 @@ def test_examples_are_spread_over_the_split_at_their_original_sizes():
     assert np.array_equal(example['inputs']['rgb'], image)
     assert np.array_equal(example['labels']['semantic'], label)
     assert np.array_equal(example['predictions']['semantic'], image[..., 0] // 64)
+
+
+def test_predictions_come_back_only_for_batches_with_an_image_that_needs_them():
+  split, seen = RandomSplit([(5, 7)] * 64), {}
+  score(split, predicted=[17], each=lambda image: seen.update({image['index']: image.get('predictions')}))
+  assert seen.keys() == set(range(64))
+  batches = {number // 8 for number, found in seen.items() if found}
+  assert batches == {i // 8 for i in (0, 12, 25, 37, 50, 63, 17)}  # of the examples, and of image 17
+  assert np.array_equal(seen[17]['semantic'], split[17]['inputs']['rgb'][..., 0] // 64)
 
 
 def test_in_a_split_of_few_images_all_are_examples():

@@ -1,11 +1,13 @@
 """Which accelerators a process may use, and how a CPU is tuned before jax is imported."""
 
+import functools
 import os
 import pathlib
 import platform
 import subprocess
 import sys
 
+import machines
 import pytest
 import tiny
 
@@ -14,22 +16,74 @@ from fcn_jax.models import vgg
 
 
 @pytest.fixture
-def bare(monkeypatch):
-  """A machine without accelerators."""
-  monkeypatch.setattr(machine.glob, 'glob', lambda _: [])
-  for name in ('CUDA_VISIBLE_DEVICES', 'TPU_VISIBLE_CHIPS', 'JAX_PLATFORMS'):
-    monkeypatch.delenv(name, raising=False)
-  return monkeypatch
+def machine_with(monkeypatch, tmp_path):
+  """A function that makes this another machine; see `machines.pretend`."""
+  return functools.partial(machines.pretend, monkeypatch, tmp_path)
 
 
-def test_gpus_and_chips_are_those_of_the_environment_or_of_the_machine(bare):
+GPUS, CHIPS = ['nvidia0', 'nvidia1', 'nvidia2', 'nvidiactl'], ['accel0', 'accel1']
+
+
+def test_gpus_and_chips_are_those_of_the_machine_that_jax_can_use(machine_with):
+  for devices, gpus, chips in (
+    ([], [], []),
+    ([*GPUS, *CHIPS], ['0', '1', '2'], ['0', '1']),
+    (['nvidia5', 'nvidiactl'], ['0'], []),  # of a container with one GPU: CUDA counts from 0
+    (['dxg'], ['0'], []),
+    (['vfio/0', 'vfio/vfio'], [], ['0']),
+  ):
+    machine_with(devices=devices)
+    assert (machine.gpus(), machine.chips()) == (gpus, chips)
+  machine_with(devices=[*GPUS, *CHIPS], packages=['xla_rocm'])
   assert machine.gpus() == machine.chips() == []
-  devices = {'/dev/nvidia[0-9]*': ['/dev/nvidia1', '/dev/nvidia0'], '/dev/accel[0-9]*': ['/dev/accel0', '/dev/accel1']}
-  bare.setattr(machine.glob, 'glob', devices.get)
-  assert machine.gpus() == ['0', '1'] and machine.chips() == ['0', '1']
-  bare.setenv('CUDA_VISIBLE_DEVICES', '1,3')
-  bare.setenv('TPU_VISIBLE_CHIPS', '')
-  assert machine.gpus() == ['1', '3'] and machine.chips() == []
+
+
+@pytest.mark.parametrize(
+  ('visible', 'expected'),
+  [
+    ('1', '1'),
+    ('2,0', '2,0'),
+    (' 1, 2', '1,2'),
+    ('', ''),
+    ('-1', ''),
+    ('NoDevFiles', ''),
+    ('none', ''),
+    ('0,2,-1,1', '0,2'),
+    ('0,3,1', '0'),
+    ('GPU-8932f937,MIG-2b1c', 'GPU-8932f937,MIG-2b1c'),
+  ],
+)
+def test_visible_gpus_end_at_the_first_name_that_is_none(machine_with, visible, expected):
+  machine_with(devices=GPUS, CUDA_VISIBLE_DEVICES=visible)
+  assert ','.join(machine.gpus()) == expected
+  machine_with(CUDA_VISIBLE_DEVICES=visible)
+  assert machine.gpus() == [], 'without a GPU, the variable means nothing'
+
+
+@pytest.mark.parametrize(
+  ('platforms', 'gpus', 'chips'),
+  [('', 3, 2), ('cpu', 0, 0), ('cuda', 3, 0), ('gpu,cpu', 3, 0), ('cpu,cuda', 0, 0), ('tpu', 0, 2)],
+)
+def test_jax_computes_on_the_first_of_the_platforms_in_the_environment(machine_with, platforms, gpus, chips):
+  machine_with(devices=[*GPUS, *CHIPS], JAX_PLATFORMS=platforms)
+  assert (len(machine.gpus()), len(machine.chips())) == (gpus, chips)
+
+
+@pytest.mark.parametrize(
+  ('quota', 'count'),
+  [
+    ((), 6),  # no control groups
+    (['max 100000'], 6),
+    (['250000 100000'], 3),
+    (['50000 100000'], 1),
+    (['900000 100000'], 6),
+    (['-1', '100000'], 6),  # version 1: two files
+    (['200000', '50000'], 4),
+  ],
+)
+def test_the_quota_of_a_container_limits_the_number_of_cores(machine_with, quota, count):
+  machine_with(cores=range(2, 8), quota=quota)
+  assert machine.cores() == [2, 3, 4, 5, 6, 7] and machine.core_count() == count
 
 
 @pytest.fixture
@@ -39,37 +93,56 @@ def restarted(monkeypatch):
   monkeypatch.delenv('FCN_JAX_TUNE_CPU', raising=False)
 
 
-def test_convolutions_are_by_eigen_if_xla_has_the_flag(monkeypatch, restarted):
-  monkeypatch.setattr(machine, 'gpus', lambda: ['0'])
-  monkeypatch.delenv('JAX_PLATFORMS')
-  monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
-  monkeypatch.setattr(machine.importlib.metadata, 'version', lambda _: '0.11.2')
-  machine.tune_for_cpu()
-  assert os.environ['XLA_FLAGS'] == '--xla_force_host_platform_device_count=8'
-  monkeypatch.setattr(machine.importlib.metadata, 'version', lambda _: '0.10.2')
+CONVOLUTIONS = '--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION'
+BARRIERS = '--xla_disable_hlo_passes=cse_barrier_expander'
+
+
+@pytest.mark.parametrize(
+  ('version', 'given', 'expected'),
+  [
+    ('0.10.2', '', [CONVOLUTIONS, BARRIERS]),
+    ('0.11.2', '--xla_mine', ['--xla_mine', BARRIERS]),  # XLA ends the process at a flag that it does not have
+    ('0.10.2', '--xla_cpu_experimental_ynn_fusion_type=', ['--xla_cpu_experimental_ynn_fusion_type=', BARRIERS]),
+    ('0.11.2', '--xla_disable_hlo_passes=cse', ['--xla_disable_hlo_passes=cse']),
+  ],
+)
+def test_xla_is_tuned_for_a_cpu_with_flags_that_it_has_and_that_are_not_set(
+  machine_with, monkeypatch, restarted, version, given, expected
+):
+  machine_with(XLA_FLAGS=given)
+  monkeypatch.setattr(machine.importlib.metadata, 'version', lambda _: version)
   for _ in range(2):
     machine.tune_for_cpu()
-    first, second = os.environ['XLA_FLAGS'].split()
-    assert first == '--xla_force_host_platform_device_count=8'
-    assert second == '--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION'
-  monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_experimental_ynn_fusion_type=')  # set by the user
+    assert os.environ['XLA_FLAGS'].split() == expected and 'NPROC' not in os.environ
+  machine_with(XLA_FLAGS=given, quota=['200000 100000'])
   machine.tune_for_cpu()
-  assert os.environ['XLA_FLAGS'] == '--xla_cpu_experimental_ynn_fusion_type='
+  assert os.environ['NPROC'] == '2'
 
 
-def test_barriers_are_kept_if_programs_are_compiled_for_the_cpu(bare, restarted):
-  bare.setattr(machine.importlib.metadata, 'version', lambda _: '0.11.2')
-  kept = '--xla_disable_hlo_passes=cse_barrier_expander'
-  for gpus, platforms, expected in (('0', '', ''), ('', '', kept), ('0', 'cpu', kept), ('0', 'cuda,cpu', '')):
-    bare.setenv('CUDA_VISIBLE_DEVICES', gpus)
-    bare.setenv('JAX_PLATFORMS', platforms)
-    bare.setenv('XLA_FLAGS', '')
-    for _ in range(2):
-      machine.tune_for_cpu()
-      assert os.environ['XLA_FLAGS'] == expected
-  bare.setenv('XLA_FLAGS', '--xla_disable_hlo_passes=cse')  # set by the user
+@pytest.mark.parametrize('devices', [GPUS, CHIPS], ids=['GPUs', 'chips'])
+def test_a_process_that_uses_an_accelerator_is_not_tuned(machine_with, monkeypatch, devices):
+  monkeypatch.setattr(os, 'execv', lambda *_: pytest.fail('restarted'))
+  monkeypatch.delenv('GLIBC_TUNABLES', raising=False)
+  monkeypatch.delenv('FCN_JAX_TUNE_CPU', raising=False)
+  machine_with(devices=devices, quota=['100000 100000'], XLA_FLAGS='--xla_mine')
+  before = dict(os.environ)
   machine.tune_for_cpu()
-  assert os.environ['XLA_FLAGS'] == '--xla_disable_hlo_passes=cse'
+  assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(
+  ('devices', 'given', 'expected'),
+  [
+    ([], '', ''),
+    (GPUS, '', '--xla_gpu_deterministic_ops=true'),
+    (GPUS, '--xla_mine', '--xla_mine --xla_gpu_deterministic_ops=true'),
+    (GPUS, '--xla_gpu_deterministic_ops=false', '--xla_gpu_deterministic_ops=false'),  # `run/devices.py` refuses it
+  ],
+)
+def test_a_gpu_is_made_deterministic_by_a_flag_of_xla(machine_with, devices, given, expected):
+  machine_with(devices=devices, XLA_FLAGS=given)
+  machine.make_deterministic()
+  assert os.environ['XLA_FLAGS'] == expected
 
 
 def test_a_step_keeps_each_feature_map_once_and_with_recomputation_fewer():
@@ -166,20 +239,17 @@ assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize(
-  ('variables', 'several'),
+  ('environment', 'several'),
   [
     ({}, False),
     ({'SLURM_STEP_NUM_TASKS': '1'}, False),
     ({'SLURM_STEP_NUM_TASKS': '4'}, True),
-    ({'TPU_VISIBLE_CHIPS': '0,1'}, True),
-    ({'TPU_VISIBLE_CHIPS': '0,1', 'TPU_PROCESS_BOUNDS': '1,1,1'}, False),
+    ({'devices': CHIPS}, True),
+    ({'devices': CHIPS, 'packages': []}, False),
+    ({'devices': CHIPS, 'TPU_PROCESS_BOUNDS': '1,1,1'}, False),
   ],
   ids=str,
 )
-def test_slurm_and_tpu_pods_start_several_processes_of_one_run(bare, variables, several):
-  bare.setattr(machine.importlib.util, 'find_spec', lambda name: name == 'libtpu')
-  for name in ('SLURM_STEP_NUM_TASKS', 'TPU_PROCESS_BOUNDS'):
-    bare.delenv(name, raising=False)
-  for name, value in variables.items():
-    bare.setenv(name, value)
+def test_slurm_and_tpu_pods_start_several_processes_of_one_run(machine_with, environment, several):
+  machine_with(**environment)
   assert machine.is_one_of_several() is several

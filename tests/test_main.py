@@ -17,8 +17,8 @@ CONFIG = f'--config={tiny.ROOT}/experiments/fcn16s.py'
 STUB = """
 import json, sys, types
 train = types.ModuleType('fcn_jax.train')
-def run(config, workdir, take_over):
-  print(json.dumps([workdir, take_over, config.is_locked, config.to_dict()]))
+def run(config, workdir, take_over, profile_steps):
+  print(json.dumps([workdir, take_over, profile_steps, config.is_locked, config.to_dict()]))
   return 7
 train.run = run
 hosts = types.ModuleType('fcn_jax.run.hosts')
@@ -33,7 +33,7 @@ cli.run(main.main, main.define_flags)
 
 
 def given_to_training(without_jax, *arguments):
-  """What the command passes to `train.run`: workdir, take_over, whether the config is locked, the config."""
+  """What the command passes to `train.run`: workdir, take_over, profile_steps, whether config is locked, config."""
   env = {'PYTHONPATH': without_jax, 'FCN_JAX_TUNE_CPU': '0'}
   done = tiny.run([sys.executable, '-c', STUB, *arguments], env=env)
   assert done.returncode == 7, done.stderr  # the exit code is that of the training
@@ -43,6 +43,7 @@ def given_to_training(without_jax, *arguments):
 def test_the_workdir_is_named_after_experiment_and_data_set(without_jax):
   assert given_to_training(without_jax, CONFIG)[0] == 'runs/fcn16s-scenes'
   assert given_to_training(without_jax, CONFIG + ':scenes')[0] == 'runs/fcn16s-scenes'
+  assert given_to_training(without_jax, CONFIG, '--profile=20,25')[2] == [20, 25]
   named = given_to_training(without_jax, CONFIG + ':voc2012,recipe=scratch_small')
   assert named[0] == 'runs/fcn16s-voc2012,recipe=scratch_small' and named[-1]['recipe'] == 'scratch_small'
   assert given_to_training(without_jax, CONFIG, '--workdir=/tmp/mine', '--take_over')[:2] == ['/tmp/mine', True]
@@ -50,11 +51,11 @@ def test_the_workdir_is_named_after_experiment_and_data_set(without_jax):
 
 def test_the_training_gets_the_locked_config_of_file_and_overrides(without_jax):
   overrides = ['--config.optim.lr=0.5', '--config.data.train_size=32,64', '--config.model.remat=true']
-  _, take_over, locked, config = given_to_training(without_jax, CONFIG, *overrides)
+  _, take_over, steps, locked, config = given_to_training(without_jax, CONFIG, *overrides)
   expected = config_lib.default('scenes')
   expected.model.stride = 16
   expected.optim.lr, expected.data.train_size, expected.model.remat = 0.5, (32, 64), True
-  assert locked and not take_over
+  assert locked and not take_over and steps is None
   assert config == identity.plain(expected)
 
 

@@ -7,7 +7,7 @@ import pytest
 from cheap import network, quick_jit, shapes_of, vgg
 
 from fcn_jax import config as configs
-from fcn_jax import optim
+from fcn_jax import models, optim
 
 STEPS = 20
 
@@ -200,3 +200,19 @@ def test_kernels_of_a_network_decay_and_its_upsampling_does_not(norm):
     f'{layer}/bias' for layer in scores | (convolutions if norm == 'none' else set())
   }
   assert {f'upsample_to_{s}/kernel' for s in (16, 8, 1)} <= names(jax.tree.map(lambda _: True, params))
+
+
+@pytest.mark.parametrize(
+  'changes', [{'backbone': 'resnet18', 'norm': 'frozen_batch'}, {'name': 'unet', 'norm': 'group'}]
+)
+def test_only_convolutions_have_biases_with_another_learning_rate(changes):
+  """The shift of a norm is none, whatever the name of the norm."""
+  config = configs.default('scenes')
+  config.model.update(changes)
+  params = shapes_of(models.build(config.model, {'rgb': 3}, {'semantic': 3}))
+  chosen = jax.tree.leaves_with_path(optim.biases(params))
+  layers = {path[:-1] for path, _ in chosen if path[-1].key == 'kernel'}
+  assert {path[:-1] for path, mine in chosen if mine} == {
+    path[:-1] for path, _ in chosen if path[-1].key == 'bias' and path[:-1] in layers
+  }
+  assert any(path[-1].key == 'scale' for path, _ in chosen)

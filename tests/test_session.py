@@ -116,6 +116,12 @@ def test_an_error_ends_the_run_as_failed_and_is_raised(opened, tmp_path, error):
   assert status(tmp_path)['restarts'] == 1
 
 
+def test_too_little_memory_ends_the_run_with_the_settings_that_need_less(opened, tmp_path):
+  with pytest.raises(UserError, match=r'too small for a step with train\.batch_size=8 images of 32x32 pi'), opened():
+    jnp.zeros(2**44, jnp.uint8).block_until_ready()
+  assert status(tmp_path)['state'] == 'failed' and 'To need less: lower train' in status(tmp_path)['error']
+
+
 def test_a_superseded_run_writes_nothing_more(opened, tmp_path, monkeypatch, caplog):
   monkeypatch.setattr(lock, '_POLL', 0.05)
   with caplog.at_level('INFO', logger='fcn_jax'), opened() as run:
@@ -198,10 +204,11 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(config, tmp_path, mo
     return written | {'semantic': written['semantic'] | {'mean_iou': next(scores)}}
 
   monkeypatch.setattr(evaluation, 'write', write_other_scores)
-  assert train.run(config, str(tmp_path / 'run')) == 0
+  assert train.run(config, str(tmp_path / 'run'), profile_steps=(3, 4)) == 0
   assert status(tmp_path)['state'] == 'done'
   assert checkpoint.load_params(tmp_path / 'run', 'best')[0] == 8
   assert checkpoint.load_params(tmp_path / 'run')[0] == 12
+  assert list((tmp_path / 'run').glob('profile/plugins/profile/*/*.xplane.pb'))
 
 
 def test_a_run_without_a_test_split_has_no_best_checkpoint(tmp_path):

@@ -5,17 +5,25 @@ import noise
 import numpy as np
 import pytest
 from cheap import network, vgg
+from small_training import (
+  CLASSES,
+  ONE_HEAD,
+  SGD,
+  TWO_HEADS,
+  assert_same,
+  no_signal,
+  read,
+  small_batch,
+  small_config,
+  use_one_device,
+)
 from toy_backbone import Toy
 
-from fcn_jax import config as config_lib
 from fcn_jax import losses, optim, train
 from fcn_jax.data import pipeline
 from fcn_jax.data.dataset import IGNORE, Classes
 from fcn_jax.run import devices, signals
 
-CLASSES = 4
-ONE_HEAD, TWO_HEADS = {'semantic': CLASSES}, {'semantic': CLASSES, 'geometric': 3}
-SGD = {'optim.name': 'sgd', 'optim.lr': 0.1}
 COMPILATIONS = []  # their durations
 
 
@@ -25,23 +33,6 @@ def _listen(event: str, seconds: float, **_):
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
-
-
-def small_config(**overrides):
-  config = config_lib.default('scenes')
-  config.update_from_flattened_dict({'model.dropout': 0.0, 'optim.warmup': 0, 'train.steps': 10} | overrides)
-  return config
-
-
-def small_batch(count: int = 8, heads=ONE_HEAD) -> dict:
-  """Random images of several sizes, the first almost without labels, the last with all of them."""
-  rng, labels = np.random.default_rng(0), {}
-  for head, classes in heads.items():
-    labels[head] = rng.integers(0, classes, (count, 32, 32)).astype(np.uint8)
-    for index, label in enumerate(labels[head]):
-      label[rng.random((32, 32)) < 1 - index / (count - 1)] = IGNORE
-  size = rng.integers(20, 33, (count, 2)).astype(np.int32)
-  return {'inputs': {'rgb': rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8)}, 'labels': labels, 'size': size}
 
 
 def with_label(batch: dict, label: np.ndarray) -> dict:
@@ -57,10 +48,6 @@ def make(config, heads=ONE_HEAD, seed=None, weights=None, backbone=None):
   return model, state, train.make_train_step(model, optimizer, config, weights)
 
 
-def no_signal() -> jax.Array:
-  return devices.shard(np.zeros(jax.local_device_count(), np.int32))
-
-
 def steps(config, batch: dict, count: int, weights=None, heads=ONE_HEAD, backbone=None):
   """The state after `count` steps on a batch, and the numbers of each step."""
   _, state, step = make(config, heads, weights=weights, backbone=backbone)
@@ -69,34 +56,19 @@ def steps(config, batch: dict, count: int, weights=None, heads=ONE_HEAD, backbon
     if index == 1:
       COMPILATIONS.clear()
     state, out = step(state, devices.shard(batch), no_signal())
-    numbers.append({name: float(x.addressable_data(0)) for name, x in jax.block_until_ready(out).items()})
+    numbers.append(read(out))
   assert not COMPILATIONS, 'the step was compiled more than once'
   return state, numbers
 
 
 @pytest.fixture
 def one_device(monkeypatch):
-  """Only the first of the eight devices is there."""
-  device = jax.local_devices()[:1]
-  monkeypatch.setattr(jax, 'local_devices', lambda: device)
-  monkeypatch.setattr(jax, 'local_device_count', lambda: 1)
+  use_one_device(monkeypatch)
 
 
 @pytest.fixture(scope='module')
 def on_eight():
-  # SGD, whose update is linear in the gradient; Adam divides by the gradient, which would magnify rounding.
   return steps(small_config(**SGD), small_batch(), 3)
-
-
-def assert_same(run, other):
-  (state, numbers), (other_state, other_numbers) = run, other
-  for mine, theirs in zip(numbers, other_numbers, strict=True):
-    assert mine == pytest.approx(theirs, rel=1e-4)
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-3, atol=1e-5),
-    state.params,
-    other_state.params,
-  )
 
 
 def test_one_device_and_eight_learn_the_same(on_eight, one_device):

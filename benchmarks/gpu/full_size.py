@@ -2,8 +2,7 @@
 
   python -m fcn_jax.sweep --config=benchmarks/gpu/full_size.py --slots=3 --config.data.archive=iccv09Data.tar.gz
 
-All three runs fit on one card at the same time if each may take a third of its memory:
-XLA_PYTHON_CLIENT_MEM_FRACTION=0.3.
+All three runs fit on one card at the same time; each may use 30 % of its memory.
 """
 
 from fcn_jax.config import default

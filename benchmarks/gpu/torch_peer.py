@@ -2,7 +2,7 @@
 
   python -m benchmarks.gpu.torch_peer
 
-The network is that of `benchmarks/peer.py`. PyTorch's convolution of fc6 takes most of a step, and our network
+The network is that of `benchmarks/peer_networks.py`. PyTorch's convolution of fc6 takes most of a step, and our network
 computes fc6 as patches times a matrix, so the fair comparison is the configuration that does the same ('fc6 unfolded').
 """
 
@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks import turns
-from benchmarks.peer import DEVICE, FCN8s
+from benchmarks.peer import DEVICE
+from benchmarks.peer_networks import FCN8s
 from fcn_jax.data.dataset import IGNORE
 
 CLASSES = 21

@@ -38,7 +38,7 @@ _BY_RANGE = {
   (0.01, 1): 'loss.sampling',
   (1, 16): 'eval.canvases',
   (0, math.inf): 'data.cache_gib data.jitter optim.lr optim.weight_decay optim.bias_lr optim.power optim.clip '
-  'optim.warmup eval.every checkpoint.every',
+  'optim.warmup eval.every eval.keep checkpoint.every',
   (1, math.inf): 'data.threads train.steps train.batch_size train.accumulation train.log_every eval.batch_size '
   'checkpoint.keep',
 }

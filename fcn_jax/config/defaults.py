@@ -76,12 +76,16 @@ def base() -> ml_collections.ConfigDict:
   config.train.steps = 100_000  # parameter updates
   config.train.batch_size = 20  # images per update, over all devices
   config.train.accumulation = 1  # sequential parts that a batch is computed in, to save memory
+  config.train.deterministic = (
+    False  # the same numbers in every run on a GPU, which is slower; on a CPU they always are
+  )
   config.train.log_every = 10  # steps
 
   config.eval = ml_collections.ConfigDict()
   config.eval.every = 4000  # steps; 0 evaluates at the end only
   config.eval.batch_size = 8  # over all devices
   config.eval.canvases = 3  # sizes that images are padded to: more sizes waste less, but each is compiled
+  config.eval.keep = 200  # images whose predictions a finished run keeps, the same ones in every run
 
   config.checkpoint = ml_collections.ConfigDict()
   config.checkpoint.every = 2000  # steps; 0 saves at the end only

@@ -1,49 +1,90 @@
-"""Scores in bands around label boundaries, where skip connections make the difference (PAMI 2016, section 6)."""
+"""Bands around label boundaries, where skip connections make the difference (PAMI 2016, section 6)."""
+
+import threading
 
 import numpy as np
-from scipy import ndimage
 
-from fcn_jax.data.dataset import IGNORE
+from fcn_jax.data.dataset import IGNORE, Example, Split
 
 WIDTHS = (1, 2, 4, 8, 16)  # pixels on each side of a boundary
+_ROOM = 2**28  # bytes of memory for the bands of a split; those that do not fit are computed again
 
 
-def distance(label: np.ndarray) -> np.ndarray:
-  """Distance in pixels to the nearest label boundary, int [H, W].
+def key(head: str) -> str:
+  """The name of the bands of a head among the labels. It cannot be that of a head."""
+  return f'{head}.band'
+
+
+class WithBands:
+  """A split whose examples also have, among their labels, the band of each pixel: see `key` and `narrowest`.
+
+  Bands depend on the labels only, and are computed once per image.
+
+  Attributes:
+    of: the split itself.
+  """
+
+  def __init__(self, split: Split):
+    self.of = split
+    self._bands: dict[int, dict[str, np.ndarray]] = {}
+    self._room, self._lock = _ROOM, threading.Lock()
+
+  def __len__(self) -> int:
+    return len(self.of)
+
+  def __getitem__(self, index: int) -> Example:
+    example = self.of[index]
+    found = self._bands.get(index)
+    if found is None:
+      found = {key(head): narrowest(label) for head, label in example['labels'].items()}
+      size = sum(band.nbytes for band in found.values())
+      with self._lock:
+        if index not in self._bands and size <= self._room:
+          self._bands[index], self._room = found, self._room - size
+    return example | {'labels': example['labels'] | found}
+
+  def sizes(self) -> np.ndarray:
+    return self.of.sizes()
+
+  def ids(self):
+    return self.of.ids()
+
+
+def narrowest(label: np.ndarray) -> np.ndarray:
+  """The index in `WIDTHS` of the narrowest band that each pixel is in, or len(WIDTHS) if it is in none: uint8 [H, W].
 
   A boundary is between two horizontal or vertical neighbors that are labeled with different classes. These two pixels
-  have distance 1, their neighbors 2, and so on. Distances count steps along rows, columns and diagonals. In an image
-  without boundaries, all distances are larger than any width.
+  have distance 1, their neighbors 2, and so on, and a band has the pixels up to a distance. Distances count steps along
+  rows, columns and diagonals.
 
   Args:
     label: uint8 [H, W], 255 for pixels to ignore.
   """
-  edge = np.zeros(label.shape, bool)
+  (height, width), margin, labeled = label.shape, WIDTHS[-1] - 1, label != IGNORE
+  near = np.zeros((height + 2 * margin, width + 2 * margin), bool)
+  inside = near[margin : margin + height, margin : margin + width]
   for axis in (0, 1):
-    first = np.moveaxis(label, axis, 0)
-    differs = (first[1:] != first[:-1]) & (first[1:] != IGNORE) & (first[:-1] != IGNORE)
-    view = np.moveaxis(edge, axis, 0)
-    view[1:] |= differs
-    view[:-1] |= differs
-  if not edge.any():
-    return np.full(label.shape, np.iinfo(np.int32).max)
-  return ndimage.distance_transform_cdt(~edge, metric='chessboard') + 1
+    (one, other), (one_labeled, other_labeled) = _pairs(label, axis), _pairs(labeled, axis)
+    differ = (one != other) & one_labeled & other_labeled
+    for side in _pairs(inside, axis):
+      side |= differ
+  band, distance = np.full(label.shape, len(WIDTHS), np.uint8), 1
+  for largest in WIDTHS:
+    near, margin, distance = _spread(near, largest - distance), margin - (largest - distance), largest
+    band -= near[margin : margin + height, margin : margin + width]
+  return band
 
 
-def confusions(label: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-  """Confusion matrices over the labeled pixels within each of `WIDTHS` of a boundary.
+def _pairs(x: np.ndarray, axis: int, by: int = 1) -> tuple[np.ndarray, np.ndarray]:
+  """Views of all pairs of elements that are `by` apart along an axis."""
+  return (x[:-by], x[by:]) if axis == 0 else (x[:, :-by], x[:, by:])
 
-  Args:
-    label: uint8 [H, W], 255 for pixels to ignore.
-    prediction: uint8 [H, W].
-    classes: the number of classes, C.
 
-  Returns:
-    int64 [len(WIDTHS), C, C].
-  """
-  away = distance(label)
-  inside = (label != IGNORE) & (away <= WIDTHS[-1])
-  band = np.searchsorted(WIDTHS, away[inside])  # index of the narrowest band with this pixel
-  cells = (band * classes + label[inside]) * classes + prediction[inside]
-  counts = np.bincount(cells, minlength=len(WIDTHS) * classes**2)
-  return np.cumsum(counts.reshape(len(WIDTHS), classes, classes), axis=0)
+def _spread(near: np.ndarray, radius: int) -> np.ndarray:
+  """Whether any of the (2 * radius + 1)^2 pixels around each pixel is set, without a margin of `radius` pixels."""
+  for axis in (0, 1):
+    length = 1  # of the runs of pixels that an element stands for; it doubles with each operation
+    while length < 2 * radius + 1:
+      by = min(length, 2 * radius + 1 - length)
+      near, length = np.logical_or(*_pairs(near, axis, by)), length + by
+  return near

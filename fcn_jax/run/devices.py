@@ -3,21 +3,47 @@
 The state is one replicated tree without a device axis. A sharded array has one: [devices, B / devices, ...].
 """
 
+import contextlib
 import os
+import pathlib
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fcn_jax import machine
 from fcn_jax.errors import UserError
 
 AXIS = 'data'
 
 
+_CACHE = '~/.cache/fcn_jax/xla'
+_CACHE_BYTES = 2**31
+
+
 def enable_compilation_cache() -> None:
-  """Makes jax keep compiled programs for later starts, in JAX_COMPILATION_CACHE_DIR or ~/.cache/fcn_jax/xla."""
-  if jax.config.jax_compilation_cache_dir is None:
-    jax.config.update('jax_compilation_cache_dir', os.path.expanduser('~/.cache/fcn_jax/xla'))
+  """Makes jax keep compiled programs for later starts, in ~/.cache/fcn_jax/xla.
+
+  jax removes the programs that were used least recently, so that all together have at most 2 GiB, or
+  JAX_COMPILATION_CACHE_MAX_SIZE bytes. A folder in JAX_COMPILATION_CACHE_DIR is used as it is: it may be a bucket, or
+  belong to other programs too.
+  """
+  if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+    # A run has some thirty programs that compile in less than a second each, the limit that jax sets.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+  if jax.config.jax_compilation_cache_dir is not None:
+    return
+  folder = pathlib.Path(_CACHE).expanduser()
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  if jax.config.jax_compilation_cache_max_size == -1 and 'JAX_COMPILATION_CACHE_MAX_SIZE' not in os.environ:
+    jax.config.update('jax_compilation_cache_max_size', _CACHE_BYTES)
+  # jax writes no more programs if one of them lacks the time of its last use: written without a limit, or by a process
+  # that was killed in between.
+  with contextlib.suppress(OSError):  # without permission to write there, jax warns
+    for program in folder.glob('*-cache'):
+      used = program.with_name(program.name.removesuffix('-cache') + '-atime')
+      if not used.exists():
+        used.write_bytes(bytes(8))
 
 
 def _sharding(*axes) -> NamedSharding:
@@ -64,6 +90,18 @@ def shard(tree):
   """The arrays of this host's batch, [b, ...], on its devices: [devices, b / devices, ...]."""
   devices, sharding = jax.local_device_count(), _sharding(AXIS)
   return jax.tree.map(lambda x: jax.device_put(x.reshape(devices, -1, *x.shape[1:]), sharding), tree)
+
+
+def check(config) -> None:
+  """Raises `UserError` if the devices cannot share the batches of a run equally, or do not repeat their numbers."""
+  check_batch_size('train.batch_size', config.train.batch_size, config.train.accumulation)
+  check_batch_size('eval.batch_size', config.eval.batch_size)
+  missing = machine.DETERMINISTIC not in os.environ.get('XLA_FLAGS', '')
+  if config.train.deterministic and jax.default_backend() == 'gpu' and missing:
+    raise UserError(
+      f'train.deterministic is True, but XLA_FLAGS lacks {machine.DETERMINISTIC}, which jax reads when it starts; set '
+      'it in the environment before Python starts, or train with python -m fcn_jax.main'
+    )
 
 
 def check_batch_size(name: str, batch_size: int, parts: int = 1) -> None:

@@ -73,7 +73,8 @@ class RunDirectory:
   def remove_leftovers(self) -> None:
     """Removes the temporary files of a killed process; no other process may be writing."""
     files.remove_leftovers(self.path)
-    files.remove_leftovers(self / 'eval', below=True)
+    for name in ('eval', 'images'):
+      files.remove_leftovers(self / name, below=True)
 
   def rows(self, name: str, last_step: float = math.inf) -> 'Rows':
     """The rows of a `.jsonl` file up to `last_step`."""

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from fcn_jax import machine
 from fcn_jax.errors import UserError
-from fcn_jax.run import signals
+from fcn_jax.run import memory, signals
 from fcn_jax.run.devices import AXIS
 
 _PATIENCE = 300  # seconds within which all hosts must join
@@ -52,12 +52,14 @@ def join_hosts(coordinator: str | None, count: int | None, number: int | None) -
 def lost_host(error: Exception) -> str | None:
   """The message of jax in `error` if it may mean that another host is lost, else None.
 
-  A lost host makes a collective fail, but a collective can also fail for other reasons.
+  A lost host makes a collective fail, but a collective can also fail for other reasons. Too little memory is not one.
   """
   cause = error
   while cause and not isinstance(cause, jax.errors.JaxRuntimeError):
     cause = cause.__cause__
-  return str(cause).strip().splitlines()[0] if cause and jax.process_count() > 1 else None
+  if cause is None or jax.process_count() == 1 or memory.is_exhausted(cause):
+    return None
+  return str(cause).strip().splitlines()[0]
 
 
 def exit_now(reason: str) -> None:

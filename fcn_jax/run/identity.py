@@ -21,14 +21,16 @@ WHERE_AND_HOW = (
   'data.cache_gib',
   'data.threads',
 )
-# Settings that cannot change the scores of a run. Runs that differ only in these train the same network.
+# Settings that change the scores of a run by rounding at most. Runs that differ only in these train the same network.
 NEUTRAL = (
   *WHERE_AND_HOW,
-  'data.augment_on',  # changes colors by at most one level of 255
+  'data.augment_on',
+  'train.deterministic',  # a run keeps its value, so that `config.json` says whether all steps are repeatable
   'train.log_every',
   'eval.every',
   'eval.batch_size',
   'eval.canvases',
+  'eval.keep',
   'checkpoint.every',
   'checkpoint.keep',
 )

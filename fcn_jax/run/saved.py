@@ -33,6 +33,11 @@ _SCORE_AGAIN = 'run python -m fcn_jax.evaluate --workdir={}'
 _LATER_FILES = ('data.json', 'env.json', 'metrics.jsonl', 'timing.jsonl', 'checkpoints')
 
 
+def file_stem(name: str, head: str, heads, checkpoint: str = 'last') -> str:
+  """The name of a head's files in `eval`: SPLIT for the first head, SPLIT.HEAD for the others; SPLIT.best, ..."""
+  return (name if head == next(iter(heads)) else f'{name}.{head}') + SUFFIXES[checkpoint]
+
+
 def is_run(workdir: epath.Path) -> bool:
   """Whether a folder has files of a run."""
   return files.exists(workdir / 'config.json') or bool(_later_files(workdir))

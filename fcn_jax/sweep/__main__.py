@@ -44,7 +44,10 @@ def define_flags() -> None:
   flags.DEFINE_bool('list', False, 'List the runs and their states; start nothing.')
   flags.DEFINE_bool('dry_run', False, 'Print the commands of the runs; start nothing.')
   flags.DEFINE_integer(
-    'slots', None, 'Number of runs at a time. Default: one per GPU, TPU chip or CPU core.', lower_bound=1
+    'slots',
+    None,
+    'Number of runs at a time. Default: one per GPU, TPU chip or CPU core. Runs on the same GPU divide its memory.',
+    lower_bound=1,
   )
   flags.DEFINE_string(
     'shard', None, 'i/n: run only the i-th of n parts of the sweep, counted from 0, to divide a sweep among machines.'

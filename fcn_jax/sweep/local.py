@@ -108,7 +108,9 @@ class Local:
     self._processes = {}  # run name -> (process, slot, log)
 
   def describe(self) -> str:
-    return f'{self.slots} at a time on this machine'
+    parts = sorted({f'{float(slot.env[slots.MEMORY]):.0%}' for slot in self._free if slots.MEMORY in slot.env})
+    shared = f'; runs on the same GPU use {" or ".join(parts)} of its memory each' if parts else ''
+    return f'{self.slots} at a time on this machine{shared}'
 
   def has_room(self, *, prepared: bool) -> bool:
     """Whether another run can start; until the data is prepared, the first run has the machine to itself."""

@@ -85,7 +85,7 @@ class Ray:
     return True
 
   def start(self, run: points.Run) -> None:
-    arguments = run.command[1:], os.fspath(run.workdir), os.getcwd(), self._needs['CPU']
+    arguments = run.command[1:], os.fspath(run.workdir), os.getcwd(), self._needs['CPU'], self._needs['GPU']
     self._tasks[self._task.options(name=run.name).remote(*arguments)] = run.name
 
   def ended(self) -> list[Ending]:
@@ -112,7 +112,7 @@ class Ray:
       self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=120)
 
 
-def attempt(arguments: list[str], workdir: str, folder: str, cpus: float) -> int:
+def attempt(arguments: list[str], workdir: str, folder: str, cpus: float, gpus: float) -> int:
   """The Ray task: runs `python ARGUMENTS...` on the node that Ray chose, and returns its exit code.
 
   The run resumes from the last checkpoint of earlier attempts; an earlier attempt that is still alive is stopped.
@@ -122,6 +122,7 @@ def attempt(arguments: list[str], workdir: str, folder: str, cpus: float) -> int
     workdir: the run directory.
     folder: the working directory of the sweep's driver.
     cpus: cores of the run.
+    gpus: GPUs of the run; below 1, the run shares a GPU.
   """
   import ray
 
@@ -131,7 +132,7 @@ def attempt(arguments: list[str], workdir: str, folder: str, cpus: float) -> int
   if (path.parent / _STOP).exists():
     return EXIT_CODES[signal.SIGTERM]
   ids = {kind: tuple(found) for kind, found in ray.get_runtime_context().get_accelerator_ids().items()}
-  slot = slots.Slot(cores=(), env=slots.accelerators(ids.get('GPU', ()), ids.get('TPU', ()), cpus))
+  slot = slots.Slot(cores=(), env=slots.accelerators(ids.get('GPU', ()), ids.get('TPU', ()), cpus, gpus))
   log = Log(path / 'log.txt')
   chips = ''.join(f', {kind} {",".join(found)}' for kind, found in ids.items() if found)
   log.file.write(f'--- {socket.gethostname()}, node {ray.get_runtime_context().get_node_id()[:8]}{chips}\n'.encode())

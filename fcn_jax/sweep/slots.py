@@ -11,6 +11,9 @@ from fcn_jax import machine
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _CHIP_BOUNDS = {1: '1,1,1', 2: '1,2,1', 4: '2,2,1', 8: '2,4,1'}  # libtpu accepts rectangles of chips only
+MEMORY = 'XLA_PYTHON_CLIENT_MEM_FRACTION'
+_NEW_MEMORY = 'XLA_CLIENT_MEM_FRACTION'  # jax refuses both variables together
+_MEMORY_OF_RUNS = 0.9  # of a GPU that several runs share; CUDA itself and its libraries use the rest
 _RAY_VARIABLES = ('TPU_CHIPS_PER_HOST_BOUNDS', 'TPU_HOST_BOUNDS')  # Ray sets them for the whole host
 
 
@@ -20,7 +23,7 @@ class Slot:
 
   Attributes:
     cores: numbers of CPU cores; empty if the scheduler assigns cores itself.
-    env: environment variables that restrict the run to its accelerators.
+    env: environment variables that restrict the run to its accelerators, its memory and its number of threads.
   """
 
   cores: tuple[int, ...]
@@ -31,24 +34,40 @@ def slots(count: int | None) -> list[Slot]:
   """Divides this machine into `count` slots.
 
   By default there is one slot per GPU, else one per TPU chip, else one per core, at most eight. On two cores, two runs
-  side by side finish sooner than two runs in sequence that use both cores.
+  side by side finish sooner than two runs in sequence that use both cores. Runs that share a GPU share its memory.
   """
-  cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else list(range(os.cpu_count() or 1))
-  gpus, chips = machine.gpus(), machine.chips()
-  count = count or len(gpus) or len(chips) or min(len(cores), 8)
+  cores, usable, gpus, chips = machine.cores(), machine.core_count(), machine.gpus(), machine.chips()
+  count = count or len(gpus) or len(chips) or min(usable, 8)
+  # With the quota of a container, the kernel chooses the cores: other containers may compute on the same ones.
+  threads = usable / count if usable < len(cores) else None
   divided = []
   for number in range(count):
     slot_gpus, slot_chips = (x[number::count] or x[number % len(x) :][:1] if x else [] for x in (gpus, chips))
+    share = 1 / len(range(number % len(gpus), count, len(gpus))) if gpus else 1
     slot_cores = cores[number * len(cores) // count : (number + 1) * len(cores) // count]
-    divided.append(Slot(tuple(slot_cores or [cores[number % len(cores)]]), accelerators(slot_gpus, slot_chips)))
+    slot_cores = [] if threads else slot_cores or [cores[number % len(cores)]]
+    env = accelerators(slot_gpus, slot_chips, threads, share)
+    divided.append(Slot(tuple(slot_cores), env | ({'NPROC': env['OMP_NUM_THREADS']} if threads else {})))  # of XLA
   return divided
 
 
-def accelerators(gpus: Sequence[str], chips: Sequence[str], cpus: float | None = None) -> dict[str, str]:
-  """Environment variables that restrict a process to these GPUs or TPU chips, and its libraries to `cpus` threads."""
+def accelerators(
+  gpus: Sequence[str], chips: Sequence[str], cpus: float | None = None, share: float = 1
+) -> dict[str, str]:
+  """Environment variables that restrict a process to these GPUs or TPU chips.
+
+  Args:
+    gpus: as CUDA_VISIBLE_DEVICES names them.
+    chips: numbers of TPU chips.
+    cpus: how many threads libraries other than XLA start; by default one per core that the process may use.
+    share: the part of each GPU that the process uses. If it is below 1, the process gets that part of 90 % of the
+      memory, unless the environment of this process already sets a part.
+  """
   env = {'OMP_NUM_THREADS': str(max(1, int(cpus)))} if cpus else {}
   if gpus:
     env['CUDA_VISIBLE_DEVICES'] = ','.join(gpus)
+    if share < 1 and MEMORY not in os.environ and _NEW_MEMORY not in os.environ:
+      env[MEMORY] = f'{_MEMORY_OF_RUNS * share:.3f}'
   elif chips:
     env['TPU_VISIBLE_CHIPS'] = ','.join(chips)
     # Without these bounds, a process assumes that it has all chips of the host.

@@ -1,4 +1,4 @@
-"""Distances to label boundaries, and the confusions within each distance, match a slow double loop."""
+"""The bands around label boundaries match a slow double loop, and are computed once."""
 
 import itertools
 
@@ -36,12 +36,17 @@ def labels(seed):
   return label
 
 
+def slow_narrowest(label):
+  return np.searchsorted(bands.WIDTHS, slow_distance(label))
+
+
 @pytest.mark.parametrize('seed', range(4))
-def test_distances_match_a_slow_loop(seed):
-  label = labels(seed)
-  expected = slow_distance(label)
-  assert expected.max() > 4 and (label == IGNORE).any()
-  assert np.array_equal(bands.distance(label), expected)
+def test_bands_match_a_slow_loop(seed):
+  label = np.pad(labels(seed), ((0, 0), (0, 30)))  # with room beyond the widest band
+  found = bands.narrowest(label)
+  assert found.dtype == np.uint8 and (label == IGNORE).any()
+  assert np.array_equal(found, slow_narrowest(label))
+  assert np.all(np.bincount(found.ravel()) > 0) and found.max() == len(bands.WIDTHS)  # the bands differ
 
 
 def test_unlabeled_pixels_make_no_boundary():
@@ -49,30 +54,25 @@ def test_unlabeled_pixels_make_no_boundary():
   label = np.zeros((40, 40), np.uint8)
   label[:, 20:] = 1
   label[:, 19:21] = IGNORE
-  assert bands.distance(label).min() > max(bands.WIDTHS)
-  assert not bands.confusions(label, label % CLASSES, CLASSES).any()
+  assert np.all(bands.narrowest(label) == len(bands.WIDTHS))
 
 
 @pytest.mark.parametrize('label', [np.zeros((1, 1)), np.full((5, 7), 2), np.full((5, 7), IGNORE)], ids=str)
 def test_without_a_boundary_no_pixel_is_near_one(label):
-  label = label.astype(np.uint8)
-  away = bands.distance(label)
-  assert away.shape == label.shape
-  assert away.min() > max(bands.WIDTHS)
+  found = bands.narrowest(label.astype(np.uint8))
+  assert found.shape == label.shape
+  assert np.all(found == len(bands.WIDTHS))
 
 
-def test_confusions_count_the_labeled_pixels_of_each_band():
-  label = labels(5)
-  label = np.pad(label, ((0, 0), (0, 30)))  # with room beyond the widest band
-  prediction = np.random.default_rng(1).integers(0, CLASSES, label.shape, np.uint8)
-  away = slow_distance(label)
-  expected = np.zeros((len(bands.WIDTHS), CLASSES, CLASSES), np.int64)
-  for place in np.ndindex(label.shape):
-    for band, width in enumerate(bands.WIDTHS):
-      if label[place] != IGNORE and away[place] <= width:
-        expected[band, label[place], prediction[place]] += 1
-  found = bands.confusions(label, prediction, CLASSES)
-  assert found.dtype == np.int64
-  assert np.array_equal(found, expected)
-  sums = expected.sum((1, 2))
-  assert np.all(np.diff(sums) > 0) and sums[-1] < np.count_nonzero(label != IGNORE)  # the bands differ
+@pytest.mark.parametrize('room, computed', [(10**6, 1), (0, 2)])
+def test_bands_are_computed_once_per_image_while_there_is_room(monkeypatch, room, computed):
+  calls, narrowest = [], bands.narrowest
+  monkeypatch.setattr(bands, '_ROOM', room)
+  monkeypatch.setattr(bands, 'narrowest', lambda label: calls.append(1) or narrowest(label))
+  example = {'inputs': {}, 'labels': {'a': labels(0), 'b': labels(1)}, 'id': 'x'}
+  split = bands.WithBands([example])
+  for _ in range(2):
+    found = split[0]['labels']
+    assert found.keys() == {'a', 'b', 'a.band', 'b.band'} and example['labels'].keys() == {'a', 'b'}
+    assert np.array_equal(found['b.band'], narrowest(labels(1)))
+  assert len(calls) == 2 * computed

@@ -1,5 +1,7 @@
 """Parameters and FLOPs against counts by hand, and the distance of kernels from bilinear interpolation."""
 
+import functools
+
 import numpy as np
 import pytest
 from cheap import random_params, shapes_of
@@ -8,6 +10,7 @@ from fcn_jax import config as config_lib
 from fcn_jax import models
 from fcn_jax.models import cost, grid
 from fcn_jax.models.grid import Grid
+from fcn_jax.models.names import BACKBONES, NETWORKS
 from fcn_jax.models.vgg import BLOCKS, VGG16
 
 
@@ -60,6 +63,22 @@ def test_flops_are_within_5_percent_of_a_count_by_hand(dataset, classes, fields,
   for size in sizes:
     ratio = cost.flops(net, size) / (2 * multiply_adds(model, classes, size))
     assert ratio == pytest.approx(1, abs=0.05), size
+
+
+OTHERS = [*(name for name in BACKBONES if name != 'vgg16'), *(name for name in NETWORKS if name != 'fcn')]
+
+
+@functools.cache
+def flops_on_scenes(recipe: str) -> int:
+  model = config_lib.default(f'scenes,recipe={recipe}').model
+  return cost.flops(models.build(model, {'rgb': 3}, {'semantic': 8}, platform='cpu'), (128, 160))
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_the_small_recipe_of_a_network_needs_about_the_flops_of_the_narrow_vgg(name):
+  """`experiments/networks.py` compares them; a new network needs such a recipe."""
+  ratio = flops_on_scenes(f'scratch_small+small_{name}') / flops_on_scenes('scratch_small')
+  assert ratio == pytest.approx(1, abs=0.2)
 
 
 def test_flops_do_not_depend_on_the_platform():

@@ -3,7 +3,7 @@
 .ci/run installs PyTorch and torchvision for these tests.
 """
 
-from unittest import mock
+import importlib.util
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from fcn_jax.models.resnet import ResNet18, ResNet50
 from fcn_jax.models.unet import UNet
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+from benchmarks import peer_networks  # noqa: E402
+
 SIZES = ((64, 64), (97, 131), (33, 50))
 WORST = 1e-5  # of the largest feature
 
@@ -31,32 +33,30 @@ def compared(ours: dict, theirs: dict) -> None:
     assert np.abs(np.asarray(ours[name]) - expected).max() < WORST * np.abs(expected).max(), name
 
 
-def kernel(x) -> np.ndarray:
-  return x.detach().numpy().transpose(2, 3, 1, 0)
-
-
-def layer(conv) -> dict:
-  return {'kernel': kernel(conv.weight), 'bias': conv.bias.detach().numpy()}
+def parameters(layers: dict) -> dict:
+  """The tensors of PyTorch's layers as our parameters, by name of the layer."""
+  found = {path: {} for path in layers}
+  for tensor in peer_networks.tensors(layers):
+    path, _, name = tensor.path.rpartition('/')
+    found[path][name] = tensor.numpy()
+  return found
 
 
 def torchvision_resnet(name: str):
   """A ResNet of torchvision with random statistics, and its parameters under our names."""
-  with mock.patch.object(torch.library, 'register_fake', lambda *_, **__: lambda function: function):
-    # The registration fails if torchvision was built for another variant of PyTorch; ResNets do not need it.
-    resnet = pytest.importorskip('torchvision.models.resnet', reason='torchvision is not installed')
+  if not importlib.util.find_spec('torchvision'):
+    pytest.skip('torchvision is not installed')
   torch.manual_seed(0)
-  net, params = getattr(resnet, name)().eval(), {}
+  net, layers = peer_networks.torchvision_resnet(name), {}
   for path, module in net.named_modules():
     if isinstance(module, torch.nn.BatchNorm2d):
       module.running_mean.normal_(0, 0.1)
       module.running_var.uniform_(0.5, 1.5)
       module.weight.data.uniform_(0.5, 1.5)
       module.bias.data.normal_(0, 0.1)
-      tensors = {'scale': module.weight, 'bias': module.bias, 'mean': module.running_mean, 'var': module.running_var}
-      params[path] = {kind: x.detach().numpy() for kind, x in tensors.items()}
-    elif isinstance(module, torch.nn.Conv2d):
-      params[path] = {'kernel': kernel(module.weight)}
-  return net, params
+    if isinstance(module, (torch.nn.BatchNorm2d, torch.nn.Conv2d)):
+      layers[path] = module
+  return net, parameters(layers)
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_features_of_alexnet_equal_those_of_pytorch(geometry, paddings):
     'fc6': nn.Conv2d(64, 32, 6, padding=fc6),
     'fc7': nn.Conv2d(32, 32, 1),
   }
-  params = {name: layer(conv) for name, conv in convs.items()}
+  params = parameters(convs)
   net = AlexNet(width=0.25, fc_channels=128, geometry=geometry, dropout=0.0, platform='cpu')
   apply = quick_jit(lambda x: net.apply({'params': params}, x, lambda name: None, False))
 
@@ -111,45 +111,10 @@ def test_features_of_alexnet_equal_those_of_pytorch(geometry, paddings):
     compared(apply(pixels), maps | {'fc7': x})
 
 
-class PlainUNet(torch.nn.Module):
-  """The network of the paper with padding, in PyTorch."""
-
-  def __init__(self, base: int, depth: int, classes: int):
-    super().__init__()
-    nn = torch.nn
-    widths = [base * 2**level for level in range(depth + 1)]
-    self.down = nn.ModuleList(self._level(a, b) for a, b in zip([3, *widths], widths, strict=False))
-    self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, 2) for width in widths[:-1])
-    self.after = nn.ModuleList(self._level(2 * width, width) for width in widths[:-1])
-    self.score = nn.Conv2d(base, classes, 1)
-
-  def _level(self, before: int, after: int):
-    nn = torch.nn
-    return nn.Sequential(
-      nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.Conv2d(after, after, 3, padding=1), nn.ReLU()
-    )
-
-  def forward(self, x):
-    skips = [x := self.down[0](x)]
-    for level in self.down[1:]:
-      skips.append(x := level(torch.nn.functional.max_pool2d(x, 2, ceil_mode=True)))
-    for number in reversed(range(len(self.up))):
-      height, width = skips[number].shape[2:]
-      x = torch.cat([skips[number], self.up[number](x)[:, :, :height, :width]], 1)
-      x = self.after[number](x)
-    return self.score(x)
-
-
 def test_scores_of_unet_equal_those_of_pytorch():
   torch.manual_seed(0)
-  theirs, params = PlainUNet(8, 3, 5), {}
-  for name, levels in (('down', theirs.down), ('up', theirs.after)):
-    for number, level in enumerate(levels):
-      params |= {f'{name}{number}_conv1': layer(level[0]), f'{name}{number}_conv2': layer(level[2])}
-  for number, up in enumerate(theirs.up):
-    weight = up.weight.detach().numpy().transpose(2, 3, 0, 1)
-    params[f'up{number}'] = {'kernel': weight, 'bias': up.bias.detach().numpy()}
-  params['score'] = layer(theirs.score)
+  theirs = peer_networks.UNet(classes=5, width=0.125, depth=3)
+  params = parameters(theirs.layers())
   plain = {'mean': {'rgb': (0.0,) * 3}, 'std': {'rgb': (1.0,) * 3}}
   net = UNet(heads={'semantic': 5}, depth=3, width=0.125, platform='cpu', **plain)
   assert jax.tree.map(jnp.shape, params) == jax.tree.map(

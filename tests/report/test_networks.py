@@ -15,14 +15,8 @@ from fcn_jax.report import comparison, differences, figures, results, tables
 from fcn_jax.run import identity
 
 OTHER = {'data.threads': 7, 'data.dir': 'elsewhere', 'data.cache_gib': 1.0, 'train.log_every': 3, 'eval.every': 7}
-OTHER |= {
-  'data.augment_on': 'device',
-  'data.cache_dir': 'there',
-  'eval.batch_size': 3,
-  'eval.canvases': 2,
-  'checkpoint.every': 9,
-  'checkpoint.keep': 1,
-}
+OTHER |= {'eval.batch_size': 3, 'eval.canvases': 2, 'checkpoint.every': 9, 'checkpoint.keep': 1}
+OTHER |= {'data.augment_on': 'device', 'data.cache_dir': 'there', 'train.deterministic': True}
 
 
 def compared(folder, **options):

@@ -138,6 +138,7 @@ def test_an_undisturbed_run_writes_the_documented_files(undisturbed):
     'metrics.jsonl',
     'timing.jsonl',
     'eval',
+    'images',
     'status.json',
     'checkpoints',
   }

@@ -1,10 +1,14 @@
 """AlexNet from Caffe's files, compared with OpenCV, and ResNets from torchvision's; every tensor is accounted for."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
+import tiny
 import weight_formats
 from cheap import shapes_of
+from PIL import Image
 from weight_formats import CLASSES, build, check_close, config_for, network, oihw, smooth_image
 
 from fcn_jax import config as config_lib
@@ -16,8 +20,8 @@ CONVOLUTIONS = {'conv1': (11, 100, 4, 1), 'conv2': (5, 2, 1, 2), 'conv3': (3, 1,
 CONVOLUTIONS |= {'conv4': (3, 1, 1, 2), 'conv5': (3, 1, 1, 2)}
 
 
-def alexnet(**changes):
-  return config_for(32, model__backbone='alexnet', model__width=1 / 8, model__fc_channels=128, **changes)
+def alexnet():
+  return config_for(32, model__backbone='alexnet', model__width=1 / 8, model__fc_channels=4096)
 
 
 def blobs(params, *, upsampling: bool = True) -> dict:
@@ -81,15 +85,21 @@ def opencv_scores(folder, params, image: np.ndarray) -> np.ndarray:
   return net.forward('score')[0].transpose(1, 2, 0)
 
 
-@pytest.mark.parametrize('size', [(67, 90), (101, 53), (33, 141)])
-def test_scores_of_fcn_alexnet_equal_those_of_caffes_network_in_opencv(tmp_path, size):
-  config = alexnet()
-  _, params = network(config)
-  path, image = tmp_path / 'fcn_alexnet.caffemodel', smooth_image(*size)
-  path.write_bytes(weight_formats.caffemodel(blobs(params)))
-  config, loaded = match.load(config, {'rgb': 3}, {'semantic': CLASSES}, str(path))
-  ours = np.asarray(jax.jit(build(config).apply)({'params': loaded}, {'rgb': image[None]})['semantic'])[0]
-  check_close(ours, opencv_scores(tmp_path, params, image))
+@pytest.mark.slow
+def test_predict_gives_the_scores_of_caffes_fcn_alexnet_in_opencv(tmp_path):
+  _, params = network(alexnet())
+  (tmp_path / 'F.caffemodel').write_bytes(weight_formats.caffemodel(blobs(params)))
+  images = {f'photo{index}': smooth_image(*size) for index, size in enumerate([(67, 90), (101, 53), (33, 141)])}
+  for name, image in images.items():
+    Image.fromarray(image).save(tmp_path / f'{name}.png')
+  flags = [f'--config={tiny.ROOT}/experiments/paper/fcn_alexnet.py', '--config.model.width=0.125']
+  flags += ['--weights=F.caffemodel', '--save_scores']
+  files = [f'{name}.png' for name in images]
+  done = tiny.run([sys.executable, '-m', 'fcn_jax.predict', *flags, *files], cwd=tmp_path)
+  assert (done.returncode, done.stderr) == (0, '')
+  for name, image in images.items():
+    with np.load(tmp_path / 'predictions' / f'{name}.scores.npz') as file:
+      check_close(file['scores'], opencv_scores(tmp_path, params, image))
 
 
 def test_fully_connected_layers_of_caffenet_become_convolutions(tmp_path):
