@@ -71,8 +71,8 @@ RECIPES = {
     'model.fc_channels': 1280,
     'model.group_size': 4,
   },
-  # The scores of the narrow U-Net come from 6 channels, whose weights start at 0, and AdamW moves each weight by at most
-  # the learning rate per step (`results/networks.md`).
+  # The scores of the narrow U-Net come from 6 channels, whose weights start at 0, and AdamW moves a weight by about the
+  # learning rate in each step (`results/networks.md`).
   'small_unet': {'model.name': 'unet', 'model.width': 0.09375, 'model.group_size': 6, 'optim.lr': 3e-2},
   # From scratch at full width, for a GPU.
   'scratch_full': _FROM_SCRATCH
