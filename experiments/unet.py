@@ -1,6 +1,8 @@
 """U-Net. On `scenes`, it needs 0.27 GFLOP per image; the narrow FCN-8s needs 0.24.
 
-python -m fcn_jax.main --config=experiments/unet.py
+After 500 steps, expect about 66.5 % mean IoU (`results/networks.md`).
+
+  python -m fcn_jax.main --config=experiments/unet.py
 """
 
 from fcn_jax.config import apply_recipe, default
