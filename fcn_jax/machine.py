@@ -24,7 +24,9 @@ _TIME_OF_CONTAINER = (
   ('/sys/fs/cgroup/cpu/cpu.cfs_quota_us', '/sys/fs/cgroup/cpu/cpu.cfs_period_us'),
 )
 _HUGE_PAGES = 'glibc.malloc.hugetlb'
-DETERMINISTIC = '--xla_gpu_deterministic_ops=true'
+DETERMINISTIC = '--xla_gpu_deterministic_ops'  # without a value, true
+# The part of a GPU's memory that jax uses; jax refuses both variables together.
+MEMORY_PARTS = ('XLA_PYTHON_CLIENT_MEM_FRACTION', 'XLA_CLIENT_MEM_FRACTION')
 
 
 def tune_for_cpu() -> None:
@@ -70,8 +72,13 @@ def available_memory() -> float:
 
 def make_deterministic() -> None:
   """Makes jax compute the same numbers in every run on a GPU; before jax is imported, and without effect elsewhere."""
-  if gpus() and (name := DETERMINISTIC.partition('=')[0]) not in (flags := os.environ.get('XLA_FLAGS', '')):
-    os.environ['XLA_FLAGS'] = f'{flags} {name}=true'.strip()
+  if gpus() and DETERMINISTIC not in (flags := os.environ.get('XLA_FLAGS', '')):
+    os.environ['XLA_FLAGS'] = f'{flags} {DETERMINISTIC}=true'.strip()
+
+
+def memory_is_divided() -> bool:
+  """Whether the environment sets the part of a GPU's memory that jax uses."""
+  return any(name in os.environ for name in MEMORY_PARTS)
 
 
 def cores() -> list[int]:

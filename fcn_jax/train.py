@@ -57,10 +57,11 @@ def make_train_step(model, optimizer, config, class_weights: dict[str, np.ndarra
     return terms[0] if len(terms) == 1 else sum(terms)
 
   def train_step(state, batch, signal):
-    batch = device_augment.augmented(batch) if 'draws' in batch else batch
     key = jax.random.fold_in(jax.random.key(state.seed), state.step)
     keys = jax.random.split(jax.random.fold_in(key, jax.lax.axis_index(devices.AXIS)), parts)
     micro_batches = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    if 'draws' in micro_batches:  # in parts, because it takes memory for several times the size of the images
+      micro_batches = jax.lax.map(device_augment.augmented, micro_batches)
     micro_batches |= _labels_and_weights(micro_batches['labels'], keys, config.loss, of_class, cell)
     sums = _loss_and_gradients(loss_sum, state.params, micro_batches, keys, in_loop=model.platform != 'cpu')
     loss, gradients = devices.sum_over_devices(sums)

@@ -76,9 +76,7 @@ def base() -> ml_collections.ConfigDict:
   config.train.steps = 100_000  # parameter updates
   config.train.batch_size = 20  # images per update, over all devices
   config.train.accumulation = 1  # sequential parts that a batch is computed in, to save memory
-  config.train.deterministic = (
-    False  # the same numbers in every run on a GPU, which is slower; on a CPU they always are
-  )
+  config.train.deterministic = False  # repeatable runs on a GPU, which are slower; on a CPU, runs always are
   config.train.log_every = 10  # steps
 
   config.eval = ml_collections.ConfigDict()
@@ -127,8 +125,8 @@ def _data() -> ml_collections.ConfigDict:
   data.name = ''  # set by the argument of the config file
   data.dir = ''  # folder of prepared data; '' is TFDS_DATA_DIR or ~/tensorflow_datasets
   data.cache_gib = 4.0  # room for decoded images; those that do not fit are decoded again in each epoch
-  data.cache_dir = ''  # where they are, for all runs on a machine; '' is the folder decoded in the one of prepared data
-  data.threads = 4  # number of threads that decode and augment
+  data.cache_dir = ''  # folder of decoded images, shared by all runs on a machine; '' is DATA.DIR/decoded
+  data.threads = 4  # threads that decode and augment; fewer are used while all images are decoded
   data.augment_on = 'auto'  # host; device, within the training step; auto: the device, if it is not a CPU
   data.train_size = (384, 512)  # height and width that training images are cropped or padded to
   data.with_replacement = False  # draw training images with replacement, like the authors; else epoch by epoch

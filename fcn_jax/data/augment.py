@@ -40,7 +40,7 @@ class Window(NamedTuple):
 
 
 class Draws(NamedTuple):
-  """All that is drawn at random for one image; a further change of images has a field here.
+  """The random draws for one image.
 
   Attributes:
     rows: the vertical window.
@@ -129,7 +129,7 @@ def cut(example: Example, draws: Draws):
 
 
 def _needed(window: Window) -> tuple[int, int, Window]:
-  """The pixels of the image that resampling reads, from one to before another, and the window in them."""
+  """First and end of the pixels of the image that resampling reads, and the window in them."""
   reach = max(window.scale, 1.0) + 1  # that of bilinear resampling; and a pixel, for rounding
   low, high = max(math.floor(window.start - reach), 0), min(math.ceil(window.end + reach), window.length)
   inside = Window(0, high - low, window.start - low, window.end - low, window.size)

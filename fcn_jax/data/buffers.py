@@ -31,7 +31,7 @@ class Buffers:
     try:
       memory = self._free.pop()
     except IndexError:
-      memory = mmap.mmap(-1, self._size)
+      memory = mmap.mmap(-1, self._size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     # numpy lets views of an array refer to this one, which does not own its memory, as long as its base is no array.
     whole = np.frombuffer(memory, np.uint8)
     weakref.finalize(whole, self._free.append, memory).atexit = False

@@ -4,7 +4,9 @@ An image takes 3 bytes per pixel for its colors, then 1 byte per pixel for its l
 all images of a split, then as many decoded images, from the first on, as there is room for.
 """
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import itertools
 import logging
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 BYTES = 4  # per pixel
 _ENDING = '.images'
+_DIGITS = 16
 _TOGETHER = 64  # images that are decoded before they are written
 
 
@@ -34,23 +37,24 @@ class Folder:
     path: of the folder, which may be missing. The files in it that have not been used for longest are removed when all
       together would be larger than `limit`.
     limit: in bytes.
-    fingerprint: of the data set (`dataset.Data`).
+    data: of which data set the images are, and of which preparation of it.
   """
 
   path: pathlib.Path
   limit: float
-  fingerprint: str
+  data: str
 
   def file(self, split: str) -> pathlib.Path:
     """The file of a split. Another version of pillow may decode a JPEG differently."""
     return self.path / f'{self._prefix()}{split}{_ENDING}'
 
   def _prefix(self) -> str:
-    return hashlib.sha256(f'1 {PIL.__version__} {self.fingerprint}'.encode()).hexdigest()[:16] + '-'
+    return hashlib.sha256(f'1 {PIL.__version__} {self.data}'.encode()).hexdigest()[:_DIGITS] + '-'
 
   def make_room(self, size: int) -> None:
     """Removes files of other data sets, the least recently used first, until `size` bytes more are within the limit."""
-    found = sorted((x.stat().st_mtime, x.stat().st_size, x) for x in self.path.glob(f'*{_ENDING}'))
+    pattern = f'{"[0-9a-f]" * _DIGITS}-*{_ENDING}'  # and no file of the user
+    found = sorted((x.stat().st_mtime, x.stat().st_size, x) for x in self.path.glob(pattern))
     total = sum(old for _, old, _ in found) + size
     for _, old, path in found:
       if total > self.limit and not path.name.startswith(self._prefix()):
@@ -130,8 +134,10 @@ def open_images(
     return found
   try:
     with preparation.alone(folder.path, 'decodes images into') as locked:
-      if locked:
-        files.remove_leftovers(folder.path)
+      if not locked:
+        # Another machine may share the disk, and replacing or removing a file would end a run there that maps it.
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+      files.remove_leftovers(folder.path)
       if not _mapped(path, room):
         _write(folder, split, make_index(), decode, room, threads)
   except OSError as error:
@@ -157,16 +163,17 @@ def _write(folder: Folder, split: str, index: Index, decode: Callable, room: flo
 
 
 def _mapped(path: pathlib.Path, room: float) -> tuple[Index, Images] | None:
-  """The contents of a file; None if there is no complete file with as many images as fit into `room` bytes."""
+  """The contents of a file; None if there is no file with as many images as fit into `room` bytes."""
   try:
     with path.open('rb') as file:
       index = Index(np.load(file), np.load(file))
       start, count = file.tell(), index.fitting(room)
       size = int(index.ends()[count - 1]) if count else 0
-      if not size or os.fstat(file.fileno()).st_size != start + size:
+      if not size or os.fstat(file.fileno()).st_size < start + size:  # a run with more room may have written it
         return None
       pixels = np.memmap(file, np.uint8, 'r', offset=start, shape=(size,))
-    path.touch()  # `Folder.make_room` removes what was not used for longest
+      with contextlib.suppress(OSError):  # the file of another user
+        os.utime(file.fileno())  # `Folder.make_room` removes what was not used for longest
   except (OSError, ValueError, EOFError):  # there is no such file, or another program has written it
     return None
   return index, Images(index, pixels.view(np.ndarray), count)

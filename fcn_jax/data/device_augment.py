@@ -81,6 +81,6 @@ def _recolored(x: jax.Array, colors: jax.Array, size: jax.Array) -> jax.Array:
   matrix, offset = colors[:, :9].reshape(-1, 1, 1, 3, 3), colors[:, 9] * mean
   # Not a product of matrices, which accelerators would not compute in float32.
   changed = jnp.sum(matrix * x[..., None, :].astype(jnp.float32), -1) + offset[:, None, None, None]
-  y, z = (jnp.arange(length) < n[:, None] for length, n in zip(x.shape[1:3], size.T, strict=True))
-  inside = y[:, :, None, None] & z[:, None, :, None]
+  rows, columns = (jnp.arange(length) < n[:, None] for length, n in zip(x.shape[1:3], size.T, strict=True))
+  inside = rows[:, :, None, None] & columns[:, None, :, None]
   return jnp.where(inside, jnp.floor(jnp.clip(changed + 0.5, 0, 255)), 0).astype(jnp.uint8)

@@ -77,6 +77,10 @@ def load_builder(builder_class: type[Builder], splits: dict[str, str], data, cla
   Raises:
     UserError: the folder cannot be used, or the builder cannot prepare the data.
   """
+  if files.is_remote(data.cache_dir):
+    raise UserError(
+      f'data.cache_dir is {data.cache_dir}; expected a folder on a disk, because files in a bucket cannot be mapped'
+    )
   options |= {setting: data[setting] for setting in ('archive', 'sbd_archive') if setting in data}
   builder = preparation.prepared(builder_class, data, options)
   # Records are decoded here, not by TFDS, whose decoder depends on which other packages are installed.
@@ -91,10 +95,10 @@ def load_builder(builder_class: type[Builder], splits: dict[str, str], data, cla
     ) from error
   limit = data.cache_gib * 2**30
   room = limit / sum(map(len, sources.values()))  # bytes per image
-  path = files.path(data.cache_dir or builder.data_dir_root / 'decoded')
-  if files.is_remote(path):
-    raise UserError(f'data.cache_dir is {path}; expected a folder on a disk, because a bucket cannot be mapped')
-  folder = decoded.Folder(pathlib.Path(path), limit, digest)
+  path = pathlib.Path(files.path(data.cache_dir or builder.data_dir_root / 'decoded'))
+  # The digest covers a sample of the records; the time covers all of them.
+  written = pathlib.Path(builder.data_path, 'dataset_info.json').stat().st_mtime_ns
+  folder = decoded.Folder(path, limit, f'{digest} {written}')
   images = {
     name: Records(source, room=room * len(source), threads=data.threads, folder=folder, split=name)
     for name, source in sources.items()

@@ -120,6 +120,6 @@ def taps(windows: Sequence[Window], room: int, count: int, flips: Sequence[bool]
   found[place >= size] = (0, -1) + (0,) * count
   for i, flip in enumerate(flips):
     if flip:
-      end = windows[i].size
-      found[i, :end] = found[i, :end][::-1].copy()
+      count = windows[i].size
+      found[i, :count] = found[i, :count][::-1].copy()
   return found

@@ -60,8 +60,8 @@ class Grid:
   def kernel_to(self, finer: 'Grid') -> int:
     """The size of the bilinear kernel that upsamples this grid onto a finer one.
 
-    With s the ratio of the strides, this is 2s if the first features are half a pixel of the finer grid apart, and
-    2s - 1 if they are a whole number of pixels apart.
+    With s the ratio of the strides, this is 2s if the first features are an odd number of half pixels of the finer
+    grid apart, and 2s - 1 if they are a whole number of its pixels apart.
 
     Raises:
       ValueError: neither kernel aligns the two grids.

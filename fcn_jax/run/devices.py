@@ -6,6 +6,7 @@ The state is one replicated tree without a device axis. A sharded array has one:
 import contextlib
 import os
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -96,11 +97,12 @@ def check(config) -> None:
   """Raises `UserError` if the devices cannot share the batches of a run equally, or do not repeat their numbers."""
   check_batch_size('train.batch_size', config.train.batch_size, config.train.accumulation)
   check_batch_size('eval.batch_size', config.eval.batch_size)
-  missing = machine.DETERMINISTIC not in os.environ.get('XLA_FLAGS', '')
+  flag = re.search(rf'{machine.DETERMINISTIC}(=\S*)?', os.environ.get('XLA_FLAGS', ''))
+  missing = not flag or flag[1] in ('=false', '=0')
   if config.train.deterministic and jax.default_backend() == 'gpu' and missing:
     raise UserError(
-      f'train.deterministic is True, but XLA_FLAGS lacks {machine.DETERMINISTIC}, which jax reads when it starts; set '
-      'it in the environment before Python starts, or train with python -m fcn_jax.main'
+      f'train.deterministic is True, but XLA_FLAGS lacks {machine.DETERMINISTIC}=true, which jax reads when it starts; '
+      'set it in the environment before Python starts, or train with python -m fcn_jax.main'
     )
 
 

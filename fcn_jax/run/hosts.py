@@ -52,7 +52,8 @@ def join_hosts(coordinator: str | None, count: int | None, number: int | None) -
 def lost_host(error: Exception) -> str | None:
   """The message of jax in `error` if it may mean that another host is lost, else None.
 
-  A lost host makes a collective fail, but a collective can also fail for other reasons. Too little memory is not one.
+  A lost host makes a collective fail, but a collective can also fail for other reasons. Too little memory does not mean
+  a lost host.
   """
   cause = error
   while cause and not isinstance(cause, jax.errors.JaxRuntimeError):

@@ -65,7 +65,7 @@ class Kept:
         self._predictions[file] = images.indexed(image['predictions'][head], classes.palette)
 
   def write(self) -> None:
-    """Writes the predictions, and those of the images and labels that no run of the sweep has written yet."""
+    """Writes the predictions, and the images and labels that no run of the sweep has written yet."""
     if not self.indices:
       return
     folder = images_folder(self._directory.path, self._data.fingerprint)

@@ -1,16 +1,15 @@
 """Too little memory on a device: what was needed, and which settings need less."""
 
 import contextlib
-import os
 import re
 import traceback
 
 import jax
 
+from fcn_jax import machine
 from fcn_jax.errors import UserError
 
 _EXHAUSTED = 'RESOURCE_EXHAUSTED'
-_FRACTIONS = ('XLA_PYTHON_CLIENT_MEM_FRACTION', 'XLA_CLIENT_MEM_FRACTION')
 
 
 @contextlib.contextmanager
@@ -30,18 +29,18 @@ def is_exhausted(error: Exception) -> bool:
 
 
 def _message(config, error: Exception) -> str:
-  of_xla = str(error).partition(_EXHAUSTED)[2].lstrip(': ').splitlines()[0].rstrip('. ')
+  of_xla = (str(error).partition(_EXHAUSTED)[2].strip(': \n').splitlines() or ['out of memory'])[0].rstrip('. ')
   needed = re.sub(r'(\d+) bytes', lambda match: f'{int(match[1]) / 2**30:.2f} GiB', of_xla)
   stats = jax.local_devices()[0].memory_stats()  # None for a CPU
   limit = f' ({stats["bytes_limit"] / 2**30:.2f} GiB for this process)' if stats and 'bytes_limit' in stats else ''
   frames = traceback.walk_tb(error.__traceback__)
-  if any(frame.f_globals['__name__'] == 'fcn_jax.evaluation' for frame, _ in frames):
+  if any(frame.f_globals.get('__name__') == 'fcn_jax.evaluation' for frame, _ in frames):
     work, ways = _evaluation(config)
   else:
     work, ways = _step(config)
   if config.model.dtype == 'float32':
     ways.append('set model.dtype=bfloat16')
-  if any(name in os.environ for name in _FRACTIONS):
+  if machine.memory_is_divided():
     ways.append('let fewer runs share the device (--slots)')
   return f'the memory of the device{limit} is too small for {work}: {needed}. To need less: {", ".join(ways)}'
 

@@ -11,8 +11,7 @@ from fcn_jax import machine
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _CHIP_BOUNDS = {1: '1,1,1', 2: '1,2,1', 4: '2,2,1', 8: '2,4,1'}  # libtpu accepts rectangles of chips only
-MEMORY = 'XLA_PYTHON_CLIENT_MEM_FRACTION'
-_NEW_MEMORY = 'XLA_CLIENT_MEM_FRACTION'  # jax refuses both variables together
+MEMORY = machine.MEMORY_PARTS[0]
 _MEMORY_OF_RUNS = 0.9  # of a GPU that several runs share; CUDA itself and its libraries use the rest
 _RAY_VARIABLES = ('TPU_CHIPS_PER_HOST_BOUNDS', 'TPU_HOST_BOUNDS')  # Ray sets them for the whole host
 
@@ -66,7 +65,7 @@ def accelerators(
   env = {'OMP_NUM_THREADS': str(max(1, int(cpus)))} if cpus else {}
   if gpus:
     env['CUDA_VISIBLE_DEVICES'] = ','.join(gpus)
-    if share < 1 and MEMORY not in os.environ and _NEW_MEMORY not in os.environ:
+    if share < 1 and not machine.memory_is_divided():
       env[MEMORY] = f'{_MEMORY_OF_RUNS * share:.3f}'
   elif chips:
     env['TPU_VISIBLE_CHIPS'] = ','.join(chips)

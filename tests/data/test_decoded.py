@@ -1,6 +1,7 @@
 """Decoded images are in one file, written once and mapped by all runs of a machine, or in memory if that fails."""
 
 import errno
+import fcntl
 import logging
 import os
 import threading
@@ -13,8 +14,8 @@ from ordinary_user import without_root
 from fcn_jax.data import decoded, records
 
 
-def folder(path, limit=2**30, fingerprint='noise 1'):
-  return decoded.Folder(path, limit, fingerprint)
+def folder(path, limit=2**30, data='noise 1'):
+  return decoded.Folder(path, limit, data)
 
 
 def split_of(source, at, **options):
@@ -66,32 +67,34 @@ def test_a_damaged_file_is_written_again(tmp_path, kept):
 
 
 def test_other_data_and_another_room_have_other_images(tmp_path):
-  """A file is for one fingerprint, and has as many images as the run has room for."""
-  split_of(make_source(count=3), folder(tmp_path, fingerprint='noise 2'))[0]
+  """A file is for one data set. A run with less room uses a part of it, and does not write it again."""
+  split_of(make_source(count=3), folder(tmp_path, data='noise 2'))[0]
   assert_right(split_of(make_source(), folder(tmp_path)))
   assert len(list(tmp_path.iterdir())) == 2
   source = make_source()
   split = split_of(source, folder(tmp_path), room=20000)
   assert_right(split)
   assert_right(split)
-  assert 0 < source.reads[0] < source.reads[22] and not split.is_decoded
+  assert source.reads[0] == 0 < source.reads[22] and not split.is_decoded
   assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_files_of_other_data_are_removed_if_all_would_be_too_large(tmp_path):
   """The one that was not used for longest goes first; a run that has mapped it goes on."""
-  splits = {}
+  splits, mine = {}, tmp_path / 'mine.images'
+  mine.touch()
   for number in range(3):
-    splits[number] = split_of(make_source(), folder(tmp_path, fingerprint=f'noise {number}'))
+    splits[number] = split_of(make_source(), folder(tmp_path, data=f'noise {number}'))
     splits[number][0]
-    path = folder(tmp_path, fingerprint=f'noise {number}').file('train')
+    path = folder(tmp_path, data=f'noise {number}').file('train')
     os.utime(path, (number, number))
   size = path.stat().st_size
-  split_of(make_source(), folder(tmp_path, fingerprint='noise 0'))[0]  # is used now
-  split_of(make_source(), folder(tmp_path, 3.5 * size, fingerprint='noise 3'))[0]
-  left = {number: folder(tmp_path, fingerprint=f'noise {number}').file('train').exists() for number in range(4)}
+  split_of(make_source(), folder(tmp_path, data='noise 0'))[0]  # is used now
+  split_of(make_source(), folder(tmp_path, 3.5 * size, data='noise 3'))[0]
+  left = {number: folder(tmp_path, data=f'noise {number}').file('train').exists() for number in range(4)}
   assert left == {0: True, 1: False, 2: True, 3: True}
   assert_right(splits[1])
+  assert mine.exists()
 
 
 def logged(caplog) -> str:
@@ -103,6 +106,30 @@ def test_a_folder_that_cannot_be_written_is_named_and_replaced_by_memory(tmp_pat
   with caplog.at_level(logging.INFO, logger='fcn_jax'), without_root():
     assert_right(split_of(make_source(), folder(tmp_path / 'decoded')))
   assert f'cannot write {tmp_path}/decoded: Permission denied; set data.cache_dir' in logged(caplog)
+
+
+def test_the_file_of_another_user_is_mapped(tmp_path):
+  assert_right(split_of(make_source(), folder(tmp_path)))
+  (path,) = tmp_path.iterdir()
+  os.chown(path, 12345, 12345)
+  path.chmod(0o444)
+  tmp_path.chmod(0o555)
+  second = make_source()
+  with without_root():
+    assert_right(split_of(second, folder(tmp_path)))
+  assert not second.reads
+
+
+def test_on_a_disk_without_locks_images_stay_in_memory(tmp_path, caplog, monkeypatch):
+  """Another machine may map the same file, and a run there would end if it were replaced or removed."""
+
+  def refused(*_):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr(fcntl, 'flock', refused)
+  with caplog.at_level(logging.INFO, logger='fcn_jax'):
+    assert_right(split_of(make_source(), folder(tmp_path)))
+  assert 'No locks available; set data.cache_dir' in logged(caplog) and not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_leaves_no_file(tmp_path, caplog, monkeypatch):

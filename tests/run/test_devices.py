@@ -56,8 +56,12 @@ def test_a_deterministic_run_needs_a_flag_of_xla_on_a_gpu(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   with pytest.raises(UserError, match='XLA_FLAGS lacks --xla_gpu_deterministic_ops=true, which jax reads when it sta'):
     devices.check(config)
-  monkeypatch.setenv('XLA_FLAGS', '--xla_gpu_deterministic_ops=true')
-  devices.check(config)
+  monkeypatch.setenv('XLA_FLAGS', '--xla_gpu_deterministic_ops=false')
+  with pytest.raises(UserError, match='XLA_FLAGS lacks'):
+    devices.check(config)
+  for flag in ('--xla_gpu_deterministic_ops', '--xla_gpu_deterministic_ops=true --xla_other=false'):
+    monkeypatch.setenv('XLA_FLAGS', flag)
+    devices.check(config)
 
 
 COMPILE = """

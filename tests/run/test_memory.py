@@ -41,8 +41,10 @@ def allocate():
     (allocate, 'Out of memory allocating 16384.00 GiB'),
     (failing(GPU), 'Out of memory while trying to allocate 24.31 GiB'),
     (failing(TPU), 'Ran out of memory in memory space hbm. Used 24.88G of 15.75G hbm. Exceeded by 9.13G'),
+    (failing('RESOURCE_EXHAUSTED'), 'out of memory'),
+    (failing('RESOURCE_EXHAUSTED:\nAllocation failed.'), 'Allocation failed'),
   ],
-  ids=['CPU', 'GPU', 'TPU'],
+  ids=['CPU', 'GPU', 'TPU', 'nothing', 'next_line'],
 )
 def test_the_message_has_the_settings_what_was_needed_and_what_to_lower(fail, needed):
   text = message(fail, train__batch_size=32)
