@@ -84,16 +84,16 @@ def test_accumulation_changes_nothing(on_eight, one_device):
 
 @pytest.mark.slow
 def test_a_step_augments_a_batch_that_the_host_has_not():
-  """With the draws of the host, on eight devices."""
+  """With the draws of the host, on eight devices, also in parts."""
   numbers = []
-  for on in ('host', 'device'):
+  for on, parts in (('host', 1), ('device', 1), ('device', 2)):
     data = noise.settings(augment_on=on, scale=(0.5, 2.0), flip=0.5, jitter=4)
-    batch = next(pipeline.train_batches(noise.make_split(), data, batch_size=8, seed=3))
+    batch = next(pipeline.train_batches(noise.make_split(), data, batch_size=16, seed=3))
     assert ('draws' in batch) == (on == 'device')
-    _, state, step = make(small_config(**SGD), {'semantic': 8})
+    _, state, step = make(small_config(**SGD, **{'train.accumulation': parts}), {'semantic': 8})
     found = step(state, devices.shard(batch), no_signal())[1]
     numbers.append({name: float(x.addressable_data(0)) for name, x in found.items()})
-  assert numbers[0] == pytest.approx(numbers[1], rel=1e-5)
+  assert numbers[0] == pytest.approx(numbers[1], rel=1e-5) and numbers[1] == pytest.approx(numbers[2], rel=1e-5)
 
 
 # Class weights.
