@@ -1,5 +1,6 @@
 """The sweep command and its driver, with real runs of the smallest size."""
 
+import functools
 import json
 import os
 import pathlib
@@ -183,7 +184,10 @@ def test_two_processes_cannot_train_in_one_directory(data, tmp_path):
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_is_forwarded_to_all_runs(tmp_path, number):
+def test_a_signal_is_forwarded_to_all_runs(tmp_path, request, number):
+  # Under nohup, which tests may be started with, SIGHUP is ignored, and stays so.
+  request.addfinalizer(functools.partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
+
   class Engine:
     slots, poll, stopped = 1, 0, ()
 
