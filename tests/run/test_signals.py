@@ -20,8 +20,9 @@ COMMANDS = ('main', 'evaluate', 'predict', 'bounds', 'sweep', 'report', 'weights
 
 @pytest.fixture(autouse=True)
 def restored():
-  """Handlers of the tests, however a test ends."""
+  """Handlers of the tests, however a test ends. Under nohup, SIGHUP is ignored, which commands would leave so."""
   before = {number: signal.getsignal(number) for number in SIGNALS}
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)
   yield
   for number, handler in before.items():
     signal.signal(number, handler)
