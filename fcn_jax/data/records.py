@@ -1,5 +1,6 @@
 """Records that TFDS has prepared, as splits. Every built-in data set is loaded by `load_builder`."""
 
+import abc
 import hashlib
 import inspect
 import pathlib
@@ -44,9 +45,9 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       raise UserError(f'data.dir {data_dir}: the path of prepared data cannot have {found[0]!a}; choose another folder')
     super().__init__(data_dir=data_dir, **options)
 
+  @abc.abstractmethod
   def examples(self, dl_manager) -> dict[str, Iterable[dict]]:
-    """The examples of each TFDS split. Builders define it; `dl_manager` is TFDS's download manager."""
-    raise NotImplementedError
+    """The examples of each TFDS split; `dl_manager` is TFDS's download manager."""
 
   def _info(self) -> tfds.core.DatasetInfo:
     image = tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg')
