@@ -46,7 +46,15 @@ RANGES = {field: limits for limits, fields in _BY_RANGE.items() for field in fie
 
 # Choices and ranges of the settings that one data set adds.
 DATASET_CHOICES = {'stanford_background': {'data.label': ('regions', 'surfaces'), 'data.fold': (0, 1, 2, 3, 4)}}
-DATASET_RANGES = {'stanford_background': {'data.val_fraction': (0, 0.9)}}
+DATASET_RANGES = {
+  'stanford_background': {'data.val_fraction': (0, 0.9)},
+  'folder': {
+    'data.val_fraction': (0, 0.9),
+    'data.train_fraction': (1e-6, 1),
+    'data.resize': (0, math.inf),
+    'data.classes': (0, 255),
+  },
+}
 
 # Former names of settings, with their current names.
 RENAMED = {

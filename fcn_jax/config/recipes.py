@@ -96,7 +96,7 @@ RECIPES = {
 NEED_PRETRAINED = ('cvpr15', 'pami16_heavy')
 
 # The recipe of a data set whose module does not name another one in `RECIPE`.
-BY_DATASET = {'scenes': 'scratch_small', 'stanford_background': 'scratch_full'}
+BY_DATASET = {'scenes': 'scratch_small', 'stanford_background': 'scratch_full', 'folder': 'scratch_small'}
 OTHERWISE = 'cvpr15'
 
 

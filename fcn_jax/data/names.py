@@ -26,9 +26,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
   'voc2012': {'archive': '', 'train_size': (512, 512)},  # VOCtrainval_11-May-2012.tar
   'sbd': {'sbd_archive': '', 'train_size': (512, 512)},  # benchmark.tgz
   'voc2011_sbd': {'archive': '', 'sbd_archive': '', 'train_size': (512, 512)},  # both: the split of the papers
+  # Any folder of images and masks (docs/own_data.md).
+  'folder': {
+    'folder': '',  # the folder; required
+    'classes': 0,  # number of classes, if the folder does not list them; 0 is measured at start
+    'range': (),  # low and high of each channel of images that are not of 8 bits; () is measured at start
+    'resize': 0,  # longest side of images in pixels, to which larger ones are resized; 0 is no limit
+    'val_fraction': 0.2,  # fraction of the images that is held back, if the folder has no splits
+    'split_seed': 0,  # of the choice of these images, which `seed` does not change
+    'train_fraction': 1.0,  # fraction of the training images that is used; a smaller one is part of a larger one
+    'train_size': (240, 320),
+  },
 }
 
-DATASETS = {name: f'fcn_jax.data.builders.{name}' for name in SETTINGS}
+# The settings that the functions `resolve(data)` of built-in data sets measure when a run first starts, and that are
+# written to its config.
+MEASURED = {'folder': ('data.classes', 'data.range', 'model.mean', 'model.std')}
+
+DATASETS = {name: f'fcn_jax.data.builders.{name}' for name in SETTINGS} | {'folder': 'fcn_jax.data.folder'}
 
 
 def settings(name: str) -> dict[str, Any]:
@@ -41,6 +56,11 @@ def settings(name: str) -> dict[str, Any]:
   """
   own = SETTINGS[name] if name in DATASETS else getattr(module(name), 'SETTINGS', {})
   return {field if '.' in field else f'data.{field}': value for field, value in own.items()}
+
+
+def measured(data: Any) -> dict[str, Any]:
+  """The settings that the data set of the section `data` of a config measures on its data; {} if it measures none."""
+  return module(data.name).resolve(data) if data.name in MEASURED else {}
 
 
 def module(name: str) -> types.ModuleType:

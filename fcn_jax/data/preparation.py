@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import io
 import logging
 import os
@@ -17,6 +16,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from fcn_jax import files
+from fcn_jax.data import decoded
 from fcn_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def prepared(builder_class: type, data, options: dict):
     return builder
   folder = builder.data_dir_root / builder.name
   try:
-    with alone(folder, 'prepares data in') as locked:
+    with decoded.alone(folder, 'prepares data in') as locked:
       builder = _open(builder_class, data, options)
       if not builder.is_prepared():
         if locked:
@@ -76,10 +76,7 @@ def reason(error: Exception) -> str:
 
 
 def _open(builder_class: type, data, options: dict):
-  given = data.dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  if given.startswith('gs://'):
-    raise UserError(f'data.dir is {given}; expected a folder on a disk, because records cannot be read from a bucket')
-  folder = files.path(given)
+  folder = decoded.data_dir(data)
   try:
     builder = builder_class(**options, data_dir=os.fspath(folder), file_format='array_record')
   except Exception as error:
@@ -89,29 +86,6 @@ def _open(builder_class: type, data, options: dict):
     raise UserError(f'cannot use data.dir {folder}: {reason(error)}') from error
   files.exists(builder.data_path / 'dataset_info.json')  # TFDS takes what may not be read for missing
   return builder
-
-
-@contextlib.contextmanager
-def alone(folder: os.PathLike, doing: str) -> Iterator[bool]:
-  """A context that one process of this machine enters at a time; yields false if the disk has no locks.
-
-  Args:
-    folder: made if it is missing.
-    doing: what the processes do in the folder, for a message of those that wait: 'prepares data in'.
-  """
-  pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-  lock, locked = os.open(folder, os.O_RDONLY), True
-  try:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      logger.info('waiting for another process that %s %s', doing, folder)
-      fcntl.flock(lock, fcntl.LOCK_EX)
-    except OSError:
-      locked = False
-    yield locked
-  finally:
-    os.close(lock)
 
 
 @contextlib.contextmanager

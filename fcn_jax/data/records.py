@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fcn_jax import files, image_files
+from fcn_jax import image_files
 from fcn_jax.data import decoded, preparation
 from fcn_jax.data.dataset import Classes, Data, Example
 from fcn_jax.errors import UserError
@@ -78,10 +78,6 @@ def load_builder(builder_class: type[Builder], splits: dict[str, str], data, cla
   Raises:
     UserError: the folder cannot be used, or the builder cannot prepare the data.
   """
-  if files.is_remote(data.cache_dir):
-    raise UserError(
-      f'data.cache_dir is {data.cache_dir}; expected a folder on a disk, because files in a bucket cannot be mapped'
-    )
   options |= {setting: data[setting] for setting in ('archive', 'sbd_archive') if setting in data}
   builder = preparation.prepared(builder_class, data, options)
   # Records are decoded here, not by TFDS, whose decoder depends on which other packages are installed.
@@ -96,10 +92,9 @@ def load_builder(builder_class: type[Builder], splits: dict[str, str], data, cla
     ) from error
   limit = data.cache_gib * 2**30
   room = limit / sum(map(len, sources.values()))  # bytes per image
-  path = pathlib.Path(files.path(data.cache_dir or builder.data_dir_root / 'decoded'))
   # The digest covers a sample of the records; the time covers all of them.
   written = pathlib.Path(builder.data_path, 'dataset_info.json').stat().st_mtime_ns
-  folder = decoded.Folder(path, limit, f'{digest} {written}')
+  folder = decoded.Folder(decoded.location(data), limit, f'{digest} {written}')
   images = {
     name: Records(source, room=room * len(source), threads=data.threads, folder=folder, split=name)
     for name, source in sources.items()

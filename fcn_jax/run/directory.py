@@ -15,9 +15,10 @@ import time
 import ml_collections
 from etils import epath
 
+from fcn_jax import config as config_lib
 from fcn_jax import files
 from fcn_jax.config import normalization
-from fcn_jax.data import dataset
+from fcn_jax.data import dataset, names
 from fcn_jax.errors import UserError
 from fcn_jax.run import identity, saved
 
@@ -174,10 +175,18 @@ def resolve_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> ml
 def _resolved(config: ml_collections.ConfigDict, theirs: dict | None) -> ml_collections.ConfigDict:
   """The config as a run resolved it whose plain config is `theirs`."""
   has_start = theirs and (config.init.run or config.init.weights)
-  resolved = normalization.resolve(config, ml_collections.ConfigDict(theirs['model']) if has_start else None)
+  start = ml_collections.ConfigDict(theirs['model']) if has_start else None
+  resolved = normalization.resolve(config, start, measured=_measured(config, theirs) if theirs else None)
   if theirs and resolved.data.augment_on == 'auto':
     resolved.data.augment_on = theirs['data'].get('augment_on', 'host')  # earlier versions had no choice
   return resolved
+
+
+def _measured(config: ml_collections.ConfigDict, theirs: dict) -> dict:
+  """The settings that were measured on the data when the run with the plain config `theirs` first started."""
+  is_same = theirs['data'].get('name') == config.data.name
+  flat = identity.with_tuples(config_lib.flatten(ml_collections.ConfigDict(theirs)))
+  return {field: flat[field] for field in names.MEASURED.get(config.data.name, ()) if is_same}
 
 
 def write_config(directory: RunDirectory, config: ml_collections.ConfigDict) -> None:

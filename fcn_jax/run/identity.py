@@ -15,6 +15,7 @@ from fcn_jax.models import names as model_names
 # Settings that decide only where and how a run is computed. Two configs that differ only in these are the same run.
 WHERE_AND_HOW = (
   'data.dir',
+  'data.folder',
   'data.archive',
   'data.sbd_archive',
   'data.cache_dir',

@@ -60,7 +60,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     start = match.read(config.init.weights, config.init.preprocessing)
   else:
     _warn_about_random_backbone(config)
-  resolved = normalization.resolve(config, start, name)
+  resolved = normalization.resolve(config, start, name, names.measured(config.data))
   if resolved.data.augment_on == 'auto':
     resolved.data.augment_on = 'host' if jax.default_backend() == 'cpu' else 'device'
   return resolved

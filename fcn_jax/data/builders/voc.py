@@ -15,7 +15,7 @@ from etils import epath
 from PIL import Image
 
 from fcn_jax import image_files
-from fcn_jax.data import archives, records
+from fcn_jax.data import archives, palettes, records
 from fcn_jax.data.dataset import IGNORE, Classes
 from fcn_jax.errors import UserError
 from fcn_jax.images import encoded
@@ -26,12 +26,7 @@ NAMES = (
 )
 
 
-def _official_color(number: int) -> tuple[int, int, int]:
-  """VOC's color of a class: bits 0, 3 and 6 of its number are the highest bits of red; 1, 4 and 7 are green's."""
-  return tuple(sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3))
-
-
-CLASSES = Classes(NAMES, tuple(map(_official_color, range(len(NAMES)))))
+CLASSES = Classes(NAMES, tuple(map(palettes.voc_color, range(len(NAMES)))))
 
 URLS = {
   2011: 'http://host.robots.ox.ac.uk/pascal/VOC/voc2011/VOCtrainval_25-May-2011.tar',

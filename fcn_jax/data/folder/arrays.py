@@ -1,0 +1,90 @@
+"""Files that hold arrays: TIFF and NPY, with any number of channels, of 8 or 16 bits or float."""
+
+import os
+
+import numpy as np
+import tifffile
+
+from fcn_jax import files, image_files
+from fcn_jax.errors import UserError
+
+_TIFF, _NPY = ('.tif', '.tiff'), '.npy'
+_MOST_CHANNELS = 1024
+
+
+def is_array_file(path: os.PathLike) -> bool:
+  """Whether the ending of the file is one of those that this module reads."""
+  return os.path.splitext(os.fspath(path))[1].lower() in (*_TIFF, _NPY)
+
+
+def is_plain(path: os.PathLike) -> bool:
+  """Whether an image is one of 8 bits with colors or gray, which viewers show in one way."""
+  if os.fspath(path).lower().endswith(_NPY):
+    return False
+  if is_array_file(path):
+    shape, _, dtype = _tiff_header(path)
+    return dtype == np.uint8 and (len(shape) == 2 or shape[-1] in (3, 4))
+  with image_files.opened(path) as image:
+    return not (image.mode.startswith(('I', 'F')) or ';16' in str(image.tile))
+
+
+def read(path: os.PathLike) -> np.ndarray:
+  """The values of an image, [H, W, C], in the type of the file.
+
+  Raises:
+    UserError: the file cannot be read, or its array is not an image.
+  """
+  if not is_array_file(path):
+    with image_files.opened(path) as image:
+      found = np.asarray(image)
+    return found if found.ndim == 3 else found[..., None]
+  with files.explained(path), files.opened(files.path(path)) as file:
+    if os.fspath(path).lower().endswith(_NPY):
+      found, axes = np.load(file, allow_pickle=False), ''
+    else:
+      with tifffile.TiffFile(file) as tiff:
+        found, axes = tiff.series[0].asarray(), tiff.series[0].axes
+  return _channels_last(found, axes, path)
+
+
+def size_of(path: os.PathLike) -> tuple[int, int]:
+  """Height and width of an image, from the header of its file. Raises: UserError: as `read`."""
+  return shape_of(path)[:2]
+
+
+def shape_of(path: os.PathLike) -> tuple[int, int, int]:
+  """Height, width and channels of an image, from the header of its file. Raises: UserError: as `read`."""
+  if not is_array_file(path):
+    with image_files.opened(path) as image:
+      return image.height, image.width, len(image.getbands())
+  if os.fspath(path).lower().endswith(_NPY):
+    with files.explained(path):
+      shape, axes = np.load(path, mmap_mode='r', allow_pickle=False).shape, ''
+  else:
+    shape, axes, _ = _tiff_header(path)
+  height, width, channels = _channels_last(np.broadcast_to(np.uint8(0), shape), axes, path).shape
+  return height, width, channels
+
+
+def dtype_of(path: os.PathLike) -> np.dtype:
+  """The type of the values, from the header of the file where it has one. Raises: UserError: as `read`."""
+  if os.fspath(path).lower().endswith(_NPY):
+    with files.explained(path):
+      return np.load(path, mmap_mode='r', allow_pickle=False).dtype
+  return _tiff_header(path)[2] if is_array_file(path) else read(path).dtype
+
+
+def _tiff_header(path: os.PathLike) -> tuple[tuple[int, ...], str, np.dtype]:
+  with files.explained(path), files.opened(files.path(path)) as file, tifffile.TiffFile(file) as tiff:
+    return tiff.series[0].shape, tiff.series[0].axes, tiff.series[0].dtype
+
+
+def _channels_last(found: np.ndarray, axes: str, path: os.PathLike) -> np.ndarray:
+  """An array as [H, W, C]. If a TIFF does not name the axis of the channels, S or C, it is the shortest one."""
+  if found.ndim == 3:
+    named = [axis for axis, name in enumerate(axes) if name in 'SC']
+    found = np.moveaxis(found, named[0] if len(named) == 1 else int(np.argmin(found.shape)), -1)
+  found = found[..., None] if found.ndim == 2 else found
+  if found.ndim != 3 or 0 in found.shape or found.shape[-1] > _MOST_CHANNELS or found.dtype.kind not in 'uifb':
+    raise UserError(f'{path} has an array of {found.dtype} {list(found.shape)}; expected an image [H, W] or [H, W, C]')
+  return found

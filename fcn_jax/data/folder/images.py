@@ -1,0 +1,136 @@
+"""Images of a folder as uint8 [H, W, C]: those that viewers show as they do, others by a range of values."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from fcn_jax import image_files
+from fcn_jax.data.folder import arrays
+from fcn_jax.data.folder.layout import Pair
+from fcn_jax.errors import UserError
+
+RGB, OTHER = 'rgb', 'image'  # the names of the input stream
+_PERCENT = 0.1  # of the values of a channel, at either end, that a measured range may cut off
+_PIXELS = 20_000  # per image, that a range is measured on
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """How the images of a folder are read.
+
+  Attributes:
+    channels: C.
+    is_plain: whether all images are of 8 bits, gray or with colors, which become RGB.
+    dtype: of the others.
+    range: of each channel, the values that become 0 and 255: (low, high, low, high, ...). () if values are of 8 bits.
+  """
+
+  channels: int = 3
+  is_plain: bool = True
+  dtype: str = 'uint8'
+  range: tuple[float, ...] = ()
+
+  @property
+  def stream(self) -> str:
+    """The name of the input stream."""
+    return RGB if self.channels == 3 else OTHER
+
+  def with_range(self, values: Sequence) -> 'Kind':
+    """The same with a range: (low, high) pairs, for each channel or one for all; or their numbers in one list."""
+    flat = tuple(float(x) for pair in values for x in (pair if isinstance(pair, tuple | list) else (pair,)))
+    flat = flat * self.channels if len(flat) == 2 else flat
+    if flat and (len(flat) != 2 * self.channels or any(a >= b for a, b in zip(flat[::2], flat[1::2], strict=True))):
+      raise UserError(
+        f'the range of values is {list(flat)}; expected low and high of each of the {self.channels} channels, or one '
+        'low and high for all'
+      )
+    return dataclasses.replace(self, range=() if self.is_plain else flat)
+
+  def read(self, paths: Sequence[pathlib.Path]) -> np.ndarray:
+    """The image in these files: uint8 [H, W, C].
+
+    Raises:
+      UserError: a file cannot be read, or has other channels or other values than the images of this kind.
+    """
+    if self.is_plain:
+      if len(paths) == 1 and not arrays.is_plain(paths[0]):
+        raise UserError(f'{paths[0]} has values of {arrays.read(paths[0]).dtype}; expected 8 bits, as in other images')
+      return image_files.read(paths[0])
+    values = read_values(paths)
+    if values.shape[-1] != self.channels:
+      raise UserError(f'{paths[0]} has {values.shape[-1]} channels; expected {self.channels}, as in other images')
+    return self.scaled(values)
+
+  def scaled(self, values: np.ndarray) -> np.ndarray:
+    """Values [H, W, C] of the range as uint8."""
+    if not self.range:
+      if values.dtype != np.uint8:
+        raise UserError(f'values are {values.dtype}, but no range is set; expected 8 bits')
+      return values
+    low, high = np.array(self.range, np.float32).reshape(-1, 2).T
+    scaled = (values.astype(np.float32) - low) * (255 / (high - low))
+    return np.clip(np.round(np.nan_to_num(scaled)), 0, 255).astype(np.uint8)
+
+  def size_of(self, paths: Sequence[pathlib.Path]) -> tuple[int, int]:
+    """Height and width of the image in these files, from their headers."""
+    return image_files.size_of(paths[0]) if self.is_plain else arrays.size_of(paths[0])
+
+
+def read_values(paths: Sequence[pathlib.Path]) -> np.ndarray:
+  """The values in these files, one after the other along the channels: [H, W, C]. Raises: UserError: sizes differ."""
+  found = [arrays.read(path) for path in paths]
+  if len({x.shape[:2] for x in found}) > 1:
+    sizes = ', '.join(f'{list(x.shape[:2])} in {path}' for x, path in zip(found, paths, strict=True))
+    raise UserError(f'the channels of an image have the sizes {sizes}; expected one size')
+  return np.concatenate(found, -1) if len(found) > 1 else found[0]
+
+
+def kind_of(root: pathlib.Path, sample: Sequence[Pair]) -> Kind:
+  """How the images are read, from the headers of some.
+
+  Raises:
+    UserError: they have different numbers of channels, or different types.
+  """
+  kinds: dict[Kind, str] = {}
+  for pair in sample:
+    paths = [root / path for path in pair.images]
+    if len(paths) == 1 and arrays.is_plain(paths[0]):
+      kind = Kind()
+    else:
+      # Arrays of 8 bits and of more do not mix; neither do floats and whole numbers.
+      shapes = [arrays.shape_of(path) for path in paths]
+      kind = Kind(sum(shape[-1] for shape in shapes), False, str(arrays.dtype_of(paths[0])))
+    kinds.setdefault(kind, pair.images[0])
+  if len(kinds) > 1:
+    listed = '; '.join(f'{path} has {k.channels} channels of {k.dtype}' for k, path in kinds.items())
+    raise UserError(f'the images in {root} are of different kinds: {listed}; expected one number of channels and type')
+  return next(iter(kinds))
+
+
+def measured(root: pathlib.Path, sample: Sequence[Pair], kind: Kind) -> tuple[Kind, tuple, tuple]:
+  """The kind with the range of its values, and mean and standard deviation of each channel after scaling to 0..255.
+
+  Args:
+    root: the folder.
+    sample: images to measure on.
+    kind: of the images; a range that it has is not measured.
+  """
+  if not kind.is_plain and kind.dtype != 'uint8' and not kind.range:
+    values = np.concatenate([_some(read_values([root / path for path in pair.images])) for pair in sample])
+    low, high = np.nanpercentile(values.astype(np.float64), (_PERCENT, 100 - _PERCENT), axis=0)
+    high = np.where(high > low, high, low + 1)
+    kind = kind.with_range([(round(float(a), 6), round(float(b), 6)) for a, b in zip(low, high, strict=True)])
+  total, squares, count = np.zeros(kind.channels), np.zeros(kind.channels), 0
+  for pair in sample:
+    values = kind.read([root / path for path in pair.images]).reshape(-1, kind.channels).astype(np.float64)
+    total, squares, count = total + values.sum(0), squares + (values**2).sum(0), count + len(values)
+  mean = total / count
+  std = np.sqrt(np.maximum(squares / count - mean**2, 1.0))  # a channel that never changes is not amplified
+  return kind, *(tuple(round(float(x), 3) for x in numbers) for numbers in (mean, std))
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+  flat = values.reshape(-1, values.shape[-1])
+  return flat[:: max(1, len(flat) // _PIXELS)]

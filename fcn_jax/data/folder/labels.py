@@ -1,0 +1,235 @@
+"""Masks of any kind as classes: numbers of any depth, palettes and colors; and what classes they seem to have."""
+
+import collections
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from concurrent import futures
+
+import numpy as np
+
+from fcn_jax import files, image_files
+from fcn_jax.data import palettes
+from fcn_jax.data.dataset import IGNORE, Classes
+from fcn_jax.data.folder import arrays
+from fcn_jax.data.folder.description import Description
+from fcn_jax.errors import UserError
+
+# Lossy formats change class numbers, and programs that write GIF files reorder the palette.
+FORMATS = ('PNG', 'BMP')
+_SCALES = {'L;2': 85, 'L;4': 17}  # pillow stretches gray of few bits to 0..255
+_UNKNOWN = -1  # a label that stands for no class
+_LARGEST = 2**16
+_SHOWN = 12
+
+
+def read_raw(path: os.PathLike) -> np.ndarray:
+  """The pixels of a mask: whole numbers [H, W], or colors uint8 [H, W, 3].
+
+  Raises:
+    UserError: the file cannot be read, is of a lossy format, or has other pixels.
+  """
+  if arrays.is_array_file(path):
+    found = arrays.read(path)
+    found = found[..., 0] if found.shape[-1] == 1 else found
+  else:
+    with image_files.opened(path, FORMATS) as image:
+      scale = _SCALES.get(str(image.tile[0][3]), 1) if image.mode == 'L' else 1
+      found = np.asarray(image.convert('RGB') if image.mode in ('RGB', 'RGBA') else image) // scale
+      found = found[..., 0] if image.mode == 'LA' else found
+  is_color = found.ndim == 3 and found.shape[-1] in (3, 4) and found.dtype == np.uint8
+  if is_color:
+    return found[..., :3]
+  if found.ndim != 2 or (found.dtype.kind == 'f' and (found != np.round(found)).any()):
+    raise UserError(
+      f'{path} is {found.dtype} {list(found.shape)}; expected a mask with one whole number per pixel, or 8-bit colors'
+    )
+  return found.astype(np.int64) if found.dtype.kind == 'f' else found
+
+
+def palette_of(path: os.PathLike) -> tuple[tuple[int, int, int], ...]:
+  """The colors of a mask with a palette; () if it has none, or a gray one."""
+  if arrays.is_array_file(path):
+    return ()
+  with image_files.opened(path, FORMATS) as image:
+    values = image.getpalette() if image.mode == 'P' else None
+  colors = tuple(zip(values[::3], values[1::3], values[2::3], strict=True)) if values else ()
+  return () if all(red == green == blue for red, green, blue in colors) else colors
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+  """The labels of some masks.
+
+  Attributes:
+    values: in how many masks each label occurs; labels are colors (red * 65536 + green * 256 + blue) if `has_colors`.
+    has_colors: whether the masks have colors, other than grays.
+    palette: of the first mask.
+  """
+
+  values: dict[int, int]
+  has_colors: bool
+  palette: tuple[tuple[int, int, int], ...]
+
+
+def packed(colors: np.ndarray) -> np.ndarray:
+  """Colors uint8 [..., 3] as numbers."""
+  red, green, blue = np.moveaxis(colors.astype(np.int32), -1, 0)
+  return (red << 16) | (green << 8) | blue
+
+
+def survey(root: pathlib.Path, masks: Sequence[str], threads: int = 8) -> Survey:
+  """The labels of these masks. Raises: UserError: a mask cannot be read, or some have colors and others numbers."""
+
+  def unique(mask: str) -> tuple[bool, np.ndarray]:
+    raw = read_raw(root / mask)
+    return raw.ndim == 3, np.unique(packed(raw) if raw.ndim == 3 else raw)
+
+  with futures.ThreadPoolExecutor(threads) as pool:
+    found = list(pool.map(unique, masks))
+  kinds = {of_colors: mask for mask, (of_colors, _) in zip(masks, found, strict=True)}
+  if len(kinds) > 1:
+    raise UserError(
+      f'{root / kinds[True]} has colors, and {root / kinds[False]} has numbers; expected masks of one kind'
+    )
+  values = collections.Counter(int(value) for _, unique_values in found for value in unique_values)
+  is_gray = all(value % 256 * 0x010101 == value for value in values)
+  return Survey(dict(sorted(values.items())), True in kinds and not is_gray, palette_of(root / masks[0]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+  """How the pixels of masks become classes.
+
+  Attributes:
+    classes: of the labels.
+    numbers: the class of each label, by its number: int16 [65536], -1 if it stands for no class.
+    colors: the same for masks with colors, by packed color; None if labels are numbers.
+    guesses: what was guessed, a sentence each.
+  """
+
+  classes: Classes
+  numbers: np.ndarray
+  colors: dict[int, int] | None
+  guesses: tuple[str, ...]
+
+  def decode(self, raw: np.ndarray, path: os.PathLike) -> np.ndarray:
+    """The classes of a mask that `read_raw` read: uint8 [H, W], 255 for pixels that count nowhere.
+
+    Raises:
+      UserError: a pixel has a label that stands for no class.
+    """
+    classes, values = self.lookup(raw)
+    if (unknown := classes == _UNKNOWN).any():
+      found, count = np.unique(values[unknown], return_counts=True)
+      listed = ', '.join(f'{self.name(v)} ({c} pixels)' for v, c in zip(found[:_SHOWN], count, strict=False))
+      expected = 'one of its colors' if self.colors else f'0 to {len(self.classes) - 1}'
+      raise UserError(
+        f'{path} has the labels {listed}, which stand for no class; expected {expected}, or {IGNORE} for pixels to '
+        'ignore: correct the mask, or say in dataset.toml what these labels are, in classes, map or ignore '
+        '(python -m fcn_jax.data init FOLDER writes that file)'
+      )
+    return classes.astype(np.uint8)
+
+  def lookup(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The class of each pixel, int16 [H, W], -1 where its label stands for none; and the labels as numbers."""
+    if raw.ndim == 3:
+      if self.colors:
+        values, keys = packed(raw), np.array(sorted(self.colors))
+        place = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+        by_place = np.array([self.colors[key] for key in keys.tolist()], np.int16)
+        return np.where(keys[place] == values, by_place[place], np.int16(_UNKNOWN)), values
+      raw = raw[..., 0]
+    if raw.dtype == np.uint8:
+      return self.numbers[raw], raw
+    values = raw.astype(np.int64)
+    inside = (values >= 0) & (values < _LARGEST)
+    classes = np.where(inside, self.numbers[np.where(inside, values, 0)], np.int16(_UNKNOWN))
+    return np.where(values == -1, np.int16(IGNORE), classes), values  # LabelMe's arrays have -1 for pixels to ignore
+
+  def name(self, value: int) -> str:
+    """A label, for people."""
+    return f'({value >> 16}, {value >> 8 & 255}, {value & 255})' if self.colors else str(value)
+
+
+def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 0) -> Labels:
+  """How masks become classes, from what the folder says, and from the labels of some masks where it says nothing.
+
+  Args:
+    root: the folder.
+    given: its description.
+    found: the labels of some masks.
+    count: the number of classes, if the folder says nothing; 0 is guessed.
+
+  Raises:
+    UserError: the masks have colors and no table, or the labels leave open what the classes are.
+  """
+  guesses = []
+  names, ignored, mapped = given.classes, set(given.ignore), dict(given.map)
+  if found.has_colors and not given.colors:
+    raise UserError(
+      f'the masks in {root} have colors, such as {", ".join(map(_rgb, list(found.values)[:5]))}; list them with the '
+      f'names of their classes: classes and colors in {root / "dataset.toml"}, labelmap.txt, or classes.csv with the '
+      'columns name,red,green,blue'
+    )
+  values = {value % 256 if _is_gray_color(found, value) else value for value in found.values} - ignored
+  if not found.has_colors and values <= {0, 255} and 255 in values and len(names) in (0, 2) and not mapped:
+    names = names or ('background', 'foreground')
+    mapped[255] = names[1]
+    guesses.append('masks hold only 0 and 255, which are taken for two classes')
+  if not names:
+    names = tuple(f'class_{number}' for number in range(count or _guessed_count(root, values)))
+    guesses.append(f'{len(names)} classes, because the largest label is {len(names) - 1}' if not count else '')
+  kept = [number for number in range(len(names)) if number not in ignored]
+  colors = given.colors or _usable(found.palette, len(names)) or tuple(map(palettes.voc_color, range(len(names))))
+  classes = Classes(tuple(names[n] for n in kept), tuple(colors[n] for n in kept))
+  numbers = np.full(_LARGEST, _UNKNOWN, np.int16)
+  numbers[kept], numbers[IGNORE] = range(len(kept)), IGNORE
+  for number in ignored:
+    if 0 <= number < _LARGEST:
+      numbers[number] = IGNORE
+  for label, name in mapped.items():
+    numbers[label] = classes.names.index(name) if name in classes.names else IGNORE
+  by_color = None
+  if found.has_colors:
+    by_color = {int(packed(np.array(color, np.uint8))): int(numbers[i]) for i, color in enumerate(colors)}
+  return Labels(classes, numbers, by_color, tuple(filter(None, guesses)))
+
+
+def _rgb(value: int) -> str:
+  return f'({value >> 16}, {value >> 8 & 255}, {value & 255})'
+
+
+def _is_gray_color(found: Survey, value: int) -> bool:
+  return not found.has_colors and value > _LARGEST
+
+
+def _usable(palette: tuple, count: int) -> tuple:
+  """The first colors of a palette, if there are as many different ones."""
+  return palette[:count] if len(set(palette[:count])) == count else ()
+
+
+def _guessed_count(root: pathlib.Path, values: Iterable[int]) -> int:
+  """The number of classes of masks with these labels."""
+  values = sorted(x for x in values if x not in (IGNORE, -1))
+  if not values:
+    raise UserError(f'all pixels of the masks in {root} are {IGNORE}, which counts nowhere; expected labels from 0 on')
+  count = values[-1] + 1
+  if values[0] < 0 or count > IGNORE or count > 2 * len(values) + 2:
+    listed = ', '.join(map(str, values[:_SHOWN])) + (', ...' if len(values) > _SHOWN else '')
+    raise UserError(
+      f'the masks in {root} have the labels {listed}; expected 0, 1, 2 and so on: say in {root / "dataset.toml"} what '
+      f'they are, with classes and map (python -m fcn_jax.data init {root} writes a file to start from)'
+    )
+  return count
+
+
+def header_size(path: os.PathLike) -> tuple[int, int]:
+  """Height and width of a mask, from its header."""
+  return arrays.size_of(path) if arrays.is_array_file(path) else image_files.size_of(path)
+
+
+def content(path: pathlib.Path) -> bytes:
+  """The bytes of a mask file."""
+  return files.read(files.path(path))
