@@ -12,7 +12,10 @@ checkpoint are called eval/SPLIT.best.json and so on. In --out and --save_predic
 replaced.
 
 The data must be those of the run: their fingerprints are compared. With --workdir, only settings of where the data are
-and how they are read can be set, for example --config.data.dir and --config.data.threads.
+and how they are read can be set, for example --config.data.dir and --config.data.threads. A run that was trained on a
+folder can also be scored on another folder with the same classes; then --out is required, and the run stays as it is:
+
+  python -m fcn_jax.evaluate --workdir=runs/mine --config.data.folder=/data/other --split=all --out=other
 """
 
 if __name__ == '__main__':
@@ -38,7 +41,7 @@ def define_flags() -> None:
   """Defines the flags of the command."""
   cli.define_config()
   flags.DEFINE_string('workdir', None, 'Run to score.')
-  flags.DEFINE_string('split', None, 'Split to score. Default: test, or validation if there is no test split.')
+  flags.DEFINE_string('split', None, 'Split to score, or all. Default: test, or validation if there is no test split.')
   flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Checkpoint to score.')
   flags.DEFINE_string('save_predictions', None, 'Folder for the predictions: one PNG of class numbers per image.')
   flags.DEFINE_string('weights', None, 'Weights file to score instead of a run; --config describes the network.')
@@ -78,7 +81,7 @@ def evaluate(given) -> None:
   from fcn_jax.run import devices, progress
 
   devices.enable_compilation_cache()
-  config, data, params, step = _load(given, config)
+  config, data, params, step = _load(given, config, may_differ=isinstance(output, Folder))
   name = given.split or data.held_out
   if isinstance(output, Folder):
     stems = [saved.file_stem(name, head, data.heads, given.checkpoint) for head in data.heads]
@@ -134,8 +137,13 @@ def _config_of_run(workdir):
   return config
 
 
-def _load(given, config):
+def _load(given, config, *, may_differ: bool):
   """The config, the data, the parameters and their step.
+
+  Args:
+    given: the flags.
+    config: of the run, or of the weights.
+    may_differ: whether a run that was trained on a folder may be scored on another one.
 
   Raises:
     UserError: the data are not those of the run.
@@ -151,8 +159,24 @@ def _load(given, config):
   run = directory.RunDirectory(given.workdir)
   step, params = checkpoint.load_params(run.path, given.checkpoint)
   data = dataset.load(config.data)
-  environment.check_fingerprint(run, data.fingerprint)
+  if may_differ and config.data.name == 'folder':
+    _check_classes(run, config.data.folder, data)
+  else:
+    environment.check_fingerprint(run, data.fingerprint)
   return config, data, params, step
+
+
+def _check_classes(run: directory.RunDirectory, folder: str, data) -> None:
+  """Raises `UserError` if the images or classes of a folder are of another kind than those of the run."""
+  inputs, heads = saved.read_data(run.path)
+  names, expected = (next(iter(found.values())).names for found in (data.heads, heads))
+  if names != expected:
+    raise UserError(
+      f'the classes of {folder} are {", ".join(names)}; expected those of {run}: {", ".join(expected)}; list them in '
+      f'{folder}/dataset.toml'
+    )
+  if data.inputs != inputs:
+    raise UserError(f'the images in {folder} have the channels {data.inputs}; expected {inputs}, as in {run}')
 
 
 def _score(model, params: dict, split, config, predictions: 'Predictions'):

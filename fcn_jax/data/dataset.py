@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 
 from fcn_jax.data import names
+from fcn_jax.data.joined import Joined
 from fcn_jax.errors import UserError
 
 IGNORE = 255  # the label of pixels that count neither in the loss nor in the scores
@@ -100,9 +101,11 @@ class Data:
     return 'validation' if 'validation' in self.splits else 'test'
 
   def split(self, name: str) -> Split:
-    """The split of this name. Raises: UserError: there is none."""
+    """The split of this name; 'all' is all of them as one. Raises: UserError: there is none."""
+    if name == 'all' and name not in self.splits:
+      return Joined(self.splits)
     if name not in self.splits:
-      raise UserError(f'there is no split {name!r}; expected one of {", ".join(self.splits)}')
+      raise UserError(f'there is no split {name!r}; expected one of {", ".join(self.splits)}, all')
     return self.splits[name]
 
 

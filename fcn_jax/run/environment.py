@@ -17,10 +17,12 @@ def check_fingerprint(directory: RunDirectory, fingerprint: str) -> None:
   """Raises `UserError` if a run has been trained on data with another fingerprint."""
   expected = saved.read_fingerprint(directory.path)
   if expected not in (None, fingerprint):
+    is_folder = fingerprint.startswith('folder ')
     raise UserError(
       f'these are not the data of the run in {directory}: their fingerprint is {fingerprint!r}; expected {expected!r}. '
-      'Restore the data, give the folder of the right data with --config.data.dir=FOLDER, or train again in another '
-      '--workdir'
+      f'Restore the data, give the folder of the right data with --config.data.{"folder" if is_folder else "dir"}='
+      'FOLDER, or train again in another --workdir'
+      + ('; evaluate --out=FOLDER scores a run on other images' if is_folder else '')
     )
 
 

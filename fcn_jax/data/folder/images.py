@@ -41,12 +41,16 @@ class Kind:
     """The same with a range: (low, high) pairs, for each channel or one for all; or their numbers in one list."""
     flat = tuple(float(x) for pair in values for x in (pair if isinstance(pair, tuple | list) else (pair,)))
     flat = flat * self.channels if len(flat) == 2 else flat
+    if flat and self.is_plain:
+      raise UserError(
+        'there is a range of values, but the images are of 8 bits; expected images of more bits, or no range'
+      )
     if flat and (len(flat) != 2 * self.channels or any(a >= b for a, b in zip(flat[::2], flat[1::2], strict=True))):
       raise UserError(
         f'the range of values is {list(flat)}; expected low and high of each of the {self.channels} channels, or one '
         'low and high for all'
       )
-    return dataclasses.replace(self, range=() if self.is_plain else flat)
+    return dataclasses.replace(self, range=flat)
 
   def read(self, paths: Sequence[pathlib.Path]) -> np.ndarray:
     """The image in these files: uint8 [H, W, C].

@@ -180,7 +180,7 @@ def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 
     guesses.append('masks hold only 0 and 255, which are taken for two classes')
   if not names:
     names = tuple(f'class_{number}' for number in range(count or _guessed_count(root, values)))
-    guesses.append(f'{len(names)} classes, because the largest label is {len(names) - 1}' if not count else '')
+    guesses.append(f'{len(names)} classes without names, labels 0 to {len(names) - 1} of the masks')
   kept = [number for number in range(len(names)) if number not in ignored]
   colors = given.colors or _usable(found.palette, len(names)) or tuple(map(palettes.voc_color, range(len(names))))
   classes = Classes(tuple(names[n] for n in kept), tuple(colors[n] for n in kept))
@@ -194,7 +194,7 @@ def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 
   by_color = None
   if found.has_colors:
     by_color = {int(packed(np.array(color, np.uint8))): int(numbers[i]) for i, color in enumerate(colors)}
-  return Labels(classes, numbers, by_color, tuple(filter(None, guesses)))
+  return Labels(classes, numbers, by_color, tuple(guesses))
 
 
 def _rgb(value: int) -> str:

@@ -111,7 +111,7 @@ def open_folder(data) -> Folder:
   if files.is_remote(root):
     raise UserError(f'data.folder is {root}; expected a folder on a disk, because files are read again and again')
   if not files.exists(files.path(root)) or not root.is_dir():
-    raise UserError(f'data.folder: there is no folder {root}')
+    raise UserError(f'there is no folder {root}; give the folder of images and masks with --config.data.folder=DIR')
   root = root.absolute()
   given = description.read(root)
   found = layout.find(root, given.exclude, given.splits)
@@ -198,7 +198,7 @@ def _fingerprint(found: Folder) -> str:
   table = found.labels
   digest.update(repr((table.classes, sorted(table.colors.items()) if table.colors else 0)).encode())
   digest.update(table.numbers.tobytes())
-  return f'folder {found.root.name} {digest.hexdigest()[:16]}'
+  return f'folder {digest.hexdigest()[:16]}'
 
 
 def _stamp(found: Folder) -> str:
