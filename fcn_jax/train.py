@@ -49,11 +49,12 @@ def make_train_step(model, optimizer, config, class_weights: dict[str, np.ndarra
     class_weights: for each head, the weight of the pixels of each class, [C]; None if all classes weigh 1.
   """
   parts, of_class = config.train.accumulation, class_weights or dict.fromkeys(model.heads)
+  loss_of_head = losses.make(config.loss.name, config.loss.gamma)
   cell = next(iter(model.taps.values())) * model.shrink  # pixels per cell of the coarsest scores
 
   def loss_sum(params, batch, key):
     logits = model.apply({'params': params}, batch['inputs'], batch['size'], train=True, rngs={'dropout': key})
-    terms = [losses.softmax_cross_entropy(x, batch['labels'][h], batch['weights'][h]) for h, x in logits.items()]
+    terms = [loss_of_head(x, batch['labels'][h], batch['weights'][h]) for h, x in logits.items()]
     return terms[0] if len(terms) == 1 else sum(terms)
 
   def train_step(state, batch, signal):
@@ -97,7 +98,7 @@ def _loss_and_gradients(loss_sum, params: dict, micro_batches: dict, keys: jax.A
 
 
 def _labels_and_weights(labels: dict, keys: jax.Array, loss, of_class: dict, cell: int) -> dict:
-  """The labels [parts, b, H, W] that count (`loss.sampling`), and the weight of each pixel.
+  """The labels [parts, b, H, W] that count (`loss.sampling`), and the weights of pixels and images: see `losses.make`.
 
   With `loss.reduction=mean`, the weights of a head sum to 1 over all micro-batches and devices. A mean of means would
   weigh a pixel by the number of ignored pixels in its part of the batch. Dividing the gradients instead of the weights
@@ -109,11 +110,12 @@ def _labels_and_weights(labels: dict, keys: jax.Array, loss, of_class: dict, cel
       own_keys = jax.vmap(lambda key: jax.random.fold_in(key, SAMPLING))(keys)
       label = jax.vmap(lambda key, x: losses.sample_cells(key, x, loss.sampling, cell))(own_keys, label)
       labels = labels | {head: label}
-    weights[head] = losses.pixel_weights(label, of_class[head])
+    weights[head] = losses.weights(loss.name, label, of_class[head])
     if loss.reduction == 'mean':
-      # A batch may have no labeled pixel: then divide by the weight of one pixel instead.
-      least = 1 if of_class[head] is None else of_class[head][of_class[head] > 0].min()
-      weights[head] /= jnp.maximum(devices.sum_over_devices(jnp.sum(weights[head])), least)
+      # A batch may have no labeled pixel: then divide by the weight of one pixel, or image, instead.
+      least = {'pixels': 1 if of_class[head] is None else of_class[head][of_class[head] > 0].min(), 'images': 1}
+      for kind, x in weights[head].items():
+        weights[head][kind] = x / jnp.maximum(devices.sum_over_devices(jnp.sum(x)), least[kind])
   return {'labels': labels, 'weights': weights}
 
 

@@ -1,10 +1,15 @@
 """The loss against a slow double loop, its weights, and sums that add up."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
+from fcn_jax import losses
 from fcn_jax.data.dataset import IGNORE, Classes
+from fcn_jax.errors import UserError
+from fcn_jax.loss_names import terms
 from fcn_jax.losses import class_weights, inverse_weights, pixel_weights, sample_cells, softmax_cross_entropy
 
 CLASSES = 4
@@ -116,6 +121,87 @@ def test_weights_of_one_change_nothing(batch, loss_and_gradient):
   (weighted, weight), weighted_gradient = loss_and_gradient(logits, label, np.ones(CLASSES, np.float32))
   assert (float(total), float(count)) == (float(weighted), float(weight))
   np.testing.assert_array_equal(gradient, weighted_gradient)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+  scores = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+  return scores / scores.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize('gamma', [0, 0.5, 2])
+def test_focal_loss_equals_numpy(batch, gamma):
+  logits, label = batch
+  there = label != IGNORE
+  p = np.take_along_axis(probabilities(logits), np.where(there, label, 0)[..., None].astype(int), -1)[..., 0][there]
+  weight = pixel_weights(label, np.arange(1, CLASSES + 1, dtype=np.float32))
+  expected = np.sum(np.asarray(weight)[there] * (1 - p) ** gamma * -np.log(p))
+  loss = functools.partial(losses.focal, label=label, weight=weight, gamma=gamma)
+  total, gradient = jax.value_and_grad(loss)(logits)
+  assert total == pytest.approx(expected, rel=1e-5)
+  assert np.isfinite(jax.grad(loss)(logits * 1e4)).all()  # certain pixels
+  assert not gradient[~there].any()
+  eps = 1e-2
+  step = np.asarray(gradient) / np.linalg.norm(gradient)
+  slope = (loss(logits + eps * step) - loss(logits - eps * step)) / (2 * eps)
+  assert slope == pytest.approx(float(np.linalg.norm(gradient)), rel=2e-2)
+
+
+def test_dice_loss_equals_numpy_image_by_image(batch):
+  logits, label = batch
+  label = label.copy()
+  label[1][label[1] == 2] = 0  # a class that an image does not have counts nowhere in its loss
+  expected = []
+  for p, y in zip(probabilities(logits), label, strict=True):
+    there = y != IGNORE
+    present = np.unique(y[there])
+    overlaps = [2 * p[y == c, c].sum() / (p[there, c].sum() + (y == c).sum()) for c in present]
+    expected.append(1 - np.mean(overlaps) if len(present) else 0)
+  weights = losses.weights('dice', label)
+  assert weights['images'].tolist() == [1, 1, 0] and weights.keys() == {'images'}
+  for weight in (weights['images'], np.array([0.25, 0.75, 0], np.float32)):
+    assert losses.dice(logits, label, weight) == pytest.approx(np.dot(weight, expected), rel=1e-5)
+  assert not jax.grad(losses.dice)(logits, label, weights['images'])[label == IGNORE].any()
+
+
+def test_a_loss_is_a_sum_with_factors(batch):
+  logits, label = batch
+  name = 'cross_entropy+0.5*dice'
+  assert terms(name) == {'cross_entropy': 1, 'dice': 0.5}
+  weights = losses.weights(name, label)
+  parts = softmax_cross_entropy(logits, label, weights['pixels']), losses.dice(logits, label, weights['images'])
+  assert losses.make(name, 2.0)(logits, label, weights) == pytest.approx(float(parts[0] + 0.5 * parts[1]), rel=1e-6)
+
+
+@pytest.mark.parametrize('name', ['', 'dise', 'dice+dice', '0*dice', '-1*dice', 'dice*2', 'focal+'])
+def test_other_names_of_losses_are_refused(name):
+  with pytest.raises(UserError, match=r'loss.name is .* expected one of cross_entropy, focal, dice'):
+    terms(name)
+
+
+def test_median_frequency_balancing_equals_a_calculation_by_hand():
+  counts = np.array([[90, 10, 0, 0], [50, 0, 50, 0]])
+  # Shares in the images that have a class: 140/200, 10/100, 50/100; the median is 0.5.
+  np.testing.assert_allclose(losses.median_weights(counts), [0.5 / 0.7, 5, 1, 0], rtol=1e-6)
+
+
+def test_weights_of_classes_can_be_numbers():
+  heads = {'a': Classes(('x', 'y', 'z'), ((0, 0, 0),) * 3)}
+  assert class_weights('1,2.5,0', [], heads)['a'].tolist() == [1, 2.5, 0]
+  for wrong, message in (
+    ('1,2', 'has 2 numbers, but the head a has 3 classes'),
+    ('1,-2,3', 'of 0 or more'),
+    ('x', 'x'),
+  ):
+    with pytest.raises(UserError, match=message):
+      class_weights(wrong, [], heads)
+
+
+def test_class_weights_are_measured_on_the_same_2000_masks_each_time():
+  """Spread over the split: the masks may be sorted."""
+  split = [{'labels': {'a': np.full((1, 1), index // 2500, np.uint8)}} for index in range(5000)]
+  heads = {'a': Classes(('x', 'y'), ((0, 0, 0),) * 2)}
+  found = [class_weights('inverse', split, heads)['a'] for _ in range(2)]
+  assert np.array_equal(*found) and found[0] == pytest.approx([1, 1], abs=0.1)
 
 
 def test_inverse_weights_are_one_on_average_and_zero_for_an_absent_class():

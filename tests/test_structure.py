@@ -15,7 +15,7 @@ MOST_LINES = {'file': 300, 'function': 50, 'method of Session': 25}
 # Modules and packages below fcn_jax, lowest layer first. A module imports from its layer and from lower ones. Commands
 # are also the `__main__` of each package. The last layer is the package itself: the Python API, which loads lazily.
 LAYERS = (
-  ('errors', 'files', 'image_files', 'images', 'machine', 'metrics', 'optim', 'outputs'),
+  ('errors', 'files', 'image_files', 'images', 'loss_names', 'machine', 'metrics', 'optim', 'outputs'),
   ('data', 'losses'),
   ('models',),
   ('config', 'run'),
@@ -31,7 +31,7 @@ HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 FORBIDDEN = {
   ('report', 'sweep'): ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'fcn_jax.train'),
   ('models', 'losses', 'metrics', 'data'): ('fcn_jax.run',),
-  ('errors', 'files', 'image_files', 'images', 'machine', 'metrics', 'outputs', 'config', 'cli'): (
+  ('errors', 'files', 'image_files', 'images', 'loss_names', 'machine', 'metrics', 'outputs', 'config', 'cli'): (
     'jax',
     'jaxlib',
     'flax',

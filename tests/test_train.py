@@ -21,7 +21,7 @@ from toy_backbone import Toy
 
 from fcn_jax import losses, optim, train
 from fcn_jax.data import pipeline
-from fcn_jax.data.dataset import IGNORE, Classes
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.run import devices, signals
 
 COMPILATIONS = []  # their durations
@@ -125,14 +125,15 @@ def test_a_batch_of_little_weight_is_divided_by_that_weight():
   assert numbers[0]['loss'] == pytest.approx(np.log(CLASSES), rel=1e-5)
 
 
-def test_class_weights_count_all_training_images():
-  """Not the first 500 only, which the startup summary counts."""
-  images = [{'labels': {'semantic': np.array([[0, 0, 0, IGNORE]], np.uint8)}}] * 600
-  images += [{'labels': {'semantic': np.array([[1, 1, 1, 1]], np.uint8)}}] * 50
-  heads = {'semantic': Classes(('a', 'b', 'c'), ((0, 0, 0),) * 3)}
-  found = losses.class_weights('inverse', images, heads)['semantic']
-  np.testing.assert_allclose(found, [2000 / 1800 / 2, 2000 / 200 / 2, 0], rtol=1e-6)
-  assert losses.class_weights('none', images, heads) == {'semantic': None}
+@pytest.mark.slow
+def test_with_focal_and_dice_one_device_in_parts_and_eight_learn_the_same(one_device, monkeypatch):
+  """One image has no labels at all, and counts in no mean."""
+  label = small_batch()['labels']['semantic'].copy()
+  label[5] = IGNORE
+  batch, settings = with_label(small_batch(), label), SGD | {'loss.name': 'focal+0.5*dice'}
+  in_parts = steps(small_config(**settings, **{'train.accumulation': 4}), batch, 3, WEIGHTS)
+  monkeypatch.undo()
+  assert_same(steps(small_config(**settings), batch, 3, WEIGHTS), in_parts)
 
 
 # Several heads.

@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 
+from fcn_jax import loss_names
 from fcn_jax.config import defaults, recipes
 from fcn_jax.errors import UserError, closest, nearest
 from fcn_jax.models import names
@@ -21,7 +22,6 @@ CHOICES: dict[str, Any] = {
   'optim.name': ('sgd', 'adamw'),
   'optim.schedule': ('constant', 'polynomial', 'cosine'),
   'loss.reduction': ('mean', 'sum'),
-  'loss.balance': ('none', 'inverse'),
   'init.preprocessing': ('from_file', *names.PREPROCESSING),
 }
 
@@ -35,6 +35,7 @@ _BY_RANGE = {
   (0, 0.99): 'model.dropout',
   (0, 1): 'data.flip data.brightness data.contrast data.color',
   (0, 0.9999): 'optim.momentum',
+  (0, 10): 'loss.gamma',
   (0.01, 1): 'loss.sampling',
   (1, 16): 'eval.canvases',
   (0, math.inf): 'data.cache_gib data.jitter optim.lr optim.weight_decay optim.bias_lr optim.power optim.clip '
@@ -201,6 +202,14 @@ def _check_data(data: ml_collections.ConfigDict) -> None:
 
 
 def _check_training(config: ml_collections.ConfigDict) -> None:
+  terms = loss_names.terms(config.loss.name)
+  if config.loss.balance not in loss_names.BALANCES:
+    loss_names.numbers(config.loss.balance)
+  if config.loss.balance != 'none' and list(terms) == ['dice']:
+    raise UserError(
+      f'loss.balance is {config.loss.balance!r}, but loss.name is dice, in which all classes of an image weigh the '
+      'same; leave loss.balance out, or add cross_entropy to loss.name'
+    )
   if config.train.batch_size % config.train.accumulation:
     raise UserError(
       f'train.accumulation {config.train.accumulation} does not divide train.batch_size {config.train.batch_size} into '
