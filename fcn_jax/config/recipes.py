@@ -74,6 +74,24 @@ RECIPES = {
   # The scores of the narrow U-Net come from 6 channels, whose weights start at 0, and AdamW moves a weight by about the
   # learning rate in each step (`results/networks.md`).
   'small_unet': {'model.name': 'unet', 'model.width': 0.09375, 'model.group_size': 6, 'optim.lr': 3e-2},
+  # From ImageNet weights (`init.weights`): a whole ResNet-18, short enough for a CPU.
+  'finetune': {
+    'model.backbone': 'resnet18',
+    'model.norm': 'frozen_batch',
+    'data.flip': 0.5,
+    'data.scale': (0.7, 1.4),
+    'optim.name': 'adamw',
+    'optim.lr': 3e-4,
+    'optim.weight_decay': 1e-4,
+    'optim.schedule': 'cosine',
+    'optim.clip': 1.0,
+    'optim.warmup': 40,
+    'train.steps': 800,
+    'train.batch_size': 8,
+    'eval.every': 400,
+    'eval.batch_size': 20,
+    'checkpoint.every': 400,
+  },
   # From scratch at full width, for a GPU.
   'scratch_full': _FROM_SCRATCH
   | {
@@ -93,7 +111,7 @@ RECIPES = {
 }
 
 # Recipes whose backbone does not train from random parameters without GroupNorm.
-NEED_PRETRAINED = ('cvpr15', 'pami16_heavy')
+NEED_PRETRAINED = ('cvpr15', 'pami16_heavy', 'finetune')
 
 # The recipe of a data set whose module does not name another one in `RECIPE`.
 BY_DATASET = {'scenes': 'scratch_small', 'stanford_background': 'scratch_full', 'folder': 'scratch_small'}

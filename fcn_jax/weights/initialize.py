@@ -67,14 +67,20 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def _warn_about_random_backbone(config: ml_collections.ConfigDict) -> None:
-  needs = [part for part in config.recipe.split('+') if part in recipes.NEED_PRETRAINED and config.model.norm == 'none']
+  has_no_norm = config.model.norm != 'group'
+  needs = [part for part in config.recipe.split('+') if part in recipes.NEED_PRETRAINED and has_no_norm]
   on_voc = config.data.name in names.DATASETS and config.data.name not in recipes.BY_DATASET
   if needs or on_voc:
     logger.warning(
       f'warning: neither init.weights nor init.run is set, so the backbone starts from random parameters, but '
       f'{f"the recipe {needs[-1]}" if needs else config.data.name} needs a pretrained one: expect scores far below the '
-      "papers', or only the most frequent class; set --config.init.weights=vgg16 (with model.width=1 and "
-      'model.norm=none)' + (', or use a recipe that trains from scratch, such as scratch_full' if needs else '')
+      "papers', or only the most frequent class; set "
+      + (
+        '--config.init.weights=vgg16 (with model.width=1 and model.norm=none)'
+        if config.model.backbone == 'vgg16'
+        else f'--config.init.weights=FILE, with weights of {config.model.backbone}'
+      )
+      + (', or use a recipe that trains from scratch, such as scratch_full' if needs else '')
     )
 
 
