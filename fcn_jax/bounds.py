@@ -135,7 +135,7 @@ def _compiled():
   import jax
   import jax.numpy as jnp
 
-  from fcn_jax.evaluation import confusion
+  from fcn_jax.counting import confusion
   from fcn_jax.models.upsample import interpolate
 
   def through_grid(label: jax.Array, stride: int, classes: int) -> jax.Array:
