@@ -185,7 +185,8 @@ class CheckedSplit:
   """A split whose examples are checked when they are first read, and whose sizes and ids are checked on each call."""
 
   def __init__(self, split: Split, name: str, inputs: dict[str, int], heads: dict[str, Classes]) -> None:
-    self._split, self._name, self._inputs, self._heads = split, name, inputs, heads
+    self._split: Any = split  # with or without the optional methods
+    self._name, self._inputs, self._heads = name, inputs, heads
     self._checked, self._checked_full = np.zeros((2, len(split)), bool)
     self._sizes: dict[str, np.ndarray] = {}
 
