@@ -16,6 +16,7 @@ from fcn_jax.data import names
 from fcn_jax.data.joined import Joined
 from fcn_jax.errors import UserError
 
+_OF_RESIZED = ('full_labels', 'full_sizes')  # the optional methods of a split
 IGNORE = 255  # the label of pixels that count neither in the loss nor in the scores
 
 
@@ -175,7 +176,9 @@ def _check_whole(name: str, loaded: Any) -> None:
       "with splits={'train': ..., 'validation': ...}; add a split 'test' if the final scores are for other images"
     )
   for split_name, split in loaded.splits.items():
-    if missing := [method for method in ('__len__', '__getitem__', 'sizes', 'ids') if not hasattr(split, method)]:
+    required = ['__len__', '__getitem__', 'sizes', 'ids']
+    required += _OF_RESIZED if any(hasattr(split, method) for method in _OF_RESIZED) else ()
+    if missing := [method for method in required if not hasattr(split, method)]:
       raise UserError(f'the split {split_name} of {name} has no {", ".join(missing)}; expected an fcn_jax.data.Split')
     if not len(split):
       raise UserError(f'the split {split_name} of {name} is empty; expected at least one image')

@@ -134,7 +134,7 @@ def eval_batches(
     read = [(split[i], i) for i in indices[host::hosts].tolist()]
     examples = [placed(example['inputs'], example['labels'], canvas, i) for example, i in read]
     if missing := batch_size // hosts - len(examples):
-      like = split[int(indices[0])]
+      like = read[0][0] if read else split[int(indices[0])]
       blank = {stream: np.zeros((1, 1, x.shape[-1]), np.uint8) for stream, x in like['inputs'].items()}
       ignored = {head: np.full((1, 1), IGNORE, np.uint8) for head in like['labels']}
       examples += [placed(blank, ignored, canvas, -1)] * missing  # the fillers
