@@ -187,9 +187,8 @@ def _check_whole(name: str, loaded: Any) -> None:
 class CheckedSplit:
   """A split whose examples are checked when they are first read, and whose sizes and ids are checked on each call."""
 
-  def __init__(self, split: Split, name: str, inputs: dict[str, int], heads: dict[str, Classes]) -> None:
-    self._split: Any = split  # with or without the optional methods
-    self._name, self._inputs, self._heads = name, inputs, heads
+  def __init__(self, split: Any, name: str, inputs: dict[str, int], heads: dict[str, Classes]) -> None:
+    self._split, self._name, self._inputs, self._heads = split, name, inputs, heads
     self._checked, self._checked_full = np.zeros((2, len(split)), bool)
     self._sizes: dict[str, np.ndarray] = {}
 
@@ -227,16 +226,13 @@ class CheckedSplit:
     if method not in self._sizes:
       sizes = np.asarray(getattr(self._split, method)())
       if sizes.shape != (len(self), 2):
-        raise UserError(
-          f'{method}() of the split {self._name} has the shape {list(sizes.shape)}; expected {[len(self), 2]}, the '
-          'height and width of each image'
-        )
+        found = f'{method}() of the split {self._name} has the shape {list(sizes.shape)}'
+        raise UserError(f'{found}; expected {[len(self), 2]}, the height and width of each image')
       self._sizes[method] = sizes
     return self._sizes[method]
 
   def _checked_labels(self, full_labels: Callable[[int], dict[str, np.ndarray]], index: int) -> dict[str, np.ndarray]:
-    index = int(index)
-    labels, full, size = full_labels(index), self.full_sizes()[index], self.sizes()[index]
+    labels, full, size = full_labels(int(index)), self.full_sizes()[index], self.sizes()[index]
     if not self._checked_full[index]:
       found = problems({'inputs': {}, 'labels': labels, 'id': index}, {}, self._heads, tuple(full))
       if (np.abs(full * (size.max() / full.max()) - size) > 1).any() or (full < size).any():
