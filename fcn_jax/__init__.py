@@ -6,8 +6,8 @@
 
 To read the code, start with `train.py` (the loop) and `session.py`. Then read `models/fcn.py` (the network), which uses
 `models/vgg.py`, `models/grid.py` and `models/upsample.py`; then `data/pipeline.py` (the batches), `losses.py`,
-`metrics.py` and `evaluation.py`. `config/defaults.py` lists every setting. Importing the package starts nothing; jax
-is imported when a name below is used.
+`metrics.py`, `counting.py` and `evaluation.py`. `config/defaults.py` lists every setting. Importing the package starts
+nothing; jax is imported when a name below is used.
 """
 
 import importlib

@@ -12,10 +12,10 @@ import numpy as np
 from fcn_jax import config as config_lib
 from fcn_jax import files, machine, models
 from fcn_jax.config import normalization
-from fcn_jax.data import augment, canvases
+from fcn_jax.data import augment, canvases, resizing
 from fcn_jax.data.dataset import Classes
 from fcn_jax.errors import UserError, nearest
-from fcn_jax.models import cost, names
+from fcn_jax.models import cost, names, upsample
 from fcn_jax.run import checkpoint as checkpoints
 from fcn_jax.run import saved
 from fcn_jax.weights import match
@@ -33,6 +33,7 @@ BATCH_PIXELS = 2**20  # largest total of the canvases of a batch; a larger image
 # 100 TFLOP/s on an accelerator. A pixel takes at least as long as `_LEAST_FLOPS`, however narrow the network is. On two
 # cores, a compilation is worth 11, 12, 4.2 and 0.34 million pixels at the widths 1/16, 1/8, 1/4 and 1.
 COMPILE_FLOPS, ACCELERATOR_COMPILE_FLOPS, _LEAST_FLOPS = 2e11, 1e15, 2e4
+_ROWS, _COLUMNS = 64, 256  # scores are enlarged by so many rows at a time, and by a multiple of so many columns
 _SAMPLE = (512, 512)  # height and width at which the cost of a pixel is measured; it is the same for large images
 
 
@@ -52,6 +53,8 @@ class Predictor:
     self.model = models.build(config.model, inputs, heads)
     self.params = jax.device_put(params)
     self._apply = jax.jit(lambda params, inputs, size: self.model.apply({'params': params}, inputs, size))
+    self._longest = config.data.get('resize', 0)
+    self._enlarge = jax.jit(upsample.enlarge, static_argnums=4)
 
   @property
   def classes(self) -> tuple[str, ...]:
@@ -88,20 +91,37 @@ class Predictor:
   def scores(self, images: Sequence, canvas: tuple[int, int], count: int = 0) -> list[dict[str, np.ndarray]]:
     """Scores before the softmax of images that share a canvas.
 
+    With `data.resize`, images are resized for the network as in training, and their scores are enlarged bilinearly to
+    the original size, as in the evaluation.
+
     Args:
       images: each [H, W, C], or a dict of such arrays by input stream.
-      canvas: height and width that the images are padded to.
+      canvas: height and width that the images, after resizing, are padded to.
       count: number of images that the program is compiled for; by default `len(images)`.
 
     Returns:
       For each image, a dict by head: float32 [H, W, classes].
     """
-    examples = [augment.on_canvas(self._streams(image), {}, canvas) for image in images]
+    whole = [{name: np.asarray(x, np.uint8) for name, x in self._streams(image).items()} for image in images]
+    examples = [augment.on_canvas(*resizing.resized(image, {}, self._longest), canvas) for image in whole]
     examples += examples[:1] * (count - len(examples))
     inputs = {stream: np.stack([e['inputs'][stream] for e in examples]) for stream in self.model.mean}
     sizes = np.stack([e['size'] for e in examples])
-    computed = {head: np.asarray(x) for head, x in self._apply(self.params, inputs, sizes).items()}
+    computed = self._apply(self.params, inputs, sizes)
+    if self._longest:
+      full = [next(iter(image.values())).shape[:2] for image in whole]
+      return [{h: self._enlarged(x[i], sizes[i], size) for h, x in computed.items()} for i, size in enumerate(full)]
+    computed = {head: np.asarray(x) for head, x in computed.items()}
     return [{head: x[i, : sizes[i, 0], : sizes[i, 1]] for head, x in computed.items()} for i in range(len(images))]
+
+  def _enlarged(self, scores: jax.Array, size: np.ndarray, full: tuple[int, int]) -> np.ndarray:
+    """Scores [H, W, C] of the size `full`, of an image that was resized to `size`; a device enlarges some rows."""
+    (height, width), result = full, np.empty((*full, scores.shape[-1]), np.float32)
+    for first in range(0, height, _ROWS):
+      rows = first + np.arange(_ROWS)
+      strip = self._enlarge(scores, size, np.array(full), rows, -(-width // _COLUMNS) * _COLUMNS)
+      result[first : first + _ROWS] = np.asarray(strip)[: height - first, :width]
+    return result
 
   def batches(self, sizes: np.ndarray) -> list[tuple[tuple[int, int], int, np.ndarray]]:
     """Which images of sizes [N, 2] share a batch: canvas, count and indices, from small to large canvases.
@@ -109,14 +129,19 @@ class Predictor:
     `scores` of the images with this canvas and count computes a batch; see `canvases.predict_plan`.
     """
     limit, pixels = self.config.eval.canvases, 0.0
-    if len(np.unique(canvases.rounded(sizes), axis=0)) > limit:
+    sizes = np.reshape(sizes, (-1, 2))  # there may be none
+    resized = resizing.sizes(sizes, self._longest)
+    # The scores of a batch are enlarged to BATCH_PIXELS, or those of one image.
+    batch_pixels = int(BATCH_PIXELS * (resized.prod(1) / sizes.prod(1)).min(initial=1))
+    if len(np.unique(canvases.rounded(resized), axis=0)) > limit:
       flops = COMPILE_FLOPS if jax.default_backend() == 'cpu' else ACCELERATOR_COMPILE_FLOPS
       pixels = flops / self._flops_per_pixel
-    return canvases.predict_plan(sizes, batch_pixels=BATCH_PIXELS, canvases=limit, compile_pixels=pixels)
+    return canvases.predict_plan(resized, batch_pixels=batch_pixels, canvases=limit, compile_pixels=pixels)
 
-  def memory(self, canvas: tuple[int, int]) -> int:
-    """The bytes that a forward pass of one image on a canvas takes, without the parameters, without computing it."""
-    return math.ceil(self._bytes_per_pixel * math.prod(canvas))
+  def memory(self, size: tuple[int, int]) -> int:
+    """The bytes that a forward pass of one image of this size takes, without the parameters, without computing it."""
+    (canvas,) = canvases.rounded(resizing.sizes(np.array(size), self._longest))
+    return math.ceil(self._bytes_per_pixel * int(canvas.prod()))
 
   def available_memory(self) -> float:
     """The bytes that a forward pass may take on the device, infinity if that is unknown."""

@@ -5,7 +5,8 @@
 
 A network of a stride cannot be expected to score higher than the bound of that stride (CVPR'15, appendix A). Each cell
 of the grid has the fraction of each class in it. These fractions are upsampled bilinearly, and the class with the
-largest fraction wins. Prints a table, and writes the scores to --out; a file that exists is kept, unless --overwrite
+largest fraction wins. If data.resize makes images smaller, labels are those after resizing, since strides are in pixels
+of these images. Prints a table, and writes the scores to --out; a file that exists is kept, unless --overwrite
 is given.
 """
 
@@ -135,7 +136,7 @@ def _compiled():
   import jax
   import jax.numpy as jnp
 
-  from fcn_jax.evaluation import confusion
+  from fcn_jax.counting import confusion
   from fcn_jax.models.upsample import interpolate
 
   def through_grid(label: jax.Array, stride: int, classes: int) -> jax.Array:

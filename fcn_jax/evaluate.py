@@ -11,6 +11,9 @@ eval/network.json (size and cost of the network) to the run directory, or to the
 checkpoint are called eval/SPLIT.best.json and so on. In --out and --save_predictions, only files of an earlier call are
 replaced.
 
+If data.resize makes images smaller, the scores of the network are enlarged bilinearly to the size of the labels, where
+pixels are counted.
+
 The data must be those of the run: their fingerprints are compared. With --workdir, only settings of where the data are
 and how they are read can be set, for example --config.data.dir and --config.data.threads. A run that was trained on a
 folder can also be scored on another folder with the same classes; then --out is required, and the run stays as it is:

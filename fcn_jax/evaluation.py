@@ -1,15 +1,14 @@
-"""Exact scores of a split: one confusion matrix per image, with every image at its original size."""
+"""Exact scores of a split: one confusion matrix per image, counted at the original size of its labels."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from fcn_jax import files, images, metrics
-from fcn_jax.data import bands, canvases, pipeline
+from fcn_jax import counting, files, images, metrics
+from fcn_jax.data import bands, canvases, pipeline, resizing
 from fcn_jax.data.dataset import IGNORE, Classes, Data, Split
 from fcn_jax.errors import UserError
 from fcn_jax.run import devices, hosts, saved
@@ -26,7 +25,7 @@ class Scored:
   Attributes:
     matrices: confusion matrices int64 [N, C, C], one per image.
     bands: int64 [len(bands.WIDTHS), C, C], of the pixels near label boundaries.
-    examples: some images, as `Evaluator.images` yields them.
+    examples: some images, as `Evaluator.images` yields them, with labels and predictions of the size of the inputs.
   """
 
   matrices: dict[str, np.ndarray]
@@ -34,69 +33,12 @@ class Scored:
   examples: list[dict]
 
 
-def confusion(prediction: jax.Array, label: jax.Array, classes: int) -> jax.Array:
-  """The confusion matrix of each image, on the device.
-
-  Args:
-    prediction: integers [B, H, W], 0 to classes-1.
-    label: integers [B, H, W], 0 to classes-1, or 255 for pixels to ignore.
-    classes: C.
-
-  Returns:
-    int32 [B, C, C].
-  """
-  return _pairs(label, prediction, classes, classes)
-
-
-def _pairs(row: jax.Array, column: jax.Array, rows: int, columns: int) -> jax.Array:
-  """How often each pair occurs in each image, int32 [B, rows, columns], if both numbers [B, H, W] are in range."""
-  row = row.astype(jnp.int32)
-  # Other pairs go to a cell behind the last one, and are dropped.
-  cell = jnp.where(row < rows, row * columns + column, rows * columns).reshape(len(row), -1)
-  counts = jax.vmap(lambda c: jnp.zeros(rows * columns, jnp.int32).at[c].add(1, mode='drop'))(cell)
-  return counts.reshape(-1, rows, columns)
-
-
-def _pairs_by_product(row: jax.Array, column: jax.Array, rows: int, columns: int) -> jax.Array:
-  """The same as `_pairs` for up to 2^24 pixels per image, as a product of one-hot matrices.
-
-  TPUs add one number after the other to a table, but never store these matrices; CPUs and GPUs do.
-  """
-  row, column = (
-    (x.reshape(len(x), 1, -1) == jnp.arange(count)[:, None]).astype(jnp.bfloat16)
-    for x, count in ((row, rows), (column, columns))
-  )
-  return jnp.einsum('brp,bcp->brc', row, column, preferred_element_type=jnp.float32).astype(jnp.int32)
-
-
-def make_eval_step(model):
-  """Makes `eval_step(params, batch)`, which runs on all n devices.
-
-  `batch['labels']` has the maps of `bands.WithBands`. The step returns for each head the confusion matrices by band,
-  int32 [n, B/n, len(bands.WIDTHS) + 1, C, C], and the predictions, uint8 [n, B/n, H, W].
-  """
-  count = _pairs_by_product if model.platform == 'tpu' else _pairs
-
-  def eval_step(params, batch):
-    counted = {}
-    for head, logits in model.apply({'params': params}, batch['inputs'], batch['size']).items():
-      classes, label = logits.shape[-1], batch['labels'][head]
-      prediction = jnp.argmax(logits, axis=-1).astype(jnp.uint8)
-      row = batch['labels'][bands.key(head)].astype(jnp.int32) * classes + label
-      rows = (len(bands.WIDTHS) + 1) * classes
-      counts = count(jnp.where(label == IGNORE, rows, row), prediction, rows, classes)
-      counted[head] = counts.reshape(len(label), -1, classes, classes), prediction
-    return counted
-
-  return devices.pmap(eval_step, replicated_output=False)
-
-
 class Evaluator:
   """Scores splits with one network, whose evaluation step is compiled once per canvas."""
 
   def __init__(self, model, *, batch_size: int, canvases: int, threads: int):
     """`batch_size` images over all devices, padded to one of `canvases` sizes, decoded by `threads`."""
-    self._step, self._heads = make_eval_step(model), dict(model.heads)
+    self._step, self._heads = counting.make_eval_step(model), dict(model.heads)
     self._sharing = {'batch_size': batch_size, 'canvases': canvases}
     self._sharing |= {'host': jax.process_index(), 'hosts': jax.process_count()}
     self._threads = threads
@@ -105,13 +47,16 @@ class Evaluator:
   def images(self, params: dict, split: Split, predicted: Collection[int]) -> Iterator[dict]:
     """Scores every image of this host's part of a split once, in the order of the batches.
 
+    Where images were resized when they were read (`Split.full_labels`), labels and predictions have the original size,
+    to which scores are enlarged (`counting.make_eval_step`).
+
     Args:
       params: the parameters, on the devices.
       split: the images.
       predicted: indices of the images whose predictions are copied to the host.
 
     Yields:
-      For each image, a dict: index, its index in `split`; inputs, [H, W, C] by stream; labels, uint8 [H, W] by head;
+      For each image, a dict: index, its index in `split`; inputs, [h, w, C] by stream; labels, uint8 [H, W] by head;
       counts, the confusion matrices by band, int32 [len(bands.WIDTHS) + 1, C, C] by head; and at least for the images
       in `predicted`, predictions, uint8 [H, W] by head.
     """
@@ -160,7 +105,7 @@ class Evaluator:
         near[head] += counts[:-1].cumsum(0)
         pixels[head] += np.count_nonzero(image['labels'][head] != IGNORE)
       if image['index'] in wanted:
-        examples[image['index']] = image
+        examples[image['index']] = _example(image)
       each(image)
     return _sum_over_hosts(matrices, near, pixels, [examples[index] for index in sorted(examples)])
 
@@ -190,15 +135,25 @@ class Evaluator:
 
 
 def _split_batch(batch: dict, index: np.ndarray, counted: dict, predicted: Collection[int]) -> Iterator[dict]:
-  """The images of a batch, each cut to its original size; see `Evaluator.images`."""
+  """The images of a batch without their padding; see `Evaluator.images`."""
   counts = {head: np.asarray(counts).reshape(-1, *counts.shape[2:]) for head, (counts, _) in counted.items()}
+  label_size = 'label_size' if 'label_size' in batch else 'size'
   maps = {'inputs': batch['inputs'], 'labels': {head: batch['labels'][head] for head in counted}}
   if any(i in predicted for i in index):
     maps['predictions'] = {h: np.asarray(p).reshape(batch['labels'][h].shape) for h, (_, p) in counted.items()}
   for place in np.flatnonzero(index >= 0):  # the others are fillers
-    h, w = batch['size'][place]
-    image = {kind: {name: x[place, :h, :w] for name, x in named.items()} for kind, named in maps.items()}
+    image = {}
+    for kind, named in maps.items():
+      h, w = batch['size' if kind == 'inputs' else label_size][place]
+      image[kind] = {name: x[place, :h, :w] for name, x in named.items()}
     yield image | {'index': int(index[place]), 'counts': {head: x[place] for head, x in counts.items()}}
+
+
+def _example(image: dict) -> dict:
+  """The image with labels and predictions of the size of its inputs, for people."""
+  size = next(iter(image['inputs'].values())).shape[:2]
+  maps = {kind: image[kind] for kind in ('labels', 'predictions')}
+  return image | {k: {head: resizing.nearest(x, size) for head, x in named.items()} for k, named in maps.items()}
 
 
 def _sum_over_hosts(matrices: dict, near: dict, pixels: dict, examples: list[dict]) -> Scored:

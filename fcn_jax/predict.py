@@ -15,6 +15,8 @@ NAME is the name of the image without its ending; images in subfolders keep thei
 have the same outputs, or an output would be an image or the weights file, NAME keeps the ending (0001.jpg and
 0001.png) or the folder (day1/0001.jpg and day2/0001.jpg). Names that are too long are shortened with a hash.
 
+A run with data.resize resizes images as in training; outputs have the size of the original image.
+
 Images are JPEG, PNG, WebP, TIFF, BMP, GIF, JPEG 2000 and PNM files, found in folders by their endings. Hidden files and
 folders, __MACOSX and earlier predictions in folders are left out.
 
@@ -220,16 +222,16 @@ def segment(jobs: list[Job], out: epath.Path, given, tally: Tally) -> None:
 def _fits(job: Job, predictor, given, tally: Tally) -> bool:
   """Whether an image can be segmented with the memory that is available; if not, the image is counted as failed."""
   from fcn_jax import api
-  from fcn_jax.data import canvases
 
   pixels = math.prod(job.size)
   if pixels <= api.BATCH_PIXELS:  # as much as a batch of small images
     return True
-  forward = predictor.memory(tuple(canvases.rounded(np.array(job.size))[0]))
+  forward = predictor.memory(job.size)
   scores = 4 * len(predictor.classes) * pixels
   outputs = pixels * _IMAGE_BYTES + scores * (_HEATMAP_COPIES * given.heatmaps + given.save_scores)
+  on_host_only = outputs + (scores if predictor.config.data.get('resize') else 0)  # enlarged after the forward pass
   on_host, on_device = machine.available_memory(), predictor.available_memory()
-  parts = [(forward + outputs, on_host)] if _is_on_cpu() else [(forward, on_device), (scores + outputs, on_host)]
+  parts = [(forward + on_host_only, on_host)] if _is_on_cpu() else [(forward, on_device), (scores + outputs, on_host)]
   for required, available in parts:
     if required > available:
       tally.fail(

@@ -9,7 +9,7 @@ import pytest
 from cheap import quick_jit, random_params
 
 from fcn_jax import config as config_lib
-from fcn_jax import evaluation, models
+from fcn_jax import counting, evaluation, models
 from fcn_jax.data import bands
 from fcn_jax.data.dataset import IGNORE, Classes
 from fcn_jax.errors import UserError
@@ -149,7 +149,7 @@ def test_each_head_is_scored_with_its_labels(platform):
 
 @pytest.mark.parametrize('fault', ['drops', 'doubles'])
 def test_a_pixel_lost_or_counted_twice_is_noticed(monkeypatch, fault):
-  right = evaluation._pairs
+  right = counting._pairs
 
   def wrong(row, column, rows, columns):
     if fault == 'drops':
@@ -158,7 +158,7 @@ def test_a_pixel_lost_or_counted_twice_is_noticed(monkeypatch, fault):
 
   split = RandomSplit([(5, 7)])
   split[0]['labels']['semantic'][0, 0] = 1
-  monkeypatch.setattr(evaluation, '_pairs', wrong)
+  monkeypatch.setattr(counting, '_pairs', wrong)
   with pytest.raises(AssertionError, match='labeled pixels, but'):
     score(split)
 

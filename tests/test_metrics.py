@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from fcn_jax import evaluation, metrics
+from fcn_jax import counting, metrics
 from fcn_jax.data.dataset import IGNORE
 
 CLASSES = 5
@@ -15,7 +15,7 @@ NAMES = ('sky', 'tree', 'road', 'grass', 'water')
 
 @pytest.fixture(scope='module')
 def confusion():
-  return jax.jit(functools.partial(evaluation.confusion, classes=CLASSES))
+  return jax.jit(functools.partial(counting.confusion, classes=CLASSES))
 
 
 @pytest.fixture(scope='module')

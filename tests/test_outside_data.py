@@ -1,13 +1,18 @@
-"""A data set outside the package, with two streams and two heads: trained, resumed, scored, and read without it."""
+"""A data set outside the package: trained, resumed, scored, and read without it.
+
+It has two streams and two heads, and resizes its images when they are read.
+"""
 
 import json
 import shutil
 import signal
 import sys
 
+import numpy as np
 import pytest
 import tiny
 from etils import epath
+from PIL import Image
 
 from fcn_jax.run import saved
 from fcn_jax.sweep import points
@@ -21,6 +26,7 @@ from fcn_jax.data import Classes, Data
 SETTINGS = {
   'count': 16,  # training images
   'train_size': (32, 32),
+  'resize': 32,  # from 64x64
   'model.mean': (120.0, 115.0, 105.0, 40.0),
   'model.std': (64.0, 64.0, 64.0, 30.0),
 }
@@ -37,16 +43,26 @@ class Drawn:
   def __len__(self):
     return self._count
 
+  def _labels(self, rng, block):
+    semantic = np.repeat(np.repeat(rng.integers(0, 3, (4, 4), np.uint8), block, 0), block, 1)
+    return {'semantic': semantic, 'geometric': (semantic == 1).astype(np.uint8)}
+
   def __getitem__(self, index):
     rng = np.random.default_rng([self._seed, index])
-    semantic = np.repeat(np.repeat(rng.integers(0, 3, (4, 4), np.uint8), 8, 0), 8, 1)
+    labels = self._labels(rng, 8)
+    semantic = labels['semantic']
     rgb = 80 * semantic[..., None] + rng.integers(0, 80, (32, 32, 3), np.uint8)
     depth = rng.integers(0, 99, (32, 32, 1), np.uint8)
-    labels = {'semantic': semantic, 'geometric': (semantic == 1).astype(np.uint8)}
     return {'inputs': {'rgb': rgb, 'depth': depth}, 'labels': labels, 'id': self.ids()[index]}
 
   def sizes(self):
     return np.array([(32, 32)] * self._count)
+
+  def full_labels(self, index):
+    return self._labels(np.random.default_rng([self._seed, index]), 16)
+
+  def full_sizes(self):
+    return 2 * self.sizes()
 
   def ids(self):
     return [f'{self._seed}-{index}' for index in range(self._count)]
@@ -153,7 +169,17 @@ def test_evaluate_scores_both_heads(folder, trained, tmp_path):
   done = run(folder, '-m', 'fcn_jax.evaluate', f'--workdir={workdir}', '--save_predictions', tmp_path / 'predictions')
   assert done.returncode == 0, done.stderr
   assert [path.read_bytes() for path in files] == before
-  assert len(list((tmp_path / 'predictions').glob('*.png'))) == 5
+  names, matrices = (np.load(workdir / 'eval' / 'validation.npz')[kind] for kind in ('id', 'confusion'))
+  assert len(list((tmp_path / 'predictions').glob('*.png'))) == len(names) == 5
+  for name, matrix in zip(names, matrices, strict=True):
+    assert matrix.sum() == 64 * 64  # pixels before resizing
+    for path, size in (
+      (tmp_path / 'predictions' / f'{name}.png', 64),
+      (workdir / f'eval/validation/{name}.label.png', 32),
+    ):
+      with Image.open(path) as image:
+        assert image.size == (size, size)
+        assert size == 32 or np.array_equal(np.bincount(np.asarray(image).ravel(), minlength=3), matrix.sum(0))
 
 
 PREDICT = """

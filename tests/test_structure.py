@@ -19,7 +19,7 @@ LAYERS = (
   ('data', 'losses'),
   ('models',),
   ('config', 'run'),
-  ('evaluation', 'cli', 'weights'),
+  ('counting', 'evaluation', 'cli', 'weights'),
   ('report', 'sweep', 'bounds', 'session', 'starting_point'),
   ('train', 'api', 'predict_files'),
   ('main', 'evaluate', 'predict', '__main__'),

@@ -41,7 +41,8 @@ def write(
   inputs, heads = inputs or {'rgb': 3}, heads or {'semantic': CLASSES}
   config = config_lib.default('scenes')
   config.data.name = name  # a module that is never imported, unless it is scenes
-  config.update_from_flattened_dict(SMALL | {key.replace('__', '.'): x for key, x in settings.items()})
+  with config.unlocked():  # for settings of other data sets
+    config.update_from_flattened_dict(SMALL | {key.replace('__', '.'): x for key, x in settings.items()})
   config = normalization.resolve(config)
   model = models.build(config.model, inputs, heads)
   params = random_params(model, model.example_inputs(), seed=seed)

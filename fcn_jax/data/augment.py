@@ -149,7 +149,7 @@ def on_canvas(inputs: dict[str, np.ndarray], labels: dict[str, np.ndarray], canv
   """An image in the top left of a canvas (height, width) that is at least as large.
 
   Args:
-    inputs: uint8 [h, w, C] by stream.
+    inputs: uint8 [h, w, C] by stream; may be empty.
     labels: uint8 [h, w] by head; may be empty.
     canvas: height H and width W.
 
@@ -165,7 +165,7 @@ def on_canvas(inputs: dict[str, np.ndarray], labels: dict[str, np.ndarray], canv
 
 def place(image: Sequence[dict[str, np.ndarray]], into: Sequence[dict[str, np.ndarray]]) -> tuple[int, int]:
   """Copies inputs and labels into canvases, and pads them; see `on_canvas`. Returns height and width of the image."""
-  height, width = next(iter(image[0].values())).shape[:2]
+  height, width = next(iter((image[0] or image[1]).values())).shape[:2]
   for arrays, canvases, padding in zip(image, into, (0, IGNORE), strict=True):
     for name, x in arrays.items():
       canvases[name][:height, :width] = x

@@ -18,7 +18,8 @@ def key(head: str) -> str:
 class WithBands:
   """A split whose examples also have, among their labels, the band of each pixel: see `key` and `narrowest`.
 
-  Bands depend on the labels only, and are computed once per image.
+  Where images were resized when they were read, labels are `Split.full_labels`. Bands depend on the labels only, and
+  are computed once per image.
 
   Attributes:
     of: the split itself.
@@ -33,18 +34,23 @@ class WithBands:
     return len(self.of)
 
   def __getitem__(self, index: int) -> Example:
-    example = self.of[index]
+    example, has_full_labels = self.of[index], hasattr(self.of, 'full_labels')
+    labels = self.of.full_labels(index) if has_full_labels else example['labels']
     found = self._bands.get(index)
     if found is None:
-      found = {key(head): narrowest(label) for head, label in example['labels'].items()}
+      found = {key(head): narrowest(label) for head, label in labels.items()}
       size = sum(band.nbytes for band in found.values())
       with self._lock:
         if index not in self._bands and size <= self._room:
           self._bands[index], self._room = found, self._room - size
-    return example | {'labels': example['labels'] | found}
+    return example | {'labels': labels | found}
 
   def sizes(self) -> np.ndarray:
     return self.of.sizes()
+
+  def label_sizes(self) -> np.ndarray | None:
+    """Heights and widths of the labels, int [N, 2]; None if they are those of the inputs."""
+    return self.of.full_sizes() if hasattr(self.of, 'full_sizes') else None
 
   def ids(self):
     return self.of.ids()

@@ -35,6 +35,14 @@ def eval_plan(sizes: np.ndarray, *, batch_size: int, canvases: int) -> list[tupl
   return plan
 
 
+def label_canvases(plan: list[tuple[tuple[int, int], np.ndarray]], sizes: np.ndarray) -> dict[tuple[int, int], tuple]:
+  """The canvas for labels of other sizes [N, 2] than the images, by canvas of `eval_plan`: one that holds them all."""
+  largest: dict[tuple[int, int], np.ndarray] = {}
+  for canvas, indices in plan:
+    largest[canvas] = np.maximum(largest.get(canvas, 0), rounded(sizes[indices]).max(0))
+  return {canvas: tuple(size.tolist()) for canvas, size in largest.items()}
+
+
 def own_images(split: Split, *, batch_size: int, canvases: int, host: int, hosts: int) -> list[int]:
   """The sorted indices of the images that `pipeline.eval_batches` gives to a host."""
   plan = eval_plan(split.sizes(), batch_size=batch_size, canvases=canvases)

@@ -5,8 +5,9 @@ A data set is a module with `load(data) -> Data`, where `data` is the section `d
 """
 
 import dataclasses
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
@@ -15,6 +16,7 @@ from fcn_jax.data import names
 from fcn_jax.data.joined import Joined
 from fcn_jax.errors import UserError
 
+_OF_RESIZED = ('full_labels', 'full_sizes')  # the optional methods of a split
 IGNORE = 255  # the label of pixels that count neither in the loss nor in the scores
 
 
@@ -30,6 +32,10 @@ class Split(Protocol):
   """The images of a split, by index. Several threads read it at the same time.
 
   If it has an attribute `is_decoded` that is true, reading an image takes next to no time.
+
+  If images are resized when they are read, a split also has two methods, and is scored at the original size:
+    full_labels(index) -> the labels of image `index` before resizing, uint8 [H, W] by head.
+    full_sizes() -> their heights and widths, int [N, 2].
   """
 
   def __len__(self) -> int:
@@ -170,7 +176,9 @@ def _check_whole(name: str, loaded: Any) -> None:
       "with splits={'train': ..., 'validation': ...}; add a split 'test' if the final scores are for other images"
     )
   for split_name, split in loaded.splits.items():
-    if missing := [method for method in ('__len__', '__getitem__', 'sizes', 'ids') if not hasattr(split, method)]:
+    required = ['__len__', '__getitem__', 'sizes', 'ids']
+    required += _OF_RESIZED if any(hasattr(split, method) for method in _OF_RESIZED) else ()
+    if missing := [method for method in required if not hasattr(split, method)]:
       raise UserError(f'the split {split_name} of {name} has no {", ".join(missing)}; expected an fcn_jax.data.Split')
     if not len(split):
       raise UserError(f'the split {split_name} of {name} is empty; expected at least one image')
@@ -179,10 +187,10 @@ def _check_whole(name: str, loaded: Any) -> None:
 class CheckedSplit:
   """A split whose examples are checked when they are first read, and whose sizes and ids are checked on each call."""
 
-  def __init__(self, split: Split, name: str, inputs: dict[str, int], heads: dict[str, Classes]) -> None:
+  def __init__(self, split: Any, name: str, inputs: dict[str, int], heads: dict[str, Classes]) -> None:
     self._split, self._name, self._inputs, self._heads = split, name, inputs, heads
-    self._checked = np.zeros(len(split), bool)
-    self._sizes: np.ndarray | None = None
+    self._checked, self._checked_full = np.zeros((2, len(split)), bool)
+    self._sizes: dict[str, np.ndarray] = {}
 
   def __len__(self) -> int:
     return len(self._split)
@@ -191,7 +199,7 @@ class CheckedSplit:
     index = int(index)
     example = self._split[index]
     if not self._checked[index]:
-      size = None if self._sizes is None else tuple(self._sizes[index])
+      size = tuple(self._sizes['sizes'][index]) if 'sizes' in self._sizes else None
       if found := problems(example, self._inputs, self._heads, size):
         name = example['id'] if isinstance(example, dict) and 'id' in example else index
         raise UserError(f'{self._name} image {name}: {found[0]}')
@@ -203,14 +211,36 @@ class CheckedSplit:
     return getattr(self._split, 'is_decoded', False)
 
   def sizes(self) -> np.ndarray:
-    if self._sizes is None:
-      self._sizes = np.asarray(self._split.sizes())
-      if self._sizes.shape != (len(self), 2):
-        raise UserError(
-          f'sizes() of the split {self._name} has the shape {list(self._sizes.shape)}; expected {[len(self), 2]}, the '
-          'height and width of each image'
-        )
-    return self._sizes
+    return self._checked_sizes('sizes')
+
+  @property
+  def full_sizes(self) -> Callable[[], np.ndarray]:
+    self._split.full_sizes  # an AttributeError if images are not resized  # noqa: B018
+    return functools.partial(self._checked_sizes, 'full_sizes')
+
+  @property
+  def full_labels(self) -> Callable[[int], dict[str, np.ndarray]]:
+    return functools.partial(self._checked_labels, self._split.full_labels)
+
+  def _checked_sizes(self, method: str) -> np.ndarray:
+    if method not in self._sizes:
+      sizes = np.asarray(getattr(self._split, method)())
+      if sizes.shape != (len(self), 2):
+        found = f'{method}() of the split {self._name} has the shape {list(sizes.shape)}'
+        raise UserError(f'{found}; expected {[len(self), 2]}, the height and width of each image')
+      self._sizes[method] = sizes
+    return self._sizes[method]
+
+  def _checked_labels(self, full_labels: Callable[[int], dict[str, np.ndarray]], index: int) -> dict[str, np.ndarray]:
+    labels, full, size = full_labels(int(index)), self.full_sizes()[index], self.sizes()[index]
+    if not self._checked_full[index]:
+      found = problems({'inputs': {}, 'labels': labels, 'id': index}, {}, self._heads, tuple(full))
+      if (np.abs(full * (size.max() / full.max()) - size) > 1).any() or (full < size).any():
+        found.insert(0, f'it was resized from {full.tolist()} to {size.tolist()}; expected the same aspect ratio')
+      if found:
+        raise UserError(f'{self._name} image {self.ids()[index]}, before resizing: {found[0]}')
+      self._checked_full[index] = True
+    return labels
 
   def ids(self) -> list[str]:
     ids = list(self._split.ids())

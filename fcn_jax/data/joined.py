@@ -1,6 +1,7 @@
 """All splits of a data set as one."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,13 @@ class Joined:
     if len(set(self._ids)) < len(self):
       self._ids = [f'{name}__{x}' for name, several in ids.items() for x in several]
     if any(hasattr(split, 'full_labels') for split in self._splits):
-      self.full_labels = lambda index: self._of(index, lambda split, place: split.full_labels(place))
+      self.full_labels = lambda index: self._of(index, _full_labels)
+      self.full_sizes = lambda: np.concatenate([getattr(x, 'full_sizes', x.sizes)() for x in self._splits])
 
   def __len__(self) -> int:
     return int(self._ends[-1])
 
-  def __getitem__(self, index: int) -> dict:
+  def __getitem__(self, index: int) -> Any:
     return self._of(index, lambda split, place: split[place] | {'id': self._ids[index]})
 
   def _of(self, index: int, function):
@@ -34,3 +36,7 @@ class Joined:
 
   def sizes(self) -> np.ndarray:
     return np.concatenate([split.sizes() for split in self._splits])
+
+
+def _full_labels(split, index: int) -> dict[str, np.ndarray]:
+  return split.full_labels(index) if hasattr(split, 'full_labels') else split[index]['labels']

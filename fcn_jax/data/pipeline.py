@@ -15,7 +15,7 @@ import numpy as np
 from fcn_jax.data import augment
 from fcn_jax.data.augment import on_canvas
 from fcn_jax.data.buffers import Buffers
-from fcn_jax.data.canvases import eval_plan
+from fcn_jax.data.canvases import eval_plan, label_canvases
 from fcn_jax.data.dataset import IGNORE, Example, Split
 from fcn_jax.data.windows import Windows
 
@@ -102,7 +102,10 @@ def _maker(split: Split, data, count: int) -> Callable[[Iterable[tuple[Example, 
 def eval_batches(
   split: Split, *, batch_size: int, canvases: int, threads: int, host: int = 0, hosts: int = 1
 ) -> Iterator[dict]:
-  """This host's part of all images, each once, at its original size, on one of a few canvases.
+  """This host's part of all images, each once, without augmentation, on one of a few canvases.
+
+  If the split has `label_sizes` (`bands.WithBands`), labels are on canvases of their own, and the batch has
+  `label_size`, int32 [B, 2], their heights and widths.
 
   A batch also has `index`, int [B], the index of each image in `split`, or -1 for a filler. Fillers complete the last
   batch of a canvas or of a host: their size is 1x1, and all their labels are 255. All hosts get the same number of
@@ -117,19 +120,24 @@ def eval_batches(
     hosts: number of hosts.
   """
   plan = eval_plan(split.sizes(), batch_size=batch_size, canvases=canvases)
+  label_sizes = split.label_sizes() if hasattr(split, 'label_sizes') else None
+  of_labels = {} if label_sizes is None else label_canvases(plan, label_sizes)
 
-  def placed(index: int, canvas: tuple[int, int]) -> dict:
-    example = split[index]
-    return on_canvas(example['inputs'], example['labels'], canvas) | {'index': np.array(index)}
+  def placed(inputs: dict, labels: dict, canvas: tuple[int, int], index: int) -> dict:
+    if not of_labels:
+      return on_canvas(inputs, labels, canvas) | {'index': np.array(index)}
+    result, of_label = on_canvas(inputs, {}, canvas), on_canvas({}, labels, of_labels[canvas])
+    return result | {'labels': of_label['labels'], 'label_size': of_label['size'], 'index': np.array(index)}
 
   def batch(number: int) -> dict:
     canvas, indices = plan[number]
-    examples = [placed(int(i), canvas) for i in indices[host::hosts]]
+    read = [(split[i], i) for i in indices[host::hosts].tolist()]
+    examples = [placed(example['inputs'], example['labels'], canvas, i) for example, i in read]
     if missing := batch_size // hosts - len(examples):
-      like = split[int(indices[0])]
+      like = read[0][0] if read else split[int(indices[0])]
       blank = {stream: np.zeros((1, 1, x.shape[-1]), np.uint8) for stream, x in like['inputs'].items()}
       ignored = {head: np.full((1, 1), IGNORE, np.uint8) for head in like['labels']}
-      examples += [on_canvas(blank, ignored, canvas) | {'index': np.array(-1)}] * missing  # the fillers
+      examples += [placed(blank, ignored, canvas, -1)] * missing  # the fillers
     return _stacked(examples)
 
   return _read(grain.MapDataset.range(len(plan)).map(batch), threads, ahead=2)

@@ -75,6 +75,35 @@ def interpolate(x: jax.Array, stride: int, offset: int, size, kernel: int | None
   return jnp.matmul(rows, x.reshape(batch, h, -1), precision=exact).reshape(batch, height, width, channels)
 
 
+def enlarge(x: jax.Array, size: jax.Array, full: jax.Array, rows: jax.Array, width: int) -> jax.Array:
+  """Rows of a map that is enlarged bilinearly by any factor, for images that were resized when they were read.
+
+  Features are squares; the outer edges of the map stay where they are, and its outermost features are continued.
+
+  Args:
+    x: [h, w, C], whose features outside of `size` are not read.
+    size: height and width of the map, int [2].
+    full: height and width of the enlarged map, int [2].
+    rows: the rows of the enlarged map to compute, int [R].
+    width: the number of columns to compute; those from `full` on have no meaning.
+
+  Returns:
+    [R, width, C].
+  """
+
+  def between(pixels, axis):
+    """The features before and after each pixel, and how far it is from the first one to the second."""
+    places = jnp.clip((pixels + 0.5) * (size[axis] / full[axis]) - 0.5, 0, size[axis] - 1)
+    before = jnp.floor(places).astype(jnp.int32)
+    return before, jnp.minimum(before + 1, size[axis] - 1), places - before
+
+  for axis, pixels in ((0, rows), (1, jnp.arange(width))):
+    before, after, share = between(pixels, axis)
+    x, following = (jnp.take(x, places, axis, mode='clip') for places in (before, after))
+    x += (following - x) * jnp.expand_dims(share, (1 - axis, 2)).astype(x.dtype)
+  return x
+
+
 class Upsample(nn.Module):
   """Upsamples scores [B, h, w, C] by the factor `stride`, and crops them to a size.
 

@@ -13,6 +13,7 @@ from etils import epath
 from PIL import Image
 
 from fcn_jax import files, images
+from fcn_jax.data import resizing
 from fcn_jax.data.dataset import Data
 from fcn_jax.run import saved
 from fcn_jax.run.directory import RunDirectory
@@ -30,8 +31,8 @@ def chosen(ids: Sequence[str], most: int) -> list[int]:
 def images_folder(run: epath.Path, fingerprint: str) -> epath.Path:
   """The folder of the images and labels that the runs of a sweep share.
 
-  It has SPLIT/ID.image.jpg, a thumbnail, and SPLIT/ID.label.png, of the original size; SPLIT.HEAD/ID.label.png for the
-  second head and further ones.
+  It has SPLIT/ID.image.jpg, a thumbnail, and SPLIT/ID.label.png, of the size that the split gives; for the second head
+  and further ones, SPLIT.HEAD/ID.label.png.
 
   Args:
     run: the run directory.
@@ -62,7 +63,8 @@ class Kept:
       for head, classes in self._data.heads.items():
         stem = saved.file_stem(self._name, head, self._data.heads)
         file = f'eval/{stem}/{self._ids[image["index"]]}.prediction.png'
-        self._predictions[file] = images.indexed(image['predictions'][head], classes.palette)
+        size = next(iter(image['inputs'].values())).shape[:2]  # that of the labels, also where images were resized
+        self._predictions[file] = images.indexed(resizing.nearest(image['predictions'][head], size), classes.palette)
 
   def write(self) -> None:
     """Writes the predictions, and the images and labels that no run of the sweep has written yet."""

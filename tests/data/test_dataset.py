@@ -171,6 +171,7 @@ def test_a_name_that_is_no_data_set_is_an_error_that_gives_the_reason(package, n
     ("splits=splits", 'splits={}', 'has the splits none, but no train split'),
     ('Split(1, 3)', 'Split(1, 0)', 'the split test of my_package.my_data is empty'),
     ('Split(1, 3)', '[1, 2]', 'the split test of my_package.my_data has no sizes, ids'),
+    ('  def ids', '  full_labels = None\n\n  def ids', 'split train of my_package.my_data has no full_sizes; expected'),
     ("inputs={'rgb': 3, 'depth': 1}", 'inputs={}', 'has the input streams none; expected at least one input stream'),
     ('heads=HEADS', 'heads={}', 'has the heads none; expected at least one head'),
     ("'edges': Classes", "'best': Classes", 'has the head best; expected no head called best'),

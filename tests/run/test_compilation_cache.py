@@ -10,7 +10,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from toy_backbone import toy
 
 from fcn_jax import config as config_lib
-from fcn_jax import evaluation, optim, train
+from fcn_jax import counting, optim, train
 from fcn_jax.data import bands
 from fcn_jax.run import devices
 
@@ -46,7 +46,7 @@ def run(stride: int, seed: int) -> tuple[int, int]:
   label = np.zeros((8, 32, 32), np.uint8)
   batch = {'inputs': {'rgb': np.zeros((8, 32, 32, 3), np.uint8)}, 'size': np.full((8, 2), 32, np.int32)}
   batch['labels'] = {'semantic': label, bands.key('semantic'): label}
-  jax.block_until_ready(evaluation.make_eval_step(model)(state.params, devices.shard(batch)))
+  jax.block_until_ready(counting.make_eval_step(model)(state.params, devices.shard(batch)))
   return EVENTS['cache_misses'], EVENTS['cache_hits']
 
 

@@ -40,7 +40,8 @@ def keep(folder, most=3) -> tuple[list[str], Split]:
   data = Data({'rgb': 3}, HEADS, {'validation': split}, 'made 1.0.0')
   predictions = kept.Kept(RunDirectory(folder), data, most)
   for index in range(len(split)):
-    predictions.add({'index': index, 'predictions': {head: np.full(SIZE, index, np.uint8) for head in HEADS}})
+    found = {head: np.full((600, 800), index, np.uint8) for head in HEADS}  # images were resized when they were read
+    predictions.add({'index': index, 'inputs': {'rgb': np.zeros((*SIZE, 3), np.uint8)}, 'predictions': found})
   predictions.write()
   return [split.ids()[index] for index in sorted(predictions.indices)], split
 

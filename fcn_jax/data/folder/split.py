@@ -52,7 +52,7 @@ class FolderSplit:
     self._sizes: np.ndarray | None = None
     self._lock = threading.Lock()
     if resize:
-      self.full_labels = self._full_labels  # only then, see `dataset.Split`
+      self.full_labels, self.full_sizes = self._full_labels, self._full_sizes  # only then, see `dataset.Split`
 
   def __len__(self) -> int:
     return len(self._pairs)
@@ -72,9 +72,7 @@ class FolderSplit:
 
   def sizes(self) -> np.ndarray:
     """Heights and widths after resizing, int [N, 2]. The header of every file is read once."""
-    if self._sizes is None:
-      self._sizes = np.array([self._size(pair) for pair in self._pairs])
-    return self._sizes
+    return resizing.sizes(self._full_sizes(), self._resize)
 
   def check_headers(self, most: int | None) -> None:
     """Checks that images have the size of their masks.
@@ -123,6 +121,11 @@ class FolderSplit:
       raise UserError(f'{self._root}: {_different(pair, image.shape[:2], label.shape)}; expected the same size')
     inputs, of_heads = resizing.resized({'': image}, {'': label}, self._resize)
     return inputs[''], of_heads['']
+
+  def _full_sizes(self) -> np.ndarray:
+    if self._sizes is None:
+      self._sizes = np.array([self._kind.size_of(self._paths(pair)) for pair in self._pairs])
+    return self._sizes
 
   def _full_labels(self, index: int) -> dict[str, np.ndarray]:
     return {HEAD: self._label(self._pairs[index])}
