@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fcn_jax.data.dataset import IGNORE, Classes, Split, class_counts
+from fcn_jax.data.dataset import IGNORE, Classes, Split
+from fcn_jax.data.shares import class_counts
 from fcn_jax.errors import UserError
 from fcn_jax.loss_names import BALANCES, numbers, terms
 

@@ -18,7 +18,8 @@ have the same outputs, or an output would be an image or the weights file, NAME 
 A run with data.resize resizes images as in training; outputs have the size of the original image.
 
 Images are JPEG, PNG, WebP, TIFF, BMP, GIF, JPEG 2000 and PNM files, found in folders by their endings. Hidden files and
-folders, __MACOSX and earlier predictions in folders are left out.
+folders, __MACOSX and earlier predictions in folders are left out. A run that was trained on a folder of TIFF or NPY
+files with other channels, or more than 8 bits, reads files of that kind.
 
 An output that exists is kept, also if another image or network made it, and an image with all outputs is skipped;
 --overwrite makes them again. An image that cannot be read, or whose forward pass does not fit the memory, is reported,
@@ -42,7 +43,8 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from fcn_jax import cli, files, image_files, machine, predict_files
+from fcn_jax import cli, files, images, machine, predict_files
+from fcn_jax.data.folder.reader import Reader
 from fcn_jax.errors import UserError
 
 logger = logging.getLogger('fcn_jax.predict')  # here `__name__` is '__main__'
@@ -108,7 +110,8 @@ def main(arguments: list[str]) -> None:
   if not arguments:
     raise UserError('no images; expected files or folders, for example photo.jpg folder/')
   tally, out = Tally(), files.path(given.out)
-  found = predict_files.find(arguments, out)
+  reader, class_names = of_network(given)
+  found = predict_files.find(arguments, out, reader.endings)
   if found.left_out:
     listed = ', '.join(f'{kind} ({count})' for kind, count in sorted(found.left_out.items()))
     logger.info('left out: %s', listed)
@@ -117,18 +120,20 @@ def main(arguments: list[str]) -> None:
   sizes: dict[str, tuple[int, int]] = {}
   for key, source in found.sources.items():
     try:
-      sizes[key] = image_files.size_of(source.path)
+      sizes[key] = reader.size_of(source.path)
     except UserError as error:
       tally.fail(error)
-  if sizes and (jobs := plan(found.sources, sizes, out, given, tally)):
-    segment(jobs, out, given, tally)
+  if sizes and (jobs := plan(found.sources, sizes, out, class_names, given, tally)):
+    segment(jobs, reader, out, given, tally)
   logger.info('%s', tally)
   sys.exit(1 if tally.failed else 0)
 
 
-def plan(sources, sizes: dict[str, tuple[int, int]], out: epath.Path, given, tally: Tally) -> list[Job]:
+def plan(
+  sources, sizes: dict[str, tuple[int, int]], out: epath.Path, class_names: Sequence[str], given, tally: Tally
+) -> list[Job]:
   """The images that have outputs to write; the others are counted as skipped, or failed."""
-  heatmaps = predict_files.heatmap_endings(class_names(given))
+  heatmaps = predict_files.heatmap_endings(class_names)
   basic, of_heatmaps, of_scores = ['png', 'overlay.png'], [*heatmaps, 'npz'], ['scores.npz']
   others = [given.weights, cli.config_path()] if given.weights else []
   names = predict_files.Names(sources, out, basic + of_heatmaps + of_scores, others).choose()
@@ -148,27 +153,35 @@ def plan(sources, sizes: dict[str, tuple[int, int]], out: epath.Path, given, tal
   return jobs
 
 
-def class_names(given) -> Sequence[str]:
-  """The names of the classes of the first head, without importing jax."""
-  if given.weights:
-    from fcn_jax.data import dataset
-
-    _, heads = dataset.describe(cli.config().data)
-  else:
-    from fcn_jax.run import saved
-
-    workdir = files.path(given.workdir)
-    cli.relocated(saved.read_config(workdir))  # refuses settings of the command line that cannot be changed
-    _, heads = saved.read_data(workdir)
-  return next(iter(heads.values())).names
-
-
-def load_predictor(given):
-  """Loads the network of the run, or of --config with --weights.
+def of_network(given) -> tuple[Reader, Sequence[str]]:
+  """What reads images for the network, and the names of the classes of the first head, without importing jax.
 
   Raises:
     UserError: the network has input streams that an image file does not provide.
   """
+  if given.weights:
+    from fcn_jax.data import dataset
+
+    data = cli.config().data
+    inputs, heads = dataset.describe(data)
+  else:
+    from fcn_jax.run import saved
+
+    workdir = files.path(given.workdir)
+    data = cli.relocated(saved.read_config(workdir)).data  # refuses settings that cannot be changed
+    inputs, heads = saved.read_data(workdir)
+  reader = Reader(data, inputs)
+  if reader.channels is None:
+    listed = ', '.join(f'{stream} with {count}' for stream, count in inputs.items())
+    raise UserError(
+      f'the network expects the input streams {listed} channels, but image files have one stream of 3; use '
+      'fcn_jax.load_run(...).predict with a dict of arrays'
+    )
+  return reader, next(iter(heads.values())).names
+
+
+def load_predictor(given):
+  """Loads the network of the run, or of --config with --weights."""
   from fcn_jax import api
 
   if given.weights:
@@ -181,17 +194,10 @@ def load_predictor(given):
     predictor = api.Predictor(config, inputs, heads, params)
   else:
     predictor = api.load_run(given.workdir, checkpoint=given.checkpoint)
-  channels = {stream: len(mean) for stream, mean in predictor.model.mean.items()}
-  if list(channels.values()) != [3]:
-    listed = ', '.join(f'{stream} with {count}' for stream, count in channels.items())
-    raise UserError(
-      f'the network expects the input streams {listed} channels, but image files have one stream of 3; use '
-      'fcn_jax.load_run(...).predict with a dict of arrays'
-    )
   return predictor
 
 
-def segment(jobs: list[Job], out: epath.Path, given, tally: Tally) -> None:
+def segment(jobs: list[Job], reader: Reader, out: epath.Path, given, tally: Tally) -> None:
   """Writes the outputs of all images that fit the memory, from small to large images."""
   predict_files.check_out(out, files.path(given.workdir) if given.workdir else None)
   predictor = load_predictor(given)
@@ -203,9 +209,9 @@ def segment(jobs: list[Job], out: epath.Path, given, tally: Tally) -> None:
   total = tally.failed + len(jobs)
   with progress.Counter(len(jobs)) as bar:
     for canvas, count, members in predictor.batches(np.array([job.size for job in jobs])):
-      for job, image, scores in _computed([jobs[i] for i in members], predictor, canvas, count, tally):
+      for job, image, scores in _computed([jobs[i] for i in members], predictor, reader, canvas, count, tally):
         try:
-          predict_files.write(out / job.name, job.endings, image, scores, classes)
+          predict_files.write(out / job.name, job.endings, images.viewable({'': image}), scores, classes)
           tally.done += 1
         except UserError as error:
           if not _can_write(out, error):
@@ -257,14 +263,14 @@ def _no_memory(job: Job) -> str:
   return f'{job.path}: the memory that is available is not sufficient; {_way_out()}'
 
 
-def _computed(jobs: list[Job], predictor, canvas: tuple[int, int], count: int, tally: Tally):
-  """The images of a batch that can be read: job, image uint8 [H, W, 3], and scores of the first head [H, W, C]."""
+def _computed(jobs: list[Job], predictor, reader: Reader, canvas: tuple[int, int], count: int, tally: Tally):
+  """The images of a batch that can be read: job, image uint8 [H, W, C], and scores of the first head [H, W, C]."""
   import jax
 
   whole = []
   for job in jobs:
     try:
-      whole.append((job, image_files.read(job.path)))
+      whole.append((job, reader.read(job.path)))
     except UserError as error:  # the header may be intact although the rest is not
       tally.fail(error)
   if not whole:

@@ -39,11 +39,13 @@ class Found:
   """What the arguments of a command line name.
 
   Attributes:
+    endings: of image files.
     sources: the image files, by absolute path.
     faults: what cannot be used and why, a sentence for each file, folder or argument.
     left_out: the numbers of files and folders that are no images, by ending or kind.
   """
 
+  endings: Sequence[str] = image_files.ENDINGS
   sources: dict[str, Source] = dataclasses.field(default_factory=dict)
   faults: list[str] = dataclasses.field(default_factory=list)
   left_out: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -53,13 +55,13 @@ class Found:
     self.sources.setdefault(_absolute(path), Source(path, pathlib.PurePath(below)))
 
 
-def find(arguments: Iterable[str], out: epath.Path) -> Found:
+def find(arguments: Iterable[str], out: epath.Path, endings: Sequence[str] = image_files.ENDINGS) -> Found:
   """The images that the arguments name: files, and folders with everything below them, in the order of their names.
 
-  In folders, files are found by `image_files.ENDINGS`. Hidden files and folders, __MACOSX, predictions that an earlier
-  command wrote, and the folder `out` are left out.
+  In folders, files are found by their endings. Hidden files and folders, __MACOSX, predictions that an earlier command
+  wrote, and the folder `out` are left out.
   """
-  found = Found()
+  found = Found(endings)
   for argument in arguments:
     try:
       path = files.path(argument)
@@ -69,7 +71,7 @@ def find(arguments: Iterable[str], out: epath.Path) -> Found:
         found.add(path, path.name)
         continue
       if not _find_in(path, path, os.path.realpath(out), (), found):
-        raise UserError(f'there is no image in {path}; expected files that end in {", ".join(image_files.ENDINGS)}')
+        raise UserError(f'there is no image in {path}; expected files that end in {", ".join(endings)}')
     except UserError as error:
       found.faults.append(str(error))
   return found
@@ -94,7 +96,7 @@ def _find_in(folder: epath.Path, top: epath.Path, out: str, above: tuple[str, ..
       except UserError as error:
         found.faults.append(str(error))
         has_any = True
-    elif ending not in image_files.ENDINGS:
+    elif ending not in found.endings:
       found.left_out[ending or 'no ending'] += 1
     elif ending == '.png' and _is_prediction(entry):
       found.left_out['earlier predictions'] += 1

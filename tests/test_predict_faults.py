@@ -16,7 +16,7 @@ from ordinary_user import without_root
 from photos import drawing, rotated, save
 from PIL import Image
 
-from fcn_jax import api, machine, predict, predict_files
+from fcn_jax import api, image_files, machine, predict, predict_files
 from fcn_jax.errors import UserError
 
 
@@ -113,9 +113,10 @@ def test_every_format_and_a_long_name_are_segmented(outcome, here):
   assert len(written()) == 2 * count
 
 
-def test_no_network_is_loaded_if_nothing_can_be_read(outcome, here):
+def test_no_network_is_loaded_if_nothing_can_be_read(outcome, here, monkeypatch):
   (here / 'a.jpg').write_text('no image')
-  code, faults, messages = outcome('a.jpg', workdir='no/run')
+  monkeypatch.setattr(predict, 'load_predictor', lambda given: 1 / 0)
+  code, faults, messages = outcome('a.jpg')
   assert code == 1 and 'a.jpg' in faults[0] and messages == ['0 done, 0 skipped, 1 failed'] and not written()
 
 
@@ -176,8 +177,8 @@ def test_an_image_that_does_not_fit_the_memory_is_refused_before_it_is_decoded(o
   """Of 101 megapixels, which is no attack: with sufficient memory it would be read."""
   Image.new('1', (10100, 10000)).save('large.png')
   save(here / 'small.png', drawing(20, 30))
-  read = predict.image_files.read
-  monkeypatch.setattr(predict.image_files, 'read', lambda path: read(path) if path.name == 'small.png' else 1 / 0)
+  read = image_files.read
+  monkeypatch.setattr(image_files, 'read', lambda path: read(path) if path.name == 'small.png' else 1 / 0)
   monkeypatch.setattr(machine, 'available_memory', lambda: 3 * 2**30)
   code, (fault,), messages = outcome('large.png', 'small.png')
   assert code == 1 and messages == ['1 done, 0 skipped, 1 failed']

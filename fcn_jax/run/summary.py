@@ -5,7 +5,7 @@ import ml_collections
 
 from fcn_jax import config as config_lib
 from fcn_jax.config import normalization
-from fcn_jax.data import canvases, dataset
+from fcn_jax.data import canvases, dataset, shares
 from fcn_jax.models import cost, names
 
 
@@ -67,8 +67,8 @@ def _data(data: dataset.Data) -> list[str]:
   train = data.splits['train']
   lines = [f'data     {data.fingerprint}: {len(train)} train, {len(data.splits[data.watched])} {data.watched}']
   for head, classes in data.heads.items():
-    shares = dataset.class_shares(train, head, len(classes))
-    listed = ', '.join(f'{name} {100 * share:.1f} %' for name, share in zip(classes.names, shares, strict=True))
+    parts = shares.class_shares(train, head, len(classes))
+    listed = ', '.join(f'{name} {100 * share:.1f} %' for name, share in zip(classes.names, parts, strict=True))
     lines.append(f'classes  {f"{head}: " if len(data.heads) > 1 else ""}{listed}')
   return lines
 

@@ -9,7 +9,7 @@ import pytest
 from noise import Source, blank, make_split, record
 
 from fcn_jax import config as config_lib
-from fcn_jax.data import dataset, pipeline
+from fcn_jax.data import dataset, pipeline, shares
 from fcn_jax.data.dataset import IGNORE, Classes, Data, problems
 from fcn_jax.errors import UserError
 
@@ -244,8 +244,8 @@ def test_results_are_on_test_and_training_is_watched_on_validation():
 def test_class_shares_leave_out_ignored_pixels():
   label = np.array([[0, 0, 0, 1], [IGNORE] * 4], np.uint8)
   split = make_split(Source([record(0, np.zeros((2, 4, 3), np.uint8), label), *blank(1)]))
-  assert dataset.class_shares(split, 'semantic', 3, most=1).tolist() == [0.75, 0.25, 0]
-  assert dataset.class_shares(split, 'semantic', 3)[0] == (3 + 100) / 104
+  assert shares.class_counts(split, 'semantic', 3, most=2).tolist() == [[3, 1, 0], [100, 0, 0]]
+  assert shares.class_shares(split, 'semantic', 3)[0] == (3 + 100) / 104
 
 
 def test_importing_the_package_imports_no_heavy_library():

@@ -22,7 +22,7 @@ class Images(list):
 def lines(monkeypatch, config, heads):
   """The lines by their first word."""
   monkeypatch.setattr(summary.cost, 'flops', lambda model, size: 1.5e9, raising=False)
-  monkeypatch.setattr(summary.dataset, 'class_shares', lambda split, head, classes: np.array([0.75, 0.25]))
+  monkeypatch.setattr(summary.shares, 'class_shares', lambda split, head, classes: np.array([0.75, 0.25]))
   data = types.SimpleNamespace(
     heads=heads,
     watched='validation',
