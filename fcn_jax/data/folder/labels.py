@@ -93,9 +93,14 @@ def survey(root: pathlib.Path, masks: Sequence[str], threads: int = 8) -> Survey
     raise UserError(
       f'{root / kinds[True]} has colors, and {root / kinds[False]} has numbers; expected masks of one kind'
     )
-  values = collections.Counter(int(value) for _, unique_values in found for value in unique_values)
+  return surveyed([values for _, values in found], True in kinds, root / masks[0])
+
+
+def surveyed(labels: Iterable[Iterable[int]], has_colors: bool, first: os.PathLike) -> Survey:
+  """The survey of masks with these labels each; `has_colors` if labels are packed colors; `first` is a mask."""
+  values = collections.Counter(int(value) for of_mask in labels for value in of_mask)
   is_gray = all(value % 256 * 0x010101 == value for value in values)
-  return Survey(dict(sorted(values.items())), True in kinds and not is_gray, palette_of(root / masks[0]))
+  return Survey(dict(sorted(values.items())), has_colors and not is_gray, palette_of(first))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -210,18 +210,15 @@ def _paired(images: list[_File], masks: list[_File]) -> tuple[list[Pair], list[s
       without_image.append(mask.path)
       continue
     used.add(key)
-    _check_one(by_key[key], mask, numbered)
     pairs.append(Pair(key[1].replace('/', '__'), tuple(sorted(x.path for x in by_key[key])), mask.path, mask.split))
+  if several := [pair for pair in pairs if len(pair.images) > 1 and not numbered]:
+    raise UserError(
+      f'{_few(several[0].images)} are images of one name, for the mask {several[0].mask}; expected one image per mask: '
+      'rename or remove the others, or exclude them in dataset.toml',
+      files=[path for pair in several for path in (*pair.images, pair.mask)],
+    )
   without_mask = [file.path for key, several in by_key.items() if key not in used for file in several]
   return pairs, sorted(without_mask), without_image
-
-
-def _check_one(several: list[_File], mask: _File, numbered: bool) -> None:
-  if len(several) > 1 and not numbered:
-    raise UserError(
-      f'{_few(file.path for file in several)} are images of one name, for the mask {mask.path}; expected one image per '
-      'mask: rename or remove the others, or exclude them in dataset.toml'
-    )
 
 
 def _has_channels(images: list[_File], masks: list[_File]) -> bool:
@@ -288,6 +285,5 @@ def _chosen(root: pathlib.Path, pairs: list[Pair], rule: str) -> list[int]:
 
 def _check_ids(pairs: list[Pair]) -> None:
   counts = collections.Counter((pair.split, pair.id) for pair in pairs)
-  if repeated := [name for name, count in counts.items() if count > 1]:
-    paths = [pair.images[0] for pair in pairs if (pair.split, pair.id) == repeated[0]]
-    raise UserError(f'{_few(paths)} have the same name; expected names that are unique in a split')
+  if paths := [pair.images[0] for pair in pairs if counts[pair.split, pair.id] > 1]:
+    raise UserError(f'{_few(paths)} have the same name; expected names that are unique in a split', files=paths)
