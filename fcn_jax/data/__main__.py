@@ -97,7 +97,7 @@ def _inspect(folders: list[str]) -> None:
       return (lambda: None) if given.json else stack.enter_context(progress.Counter(total)).advance
 
     found = inspection.inspect(data, counter)
-  bounds = _upper_bounds(found)
+  bounds = _upper_bounds(found, data.get('resize', 0))
   suggested = suggestions.suggest(found, config)
   if given.json:
     print(json.dumps(summary.as_json(found, bounds, suggested)))
@@ -125,7 +125,7 @@ def _page(given: str | None, overwrite: bool, data) -> epath.Path | None:
   return out
 
 
-def _upper_bounds(found) -> dict[int, float]:
+def _upper_bounds(found, resize: int) -> dict[int, float]:
   """The upper bound of mean IoU by stride, on at most `_MASKS` labels of the held-out split; {} without labels."""
   if found.classes is None:
     return {}
@@ -134,9 +134,11 @@ def _upper_bounds(found) -> dict[int, float]:
   if not rows:
     return {}
   chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MASKS)).astype(int))
-  labels = (_center(found.view(found.records[rows[i]])[1]) for i in chosen)
   from fcn_jax import bounds
+  from fcn_jax.data import resizing
 
+  views = (found.view(found.records[rows[i]])[1] for i in chosen)
+  labels = (_center(resizing.resized({}, {'': label}, resize)[1]['']) for label in views)
   scores = bounds.upper_bounds(labels, len(found.classes), _STRIDES)
   return {stride: values['mean_iou'] for stride, values in scores.items()}
 
@@ -172,7 +174,7 @@ def _show(found, bounds: dict[int, float], suggested) -> None:
   for suggestion in suggested:
     progress.console.print(files.printable(f'suggested: {suggestion.flag}: {suggestion.reason}'))
   if suggested:
-    progress.console.print(f'all: {" ".join(suggestion.flag for suggestion in suggested)}')
+    progress.console.print(f'to paste: {" ".join(suggestion.flag for suggestion in suggested)}')
   counts = [f'{len(found.of_level(level))} {level}s' for level in ('error', 'warning')]
   progress.console.print(', '.join(counts))
 

@@ -72,7 +72,7 @@ def _with_classes(root: pathlib.Path, given: Description, survey: labels.Survey)
     given = dataclasses.replace(given, classes=tuple(names), colors=colors)
     origin = 'Guessed: one class for each color in the masks, with made-up names.'
   else:
-    values = [value % 256 if value >= 2**16 else value for value in values]  # grays that are saved as colors
+    values = list(map(_label, values))
     try:
       guessed = labels.resolve(root, given, survey)
       of_255 = [guessed.classes.names[int(guessed.numbers[IGNORE])]] if guessed.numbers[IGNORE] != IGNORE else []
@@ -91,12 +91,17 @@ def _with_classes(root: pathlib.Path, given: Description, survey: labels.Survey)
   return given, origin
 
 
+def _label(value: int) -> int:
+  """The label of a gray that is saved as a color."""
+  return value % 256 if value >= 2**16 else value
+
+
 def _class_rows(root: pathlib.Path, given: Description, survey: labels.Survey, masks: int) -> list[str]:
   """The classes, each with the number of masks that it is in."""
   table = labels.resolve(root, given, survey)
   counts = dict.fromkeys(given.classes, 0)
   for value, count in survey.values.items():
-    number = (table.colors or {}).get(value, -1) if table.colors else int(table.lookup(np.array([value]))[0][0])
+    number = table.colors.get(value, -1) if table.colors else int(table.lookup(np.array([_label(value)]))[0][0])
     if 0 <= number < len(table.classes):
       name = table.classes.names[number]
       counts[name] = max(counts[name], count)

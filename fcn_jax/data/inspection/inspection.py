@@ -77,6 +77,10 @@ def _folder(data, counter) -> Inspection:
   of_all = reading.of_folder(root, splits, counter(sum(map(len, splits.values()))))
   findings = checks.of_partners(missing(found)) + checks.of_files(of_all)
   of_kinds, kind = checks.of_kinds(of_all)
+  try:
+    kind = kind and kind.with_range(data.range or given.range)
+  except UserError as error:
+    findings.append(Finding('description', str(error)))
   of_mask_kinds, with_mask = checks.of_mask_kinds(of_all)
   resized = checks.interpolated(with_mask)
   of_table, table = _table(root, given, found, with_mask, data)

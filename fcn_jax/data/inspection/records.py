@@ -16,7 +16,7 @@ from fcn_jax.data.folder.layout import Pair
 from fcn_jax.errors import UserError
 
 GRAY, COLOR = '8-bit gray', '8-bit color'
-_MOST_LABELS = 1000  # of a mask that are kept, the most frequent ones
+_MOST_LABELS = 300  # of a mask that are kept, the most frequent ones
 _RARE = 0.05  # share of the pixels of a mask that a label between two others has at most
 _BETWEEN = 0.9  # share of the pixels of such a label that are between two others
 _STEPS = 1, 2, 4  # pixels, to either side

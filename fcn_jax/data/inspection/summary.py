@@ -71,11 +71,10 @@ def as_json(found: Inspection, bounds: Mapping[int, float], suggested: Sequence[
   def listed(level: str) -> list[dict]:
     return [{'check': x.check, 'message': x.message, 'files': list(x.files)} for x in found.of_level(level)]
 
-  channels = list(found.channels.values())
   return {
     'splits': found.splits,
     'classes': list(found.classes.names) if found.classes else [],
-    'channels': channels[0] if len(channels) == 1 else found.channels,
+    'channels': sum(found.channels.values()),
     'errors': listed('error'),
     'warnings': listed('warning'),
     'upper_bounds': {str(stride): bound for stride, bound in bounds.items()},
