@@ -45,7 +45,7 @@ def suggest(found: Inspection, config: Any) -> list[Suggestion]:
     resize = _RESIZED
     reason = f'the longest side is up to {longest.max()} pixels, and evaluation needs memory for whole images'
     result.append(Suggestion('data.resize', resize, reason))
-  result += _crop(resizing.sizes(sizes, resize)) + _balance(found) + _steps(len(sizes), config)
+  result += _crop(resizing.sizes(sizes, resize)) + _balance(found, config.loss) + _steps(len(sizes), config)
   return [x for x in result if _current(config, x.setting) != x.value]
 
 
@@ -56,8 +56,8 @@ def _crop(sizes: np.ndarray) -> list[Suggestion]:
   return [Suggestion('data.train_size', crop, f'{share:.0f} % of the training images fit; others are cropped to it')]
 
 
-def _balance(found: Inspection) -> list[Suggestion]:
-  if found.counts is None or found.classes is None:
+def _balance(found: Inspection, loss: Any) -> list[Suggestion]:
+  if found.counts is None or found.classes is None or loss.balance != 'none' or loss.name == 'dice':
     return []
   total = found.counts[[r.split == 'train' for r in found.records]].sum(0)
   shares = total / max(1, total.sum())
