@@ -208,7 +208,7 @@ def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 
     total = _total(count, ignored) if count else _guessed_count(root, values)
     names = tuple(f'class_{number}' for number in range(total))
     guesses.append(f'{total} classes, because the largest label is {total - 1}' if not count else '')
-  kept = [number for number in range(len(names)) if number not in ignored]
+  kept = [number for number, name in enumerate(names) if number not in ignored or name in mapped.values()]
   colors = given.colors or _usable(found.palette, len(names)) or tuple(map(palettes.voc_color, range(len(names))))
   classes = Classes(tuple(names[n] for n in kept), tuple(colors[n] for n in kept))
   numbers = np.full(LABELS, _UNKNOWN, np.int16)

@@ -117,32 +117,31 @@ class _Index:
   def _find(self, rule: str, split: str, line: str) -> int | None:
     """The pair of a line, which may be an id or a path, with or without ending, and go on with a mask; or None."""
     line = unicodedata.normalize('NFC', line)
+    several: list[int] = []
     texts = (line, *re.split('[,;\t]', line)[:1], line.split()[0])  # a name may have spaces
     for name in (x.strip().strip('"') for x in texts):
       for last in _names(name):
         numbers = self._by_name.get(last, [])
         if len(numbers) > 1:
           numbers = self._nearest(numbers, name, split)
-        if len(numbers) > 1:
-          several = few(self._pairs[number].images[0] for number in numbers)
-          raise UserError(f'{self._root / rule} has {name}, which may be {several}; expected the path of the image')
-        if numbers:
+        if len(numbers) == 1:
           return numbers[0]
         if last in self._without_mask:
           return None
+        several = several or numbers
+    which = f'may be {few(self._pairs[x].images[0] for x in several)}' if several else 'is the name of no image'
     raise UserError(
-      f'{self._root / rule} has {line!r}, which is the name of no image in {self._root}; expected a name or a path per '
-      'line: correct the list, or say in dataset.toml, in splits, what the splits are'
+      f'{self._root / rule} has {line!r}, which {which} in {self._root}; expected the path of an image per line: '
+      'correct the list, or say in dataset.toml, in splits, what the splits are'
     )
 
   def _nearest(self, numbers: list[int], name: str, split: str) -> list[int]:
     """Those whose paths have most of the folders of a listed path, and the split of the list, if one has."""
-    folders = name.split('/')[-2::-1]
+    folders = {*name.split('/')[:-1]}
 
     def rank(number: int) -> tuple[int, bool]:
-      found = self._pairs[number].images[0].split('/')[-2::-1]
-      same = [a == b for a, b in zip(folders, found, strict=False)]
-      return [*same, False].index(False), self._pairs[number].split == split
+      pair = self._pairs[number]
+      return len(folders & {*pair.images[0].split('/')[:-1]}), pair.split == split
 
     best = max(map(rank, numbers))
     return [number for number in numbers if rank(number) == best]
