@@ -34,7 +34,11 @@ class Kind:
   range: tuple[float, ...] = ()
 
   def __str__(self) -> str:
-    return '8 bits, gray or with colors' if self.is_plain else f'{self.channels} channels of {self.dtype}'
+    return (
+      '8 bits, gray or with colors'
+      if self.is_plain
+      else f'{self.channels} channel{"s" * (self.channels > 1)} of {self.dtype}'
+    )
 
   @property
   def stream(self) -> str:

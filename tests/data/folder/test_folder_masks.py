@@ -130,7 +130,9 @@ def test_a_binary_mask_with_another_label_is_refused(tmp_path, value, monkeypatc
   mask[0, 0] = value
   other = folders.unsampled(root, monkeypatch)
   save(root / f'masks/{other}.png', mask)
-  with pytest.raises(UserError, match=rf'masks/{other}.png has the labels {value} \(1 pixels\).*expected 0, 255: correct'):
+  with pytest.raises(
+    UserError, match=rf'masks/{other}.png has the labels {value} \(1 pixels\).*expected 0, 255: correct'
+  ):
     examples(load(root))
 
 
@@ -174,7 +176,12 @@ STATED = {
   'ignore_class': ('classes = ["a", "void", "c"]\nignore = [1]', [0, 1, 2], [0, 255, 1], 'a c'),
   'ignore_other': ('classes = ["a", "b"]\nignore = [11]', [0, 1, 11], [0, 1, 255], 'a b'),
   'map': ('classes = ["a", "b"]\n[map]\n7 = "b"\n40000 = "a"', [0, 7, 40000], [0, 1, 0], 'a b'),
-  'ignored_number_of_a_mapped_class': ('classes = ["a", "b", "v"]\nignore = [2]\n[map]\n7 = "v"', [0, 2, 7], [0, 255, 2], 'a b v'),
+  'ignored_number_of_a_mapped_class': (
+    'classes = ["a", "b", "v"]\nignore = [2]\n[map]\n7 = "v"',
+    [0, 2, 7],
+    [0, 255, 2],
+    'a b v',
+  ),
   'sparse': ('classes = ["a", "b", "c"]\n[map]\n100 = "b"\n200 = "c"', [0, 100, 200], [0, 1, 2], 'a b c'),
   'unused_class': ('classes = ["a", "b", "c", "d", "e"]', [0, 1, 2], [0, 1, 2], 'a b c d e'),
 }
@@ -185,7 +192,7 @@ def test_what_dataset_toml_says_of_labels(tmp_path, case):
   toml, values, expected, names = STATED[case]
   root = with_mask(tmp_path / 'd', '.png', np.array(values, np.uint16)[LABELS])
   save(root / 'dataset.toml', toml)
-  data, found = measured(root)
+  _, found = measured(root)
   assert found['data.classes'] == len(names.split())
   for fields in ({}, {'classes': found['data.classes']}):  # before and after the number of classes is measured
     label, classes = labels_of(root, **fields)
@@ -241,7 +248,9 @@ def test_unknown_labels_are_named_with_their_numbers_of_pixels(tmp_path):
   root = pairs(tmp_path / 'd')
   save(root / 'masks/1.png', values)
   save(root / 'dataset.toml', 'classes = ["a", "b", "c"]')
-  with pytest.raises(UserError, match=r'masks/1.png has the labels 11 \(3 pixels\), 12 \(2 pixels\).*expected 0, 1, 2, 255'):
+  with pytest.raises(
+    UserError, match=r'masks/1.png has the labels 11 \(3 pixels\), 12 \(2 pixels\).*expected 0, 1, 2, 255'
+  ):
     examples(load(root))
   save(root / 'dataset.toml', 'ignore = [11, 12]')
   assert (examples(load(root))['1'][1] == 255).sum() == 5
@@ -253,7 +262,9 @@ def test_unknown_colors_are_named(tmp_path):
   values = RGB[LABELS]
   values[0, 0] = 224, 224, 192
   save(root / 'masks/1.png', values)
-  with pytest.raises(UserError, match=r'1.png has the labels \(224, 224, 192\) \(1 pixels\).*\(128, 64, 128\), \(0, 0, 0\)'):
+  with pytest.raises(
+    UserError, match=r'1.png has the labels \(224, 224, 192\) \(1 pixels\).*\(128, 64, 128\), \(0, 0, 0\)'
+  ):
     examples(load(root))
 
 

@@ -1,5 +1,6 @@
 """Splits come from dataset.toml, lists, folders, or a hash of the names that nothing but the names changes."""
 
+import itertools
 import pathlib
 import shutil
 
@@ -130,7 +131,7 @@ def test_a_smaller_fraction_is_part_of_a_larger_one(tmp_path):
   root = folders.pairs(tmp_path / 'd', 30)
   data = {fraction: load(root, train_fraction=fraction) for fraction in (0.001, 0.1, 0.2, 0.5, 1.0)}
   chosen = [set(x.splits['train'].ids()) for x in data.values()]
-  assert all(a < b for a, b in zip(chosen, chosen[1:], strict=False))
+  assert all(a < b for a, b in itertools.pairwise(chosen))
   total = len(chosen[-1])
   assert [len(x) for x in chosen] == [1, round(0.1 * total), round(0.2 * total), int(0.5 * total + 0.5), total]
   assert len({x.fingerprint for x in data.values()}) == 1
@@ -152,7 +153,10 @@ def test_subsets_of_the_same_size_do_not_share_decoded_images(tmp_path):
 CHANGES = {
   'moved': (lambda root: root.rename(root.parent / 'other'), False),
   'touched': (lambda root: save(root / 'val/images/b.png', folders.image(1)), False),
-  'image_of_other_size': (lambda root: save(root / 'train/images/a.png', folders.image()[:, :, :2].copy()[..., 0]), True),
+  'image_of_other_size': (
+    lambda root: save(root / 'train/images/a.png', folders.image()[:, :, :2].copy()[..., 0]),
+    True,
+  ),
   'evaluation_mask_of_same_size': (lambda root: save(root / 'val/masks/b.npy', folders.mask()[::-1].copy()), True),
   'training_mask_of_same_size': (lambda root: save(root / 'train/masks/a.npy', folders.mask()[::-1].copy()), False),
   'name_of_a_class': (lambda root: save(root / 'classes.csv', TABLE.replace('x', 'z')), True),
