@@ -24,6 +24,11 @@ def mask(classes=3, size=SIZE) -> np.ndarray:
   return (np.arange(size[0] * size[1]) % classes).astype(np.uint8).reshape(size)
 
 
+LABELS = mask(3)
+RGB = np.array([[128, 64, 128], [0, 0, 0], [0, 0, 142]], np.uint8)  # colors of three classes
+VOC = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
+
+
 def save(path: pathlib.Path, content) -> pathlib.Path:
   """Writes an array, a pillow image, text or bytes, in the format that the ending names."""
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +91,22 @@ def examples(data: dataset.Data) -> dict:
   """All examples by id: the input, the label."""
   found = (split[i] for split in data.splits.values() for i in range(len(split)))
   return {x['id']: (next(iter(x['inputs'].values())), x['labels']['semantic']) for x in found}
+
+
+def with_mask(root, ending, content, count=5):
+  """A folder whose masks all have this content."""
+  for number in range(count):
+    save(root / f'images/{number}.png', folders.image(number))
+    save(root / f'masks/{number}{ending}', content)
+  return root
+
+
+def labels_of(root, **fields):
+  """The label of the only content, and the classes."""
+  data = load(root, **fields)
+  (label, *others) = [label for _, label in examples(data).values()]
+  assert all((label == other).all() for other in others) and label.dtype == np.uint8
+  return label, data.heads['semantic']
 
 
 def unsampled(root, monkeypatch) -> str:

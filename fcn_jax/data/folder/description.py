@@ -162,9 +162,9 @@ def _read_table(root: pathlib.Path) -> Description:
 
 
 def _cvat(text: str) -> Description:
-  """CVAT: lines `name:red,green,blue:parts:actions`, and comments."""
+  """CVAT: lines `name:red,green,blue:parts:actions`, and comments. datumaro may leave the colors of VOC out."""
   rows = [line.split(':') for line in text.splitlines() if line.strip() and not line.startswith('#')]
-  return _table((row[0], row[1].split(',')) for row in rows)
+  return _table((row[0], row[1].split(',') if row[1] else palettes.voc_color(i)) for i, row in enumerate(rows))
 
 
 def _csv(text: str) -> Description:

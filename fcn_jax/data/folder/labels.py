@@ -172,6 +172,12 @@ class Labels:
     classes = np.where(inside, self.numbers[np.where(inside, values, 0)], np.int16(_UNKNOWN))
     return np.where(values == -1, np.int16(IGNORE), classes), values  # LabelMe's arrays have -1 for pixels to ignore
 
+  def class_of(self, value: int) -> int:
+    """The class of a label; -1 if it stands for none."""
+    if self.colors:
+      return self.colors.get(value, _UNKNOWN)
+    return IGNORE if value == -1 else int(self.numbers[value]) if 0 <= value < LABELS else _UNKNOWN
+
   def name(self, value: int) -> str:
     """A label, for people."""
     return _rgb(value) if self.colors else str(value)
@@ -225,7 +231,13 @@ def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 
     by_color = {_packed(color): int(numbers[i]) for i, color in enumerate(colors)}
     if len(by_color) < len(colors):
       raise UserError(f'{root / given.source} gives two classes one color; expected a color of its own for each class')
-  return Labels(classes, numbers, by_color, tuple(filter(None, guesses)))
+  table = Labels(classes, numbers, by_color, tuple(filter(None, guesses)))
+  if all(table.class_of(value) == IGNORE for value in found.values):
+    raise UserError(
+      f'the masks in {root} hold only {", ".join(map(table.name, list(found.values)[:_SHOWN]))}, which count nowhere'
+      f'{given.source and f" ({given.source})"}; expected labels of classes: say in {root / "dataset.toml"} which'
+    )
+  return table
 
 
 def _rgb(value: int) -> str:

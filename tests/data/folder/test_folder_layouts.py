@@ -70,7 +70,7 @@ LAYOUTS = {
       for x in ('train/aa/aa', 'val/bb/bb')
       for kind in ('labelIds', 'color', 'instanceIds', 'labelTrainIds')
     ),
-    'gtFine/train/aa/aa_000_gtFine_polygons.json={}',
+    'gtFine/train/aa/aa_000_gtFine_polygons.json={} dataset.toml=classes=["x","y","z"]',
     {'train': ['aa__aa_000'], 'validation': ['bb__bb_000']},
   ),
   'nnunet': (

@@ -3,44 +3,26 @@
 import folders
 import numpy as np
 import pytest
-from folders import examples, load, make, measured, pairs, png, save
+from folders import LABELS, RGB, VOC, examples, labels_of, load, measured, pairs, png, save, with_mask
 from PIL import Image
 
 from fcn_jax.errors import UserError
 
-LABELS = folders.mask(3)
 BINARY = folders.mask(2)
-COLORS = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
 
 
-def paletted(values, colors=COLORS):
+def paletted(values, colors=VOC):
   image = Image.frombytes('P', values.shape[::-1], values.tobytes())
   image.putpalette(colors.tobytes())
   return image
 
 
-def with_mask(root, ending, content, count=5):
-  """A folder whose masks all have this content."""
-  for number in range(count):
-    save(root / f'images/{number}.png', folders.image(number))
-    save(root / f'masks/{number}{ending}', content)
-  return root
-
-
-def labels_of(root, **fields):
-  """The label of the only content, and the classes."""
-  data = load(root, **fields)
-  (label, *others) = [label for _, label in examples(data).values()]
-  assert all((label == other).all() for other in others) and label.dtype == np.uint8
-  return label, data.heads['semantic']
-
-
 # The ending, the content, and the labels in it.
 KINDS = {f'gray_{bits}': ('.png', png(LABELS, bits), LABELS) for bits in (2, 4, 8, 16)}
-KINDS |= {f'palette_{bits}': ('.png', png(LABELS, bits, COLORS.tobytes()), LABELS) for bits in (2, 4, 8)}
+KINDS |= {f'palette_{bits}': ('.png', png(LABELS, bits, VOC.tobytes()), LABELS) for bits in (2, 4, 8)}
 KINDS |= {
   'gray_1': ('.png', png(BINARY, 1), BINARY),
-  'palette_1': ('.png', png(BINARY, 1, COLORS[:2].tobytes()), BINARY),
+  'palette_1': ('.png', png(BINARY, 1, VOC[:2].tobytes()), BINARY),
   'pillow_1': ('.png', Image.fromarray(BINARY.astype(bool)), BINARY),
   'pillow_16': ('.png', Image.fromarray(LABELS.astype(np.uint16)), LABELS),
   'gray_of_4_bits_to_15': ('.png', png(folders.mask(16), 4), folders.mask(16)),
@@ -70,7 +52,7 @@ def test_a_mask_has_the_numbers_in_its_file(tmp_path, kind):
   np.testing.assert_array_equal(label, expected)
   assert classes.names == tuple(f'class_{number}' for number in range(expected.max() + 1))
   if 'palette' in kind:
-    assert classes.palette == tuple(map(tuple, COLORS[: len(classes)].tolist()))
+    assert classes.palette == tuple(map(tuple, VOC[: len(classes)].tolist()))
 
 
 @pytest.mark.parametrize('compression', ['tiff_lzw', 'tiff_adobe_deflate', 'packbits', None])
@@ -136,40 +118,6 @@ def test_a_binary_mask_with_another_label_is_refused(tmp_path, value, monkeypatc
     examples(load(root))
 
 
-TABLES = {
-  'labelmap.txt': '# label:color_rgb:parts:actions\nroad:128,64,128::\nsky:0,0,0::\ncar:0,0,142:a,b:run\n',
-  'classes.csv': 'name,red,green,blue\nroad,128,64,128\nsky,0,0,0\ncar,0,0,142\n',
-  'dataset.toml': 'classes = ["road", "sky", "car"]\ncolors = [[128,64,128], [0,0,0], [0,0,142]]\n',
-}
-RGB = np.array([[128, 64, 128], [0, 0, 0], [0, 0, 142]], np.uint8)
-
-
-@pytest.mark.parametrize('ending', ['.png', '.tif', '.npy'])
-@pytest.mark.parametrize('table', TABLES)
-def test_colors_are_classes_with_a_table(tmp_path, table, ending):
-  root = with_mask(tmp_path / 'd', ending, RGB[LABELS])
-  save(root / table, TABLES[table])
-  label, classes = labels_of(root)
-  np.testing.assert_array_equal(label, LABELS)
-  assert classes.names == ('road', 'sky', 'car') and classes.palette == tuple(map(tuple, RGB.tolist()))
-
-
-def test_a_table_of_excel_and_an_ignored_color(tmp_path):
-  root = with_mask(tmp_path / 'd', '.png', RGB[LABELS])
-  save(root / 'classes.csv', '\ufeffname, red, green, blue\r\nroad, 128, 64, 128\r\nsky,0,0,0\r\ncar,0,0,142\r\n')
-  save(root / 'dataset.toml', 'ignore = [1]')
-  label, classes = labels_of(root)
-  np.testing.assert_array_equal(label, np.array([0, 255, 1])[LABELS])
-  assert classes.names == ('road', 'car') and classes.palette == ((128, 64, 128), (0, 0, 142))
-
-
-def test_black_masks_have_the_color_black(tmp_path):
-  """Without any other color, too, black is the second class of the table."""
-  root = with_mask(tmp_path / 'd', '.png', np.zeros((*folders.SIZE, 3), np.uint8))
-  save(root / 'labelmap.txt', TABLES['labelmap.txt'])
-  assert (labels_of(root)[0] == 1).all()
-
-
 # dataset.toml, labels of the masks, expected labels and names.
 STATED = {
   'ignore_first': ('ignore = [0]', [0, 1, 2], [255, 0, 1], 'class_1 class_2'),
@@ -210,6 +158,7 @@ UNKNOWN = {
   'sparse': ('.png', np.array([0, 1, 200], np.uint8)[LABELS], ['have the labels 0, 1, 200', 'dataset.toml', 'init']),
   'all_ignored': ('.png', LABELS * 0 + np.uint8(255), []),
   'ids_of_objects': ('.npy', LABELS.astype(np.int32) * 70000, ['have the labels 0, 70000, 140000']),
+  'only_ignored': ('.tif', LABELS + np.uint8(5), ['hold only 5, 6, 7, which count nowhere (dataset.toml); expected']),
   'negative': ('.npy', LABELS.astype(np.int8) - 3, ['have the labels -3, -2']),
   'colors': ('.png', RGB[LABELS], ['have colors, such as (0, 0, 0), (0, 0, 142), (128, 64, 128)', 'classes.csv']),
   'fractions': ('.npy', LABELS / 2, ['masks/0.npy is float64 [6, 8]', 'one whole number per pixel']),
@@ -233,6 +182,8 @@ def test_masks_that_say_no_classes(tmp_path, case):
   if isinstance(content, str):
     content = save(tmp_path / 'x.jpg', LABELS).read_bytes()
   root = with_mask(tmp_path / 'd', ending, content)
+  if case == 'only_ignored':
+    save(root / 'dataset.toml', 'classes = ["a", "b"]\nignore = [5, 6, 7]')
   if not parts:
     assert (labels_of(root)[0] == 1).all()
     return
@@ -254,53 +205,3 @@ def test_unknown_labels_are_named_with_their_numbers_of_pixels(tmp_path):
     examples(load(root))
   save(root / 'dataset.toml', 'ignore = [11, 12]')
   assert (examples(load(root))['1'][1] == 255).sum() == 5
-
-
-def test_unknown_colors_are_named(tmp_path):
-  root = with_mask(tmp_path / 'd', '.png', RGB[LABELS])
-  save(root / 'labelmap.txt', TABLES['labelmap.txt'])
-  values = RGB[LABELS]
-  values[0, 0] = 224, 224, 192
-  save(root / 'masks/1.png', values)
-  with pytest.raises(
-    UserError, match=r'1.png has the labels \(224, 224, 192\) \(1 pixels\).*\(128, 64, 128\), \(0, 0, 0\)'
-  ):
-    examples(load(root))
-
-
-@pytest.mark.parametrize('first', ['colors', 'numbers'])
-@pytest.mark.parametrize('sampled', [True, False])
-def test_masks_of_two_kinds_are_refused(tmp_path, monkeypatch, first, sampled):
-  root = with_mask(tmp_path / 'd', '.png', RGB[LABELS] if first == 'colors' else LABELS)
-  save(root / 'labelmap.txt', TABLES['labelmap.txt'])
-  other = '1' if sampled else folders.unsampled(root, monkeypatch)
-  save(root / f'masks/{other}.png', LABELS if first == 'colors' else RGB[LABELS])
-  found, expected = ('numbers', 'colors') if first == 'colors' else ('colors', 'numbers')
-  expected = 'colors.*numbers' if sampled else f'masks/{other}.png has {found}; expected {expected}'
-  with pytest.raises(UserError, match=expected):
-    examples(load(root))
-
-
-CITY = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
-
-
-def test_cityscapes_has_its_19_classes(tmp_path):
-  values = np.arange(48, dtype=np.uint8).reshape(folders.SIZE) % 34
-  root = make(tmp_path / 'd', [f'leftImg8bit/{x}/c/{x}_leftImg8bit.png' for x in ('train', 'val')])
-  for split in ('train', 'val'):
-    save(root / f'gtFine/{split}/c/{split}_gtFine_labelIds.png', values)
-  label, classes = labels_of(root)
-  assert len(classes) == 19 and classes.names[::18] == ('road', 'bicycle')
-  expected = np.array([CITY.index(x) if x in CITY else 255 for x in values.ravel()])
-  np.testing.assert_array_equal(label.ravel(), expected)
-
-
-def test_labels_of_nnu_net(tmp_path):
-  root = make(tmp_path / 'd', 'imagesTr/a_0000.png imagesTr/b_0000.png', '')
-  for name in 'ab':
-    save(root / f'labelsTr/{name}.png', LABELS)
-  for labels in ('{"background": 0, "x": 1, "ignore": 2}', '{"0": "background", "1": "x", "2": "ignore"}'):
-    save(root / 'dataset.json', f'{{"labels": {labels}}}')
-    label, classes = labels_of(root)
-    np.testing.assert_array_equal(label, np.array([0, 1, 255])[LABELS])
-    assert classes.names == ('background', 'x')
