@@ -34,7 +34,7 @@ def written(data: Any) -> str:
   root = root_of(data)
   given, found = find(root, description.read(root))
   splits, note = split_pairs(found, data)
-  survey = labels.survey(root, [pair.mask for pair in found.pairs], data.threads)
+  survey = labels.survey(root, [pair.mask for pair in found.pairs], data.threads, given.colors)
   given, origin = _with_classes(root, given, survey)
   counts = ', '.join(f'{len(pairs)} {name}' for name, pairs in splits.items())
   lines = [
@@ -49,7 +49,7 @@ def written(data: Any) -> str:
     lines += ['colors = [', *(f'  {list(color)},' for color in given.colors), ']']
   lines += ['# Labels of the masks that count nowhere.', f'ignore = {_ignored(given, survey)}']
   lines += ['# Files to leave out, for example ["**/*_broken.png"].', f'exclude = {_text(list(given.exclude))}']
-  lines += _range(root, given, found, sampled(splits['train'], _MEASURED))
+  lines += _range(root, given, found, sampled(splits['train'], _MEASURED), data.threads)
   if given.map:
     lines += ['', '[map]  # label in the masks = class', *(f'{x} = {_text(name)}' for x, name in given.map.items())]
   rules = ['[splits]', *(f'{name} = {_text(rule)}' for name, rule in given.splits.items())]
@@ -72,7 +72,6 @@ def _with_classes(root: pathlib.Path, given: Description, survey: labels.Survey)
     given = dataclasses.replace(given, classes=tuple(names), colors=colors)
     origin = 'Guessed: one class for each color in the masks, with made-up names.'
   else:
-    values = list(map(_label, values))
     try:
       guessed = labels.resolve(root, given, survey)
       of_255 = [guessed.classes.names[int(guessed.numbers[IGNORE])]] if guessed.numbers[IGNORE] != IGNORE else []
@@ -91,17 +90,12 @@ def _with_classes(root: pathlib.Path, given: Description, survey: labels.Survey)
   return given, origin
 
 
-def _label(value: int) -> int:
-  """The label of a gray that is saved as a color."""
-  return value % 256 if value >= 2**16 else value
-
-
 def _class_rows(root: pathlib.Path, given: Description, survey: labels.Survey, masks: int) -> list[str]:
   """The classes, each with the number of masks that it is in."""
   table = labels.resolve(root, given, survey)
   counts = dict.fromkeys(given.classes, 0)
   for value, count in survey.values.items():
-    number = table.colors.get(value, -1) if table.colors else int(table.lookup(np.array([_label(value)]))[0][0])
+    number = table.class_of(value)
     if 0 <= number < len(table.classes):
       name = table.classes.names[number]
       counts[name] = max(counts[name], count)
@@ -113,11 +107,11 @@ def _ignored(given: Description, survey: labels.Survey) -> list[int]:
   return sorted({*given.ignore, *([IGNORE] if is_there else [])})
 
 
-def _range(root: pathlib.Path, given: Description, found: layout.Layout, sample) -> list[str]:
+def _range(root: pathlib.Path, given: Description, found: layout.Layout, sample, threads: int) -> list[str]:
   """The range of values of images that are not of 8 bits."""
   kind = images.kind_of(root, sampled(found.pairs, SAMPLE))
   if kind.is_plain or kind.dtype == 'uint8':
     return []
-  measured, _, _ = images.measured(root, sample, kind.with_range(given.range))
+  measured, _, _ = images.measured(root, sample, kind.with_range(given.range), threads)
   values = np.reshape(measured.range, (-1, 2)).tolist()
   return ['# For each channel, the values that become 0 and 255, measured on training images.', f'range = {values}']

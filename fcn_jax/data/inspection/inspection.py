@@ -118,7 +118,7 @@ def _table(root, given, found: layout.Layout, with_mask: Sequence[Record], data)
   if not surveyed:
     return [], None  # each mask has a finding of its own
   try:
-    survey = labels.surveyed(values, surveyed[0].has_colors, root / surveyed[0].files[-1])
+    survey = labels.surveyed(values, surveyed[0].has_colors, root / surveyed[0].files[-1], given.colors)
     return [], labels.resolve(root, given, survey, data.classes)
   except UserError as error:
     largest = max(solid, default=0)

@@ -91,7 +91,7 @@ def _image(paths: Sequence[pathlib.Path]) -> dict:
         orientation = image_files.orientation(image)
         form = COLOR if image.mode == 'P' else form
   else:
-    form = f'{kind.channels} channels of {kind.dtype}'
+    form = str(kind)
   digest = hashlib.sha256()
   for path in paths:
     digest.update(files.read(files.path(path)))
