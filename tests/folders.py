@@ -96,7 +96,7 @@ def examples(data: dataset.Data) -> dict:
 def with_mask(root, ending, content, count=5):
   """A folder whose masks all have this content."""
   for number in range(count):
-    save(root / f'images/{number}.png', folders.image(number))
+    save(root / f'images/{number}.png', image(number))
     save(root / f'masks/{number}{ending}', content)
   return root
 

@@ -226,18 +226,21 @@ def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 
       numbers[number] = IGNORE
   for label, name in mapped.items():
     numbers[label] = classes.names.index(name) if name in classes.names else IGNORE
-  by_color = None
-  if found.has_colors:
-    by_color = {_packed(color): int(numbers[i]) for i, color in enumerate(colors)}
-    if len(by_color) < len(colors):
-      raise UserError(f'{root / given.source} gives two classes one color; expected a color of its own for each class')
+  by_color = {_packed(color): int(numbers[i]) for i, color in enumerate(colors)} if found.has_colors else None
   table = Labels(classes, numbers, by_color, tuple(filter(None, guesses)))
+  _check(root, given, found, table)
+  return table
+
+
+def _check(root: pathlib.Path, given: Description, found: Survey, table: Labels) -> None:
+  """Raises a UserError if two classes have one color, or no pixel of the masks has a class."""
+  if table.colors and len(table.colors) < len(given.colors):
+    raise UserError(f'{root / given.source} gives two classes the same color; expected a different color per class')
   if all(table.class_of(value) == IGNORE for value in found.values):
     raise UserError(
       f'the masks in {root} hold only {", ".join(map(table.name, list(found.values)[:_SHOWN]))}, which count nowhere'
       f'{given.source and f" ({given.source})"}; expected labels of classes: say in {root / "dataset.toml"} which'
     )
-  return table
 
 
 def _rgb(value: int) -> str:
