@@ -110,7 +110,7 @@ def test_a_wrong_table_is_one_sentence(tmp_path, name, content):
 def test_two_classes_of_one_color(tmp_path):
   root = pairs(tmp_path / 'd', masks=folders.image())
   save(root / 'labelmap.txt', 'a:1,2,3::\nb:1,2,3::\n')
-  assert 'labelmap.txt gives two classes one color' in message_of(root)
+  assert 'labelmap.txt gives two classes the same color' in message_of(root)
 
 
 def test_dataset_toml_adds_to_a_table(tmp_path):
