@@ -86,7 +86,7 @@ def _folder(data, counter) -> Inspection:
   of_table, table = _table(root, given, found, with_mask, data)
   findings += of_kinds + of_mask_kinds + of_table + checks.of_labels(with_mask, table, resized)
   findings += checks.of_sizes(of_all, data.resize)
-  notes = [f'{found.kind}; splits {note}'] + [f'guessed: {guess}' for guess in (table.guesses if table else ())]
+  notes = [f'{found.kind}; splits: {note}'] + [f'guessed: {guess}' for guess in (table.guesses if table else ())]
 
   def view(record: Record) -> tuple[np.ndarray, np.ndarray]:
     if not record.kind:

@@ -134,7 +134,8 @@ def mask_numbers(raw: np.ndarray) -> dict:
   else:
     values, places, counts = np.unique(packed, return_inverse=True, return_counts=True)
   tones = np.stack([values >> 16, values >> 8 & 255, values & 255], -1) @ _TONES if has_colors else values
-  between = between_others(places.reshape(packed.shape), tones, counts)
+  places = places.reshape(packed.shape).astype(np.uint16 if len(values) <= 2**16 else np.uint32)
+  between = between_others(places, tones, counts)
   kept = np.sort(np.argsort(-counts, kind='stable')[:_MOST_LABELS])
   return {
     'mask_size': raw.shape[:2],
@@ -162,7 +163,8 @@ def between_others(places: np.ndarray, tones: np.ndarray, counts: np.ndarray) ->
   rare = counts <= _RARE * places.size
   if len(counts) < 3 or not rare.any():
     return np.zeros(len(counts), bool)
-  values, found = tones[places], np.zeros(places.shape, bool)
+  ranks = np.unique(tones, return_inverse=True)[1].astype(places.dtype)  # of large masks, tones would take much memory
+  values, found = ranks[places], np.zeros(places.shape, bool)
   for step in _STEPS:
     for turned, into in ((values, found), (values.T, found.T)):
       first, middle, last = turned[: -2 * step], turned[step:-step], turned[2 * step :]
