@@ -1,4 +1,4 @@
-"""A run that is trained on a folder of 16-bit TIFF files with four channels: moved, scored elsewhere, and predicting."""
+"""A run trained on a folder of 16-bit TIFF files with four channels: moved, scored elsewhere, and predicting."""
 
 import json
 import shutil
