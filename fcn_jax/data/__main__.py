@@ -153,7 +153,7 @@ def _show(found, bounds: dict[int, float], suggested) -> None:
   from fcn_jax.data.inspection import summary
   from fcn_jax.run import progress
 
-  progress.console.print(files.printable(f'{found.name}: {"; ".join(found.notes)}'))
+  progress.console.print(files.printable(': '.join(filter(None, (found.name, '; '.join(found.notes))))))
   if found.splits:
     progress.show_table(None, summary.SPLITS, summary.splits(found))
   heads, rows = summary.classes(found)

@@ -16,7 +16,7 @@ _LARGEST_CROP = 512
 _FITTING = 0.9  # share of the images that fit into the crop, if it is not the largest one
 _RARE = 0.02  # share of the pixels below which a class counts for little in the mean loss
 _EPOCHS = 40  # about as many as in results/stanford_background.md
-_STEPS = 800, 20_000  # fewest and most that are suggested
+_MOST_STEPS = 20_000  # that are suggested
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +70,10 @@ def _balance(found: Inspection, loss: Any) -> list[Suggestion]:
 
 def _steps(count: int, config: Any) -> list[Suggestion]:
   batch_size = config.train.batch_size
-  wished = math.ceil(_EPOCHS * count / batch_size / 100) * 100
-  steps = min(max(wished, _STEPS[0]), _STEPS[1])
+  steps = min(math.ceil(_EPOCHS * count / batch_size / 100) * 100, _MOST_STEPS)
   epochs = steps * batch_size / count
+  if steps <= config.train.steps:
+    return []
   return [Suggestion('train.steps', steps, f'{epochs:.0f} epochs of {count} images in batches of {batch_size}')]
 
 
