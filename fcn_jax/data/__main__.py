@@ -78,7 +78,7 @@ def _init(folders: list[str]) -> None:
   from fcn_jax.data.inspection import draft
 
   files.write(out, draft.written(data))
-  logger.info(f'{files.printable(os.fspath(out))} is written; check what it says, and correct it')
+  logger.info(f'{files.printable(os.fspath(out))} is written; check its values, and correct them')
 
 
 def _inspect(folders: list[str]) -> None:

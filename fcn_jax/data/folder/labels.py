@@ -186,7 +186,7 @@ class Labels:
 
   def name(self, value: int) -> str:
     """A label, for people."""
-    return _rgb(value) if self.colors else str(value)
+    return rgb(value) if self.colors else str(value)
 
 
 def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 0) -> Labels:
@@ -205,7 +205,7 @@ def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 
   names, ignored, mapped = given.classes, set(given.ignore), dict(given.map)
   if found.has_colors and not given.colors:
     raise UserError(
-      f'the masks in {root} have colors, such as {", ".join(map(_rgb, list(found.values)[:5]))}; list them with the '
+      f'the masks in {root} have colors, such as {", ".join(map(rgb, list(found.values)[:5]))}; list them with the '
       f'names of their classes: classes and colors in {root / "dataset.toml"}, labelmap.txt, or classes.csv with the '
       'columns name,red,green,blue'
     )
@@ -249,7 +249,8 @@ def _check(root: pathlib.Path, given: Description, found: Survey, table: Labels)
     )
 
 
-def _rgb(value: int) -> str:
+def rgb(value: int) -> str:
+  """A packed color, for people."""
   return f'({value >> 16}, {value >> 8 & 255}, {value & 255})'
 
 

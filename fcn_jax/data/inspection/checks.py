@@ -63,7 +63,7 @@ def _faults(record: Record) -> Iterable[tuple[str, str]]:
 
 
 def _is_open(record: Record) -> bool:
-  """Whether the size of the mask does not tell whether it is turned as its image is shown."""
+  """Whether the size of the mask leaves open if it is turned like its image."""
   is_same = record.size == record.mask_size
   return is_same and record.orientation > 1 and (record.orientation < _TURNED or len(set(record.size)) == 1)
 
@@ -132,11 +132,12 @@ def of_labels(records: Sequence[Record], table: labels.Labels | None, resized: s
     table: how labels become classes, if that could be found out.
     resized: what `interpolated` returned for them.
   """
-  name, unknown = (table.name if table else str), []
+  unknown = []
   for r in records if table else ():
     wrong = classes_of(r, table) < 0
     if wrong.any():
-      listed = [f'{name(int(v))} ({c} pixels)' for v, c in zip(r.values[wrong], r.counts[wrong], strict=True)]
+      named = zip(_named(r, r.values[wrong]), r.counts[wrong], strict=True)
+      listed = [f'{name} ({count} pixels)' for name, count in named]
       unknown.append((f'{r.files[-1]} has {_few(listed)}', r))
   what, remedy = 'masks with labels that stand for no class', ''
   if table:
@@ -146,11 +147,15 @@ def of_labels(records: Sequence[Record], table: labels.Labels | None, resized: s
       'labels are, in classes, map or ignore (python -m fcn_jax.data init FOLDER writes that file)'
     )
   result = _found('labels', what, [(text, r.files[-1]) for text, r in unknown if r not in resized], remedy)
-  masks = [(f'{r.files[-1]} has {_few(map(name, r.between))}', r.files[-1]) for r in records if r in resized]
+  masks = [(f'{r.files[-1]} has {_few(_named(r, r.between))}', r.files[-1]) for r in records if r in resized]
   what = 'masks with labels along edges that lie between the labels on either side, as interpolation makes them'
   stops = not table or any(r in resized for _, r in unknown)
   remedy = 'resize masks with the nearest pixel'
   return result + _found('interpolated', what, masks, remedy, 'error' if stops else 'warning')
+
+
+def _named(record: Record, values: Iterable[int]) -> list[str]:
+  return [labels.rgb(int(value)) if record.has_colors else str(value) for value in values]
 
 
 def _few(texts: Iterable[str]) -> str:
@@ -159,7 +164,7 @@ def _few(texts: Iterable[str]) -> str:
 
 
 def classes_of(record: Record, table: labels.Labels) -> np.ndarray:
-  """The classes of the labels of a mask, int16 [N]: -1 if a label stands for none."""
+  """The classes of the labels of a mask, int16 [N]; -1 for labels without one."""
   values = np.asarray(record.values, np.int64)
   if record.has_colors:
     values = np.stack([values >> 16, values >> 8 & 255, values & 255], -1).astype(np.uint8)[:, None]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from fcn_jax.data.folder.description import Description
 from fcn_jax.data.folder.load import SAMPLE, find, root_of, sampled, split_pairs
 from fcn_jax.errors import UserError
 
+_SHOWN = 5  # labels in a message
 _MEASURED = 200  # images that a range of values is measured on
 _SPLITS = """# Without this table, splits come from folders or lists of names, else from a hash of the names.
 # [splits]
@@ -66,6 +68,7 @@ def _with_classes(root: pathlib.Path, given: Description, survey: labels.Survey)
   if given.classes and (given.colors or not survey.has_colors):
     return given, f'Classes from {given.source}.'
   values = [value for value in survey.values if survey.has_colors or value not in (*given.ignore, IGNORE, -1)]
+  _check_values(root, values, survey.has_colors)
   if survey.has_colors:
     colors = tuple((value >> 16, value >> 8 & 255, value & 255) for value in values)
     names = given.classes if len(given.classes) == len(colors) else ['color_{}_{}_{}'.format(*x) for x in colors]
@@ -78,16 +81,24 @@ def _with_classes(root: pathlib.Path, given: Description, survey: labels.Survey)
       names = guessed.classes.names if of_255 else [f'class_{number}' for number in range(max(values) + 1)]
       given = dataclasses.replace(given, classes=tuple(names), map=dict.fromkeys([IGNORE] * len(of_255), *of_255))
       origin = f'Guessed: {"; ".join(guessed.guesses)}.'
-    except UserError:  # the labels are not 0, 1, 2 and so on
+    except UserError:
+      if not values:
+        raise
+      # The labels are not 0, 1, 2 and so on.
       named = {value: f'label_{value}' for value in values}
       given = dataclasses.replace(given, classes=tuple(named.values()), map=named)
       origin = 'Guessed: one class for each label in the masks, with made-up names.'
-  if not 0 < len(given.classes) <= IGNORE:
+  return given, origin
+
+
+def _check_values(root: pathlib.Path, values: Sequence[int], has_colors: bool) -> None:
+  what, name = ('colors', labels.rgb) if has_colors else ('labels', str)
+  if len(values) > IGNORE or not (has_colors or all(0 <= value < labels.LABELS for value in values)):
     raise UserError(
-      f'the masks in {root} have {len(values)} labels or colors; expected 1 to {IGNORE}: were they resized with '
+      f'the masks in {root} have {len(values)} {what} such as {", ".join(map(name, values[:_SHOWN]))}; expected at '
+      f'most {IGNORE}{"" if has_colors else f", from 0 to {labels.LABELS - 1}"}: were the masks resized with '
       f'interpolation, or saved in a lossy format (python -m fcn_jax.data inspect {root} shows which)?'
     )
-  return given, origin
 
 
 def _class_rows(root: pathlib.Path, given: Description, survey: labels.Survey, masks: int) -> list[str]:

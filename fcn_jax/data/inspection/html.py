@@ -98,10 +98,10 @@ def _figure(found: Inspection, record: Record, findings: Sequence[Finding]) -> s
     shown, label = found.view(record)
   except UserError as error:
     return f'<figure><p>{_text(str(error))}</p>{caption}</figure>'
-  palette = found.classes.palette if found.classes else ()
-  parts = [_small(shown), _small(images.colorize(label, palette), Image.Resampling.NEAREST)]
-  if parts[0].size == parts[1].size:
-    parts[1] = Image.blend(*parts, 0.6)
+  parts = [_small(shown)]
+  if found.classes:
+    colored = _small(images.colorize(label, found.classes.palette), Image.Resampling.NEAREST)
+    parts.append(Image.blend(parts[0], colored, 0.6) if parts[0].size == colored.size else colored)
   return f'<figure>{"".join(map(_image, parts))}{caption}</figure>'
 
 

@@ -116,7 +116,7 @@ def _table(root, given, found: layout.Layout, with_mask: Sequence[Record], data)
     solid |= {value for value in r.values.tolist() if r not in resized or value not in r.between}
   values = [[value for value in r.values.tolist() if value in solid] for r in surveyed]
   if not surveyed:
-    return [], None  # each mask has a finding of its own
+    return [], None  # each mask has a finding
   try:
     survey = labels.surveyed(values, surveyed[0].has_colors, root / surveyed[0].files[-1], given.colors)
     return [], labels.resolve(root, given, survey, data.classes)

@@ -87,6 +87,6 @@ def test_what_the_folder_says_is_kept(init, tmp_path):
 def test_masks_with_too_many_colors_are_refused(init, tmp_path):
   save(make(tmp_path) / 'train/masks/train0.png', image(0))
   changed(COLORS, lambda folder: [x for x in folder.glob('*/masks/*') if x.stem != 'train0'])(tmp_path)
-  with pytest.raises(UserError, match=r'expected 1 to 255.*inspect'):
+  with pytest.raises(UserError, match=r'colors such as .*expected at most 255: .*inspect'):
     init(tmp_path)
   assert not (tmp_path / 'dataset.toml').exists()
