@@ -70,8 +70,8 @@ class Kind:
     if self.is_plain and len(paths) == 1 and arrays.is_plain(paths[0]):
       return image_files.read(paths[0])
     values = read_values(paths)
-    found = Kind(values.shape[-1], False, values.dtype.name)
-    if found != dataclasses.replace(self, range=(), dtype=self.dtype or found.dtype):
+    found = Kind(values.shape[-1], False, values.dtype.name if self.dtype else '')
+    if found != dataclasses.replace(self, range=()):
       raise UserError(f'{paths[0]} has {found}; expected {self}, as in other images')
     if values.dtype != np.uint8 and not self.range:
       raise UserError(f'{paths[0]} has {found}, and data.range is not set; expected the values that become 0 and 255')
