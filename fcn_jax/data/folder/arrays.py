@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 from fcn_jax import files, image_files
 from fcn_jax.errors import UserError
@@ -23,7 +24,7 @@ def is_plain(path: os.PathLike) -> bool:
     return False
   if is_array_file(path):
     shape, _, dtype = _tiff_header(path)
-    return dtype == np.uint8 and (len(shape) == 2 or shape[-1] in (3, 4))
+    return dtype == np.uint8 and (len(shape) == 2 or shape[-1] == 3 or (shape[-1] == 4 and _has_alpha(path)))
   with image_files.opened(path) as image:
     return not (image.mode.startswith(('I', 'F')) or ';16' in str(image.tile))
 
@@ -71,12 +72,22 @@ def dtype_of(path: os.PathLike) -> np.dtype:
   if os.fspath(path).lower().endswith(_NPY):
     with files.explained(path):
       return np.load(path, mmap_mode='r', allow_pickle=False).dtype
-  return _tiff_header(path)[2] if is_array_file(path) else read(path).dtype
+  if is_array_file(path):
+    return _tiff_header(path)[2]
+  with image_files.opened(path) as image:
+    return np.asarray(Image.new(image.mode, (1, 1))).dtype
 
 
 def _tiff_header(path: os.PathLike) -> tuple[tuple[int, ...], str, np.dtype]:
   with files.explained(path), files.opened(files.path(path)) as file, tifffile.TiffFile(file) as tiff:
     return tiff.series[0].shape, tiff.series[0].axes, tiff.series[0].dtype
+
+
+def _has_alpha(path: os.PathLike) -> bool:
+  """Whether the fourth channel of a TIFF is transparency or black ink, and not, for example, near infrared."""
+  with files.explained(path), files.opened(files.path(path)) as file, tifffile.TiffFile(file) as tiff:
+    page = tiff.pages.first
+    return page.photometric == tifffile.PHOTOMETRIC.SEPARATED or 0 < sum(page.extrasamples) <= 2
 
 
 def _channels_last(found: np.ndarray, axes: str, path: os.PathLike) -> np.ndarray:

@@ -1,17 +1,21 @@
 """`dataset.toml`, with which a folder says what cannot be guessed; and the tables of classes of other programs."""
 
+import collections
 import csv
 import dataclasses
 import json
+import math
 import pathlib
 import tomllib
 from collections.abc import Sequence
 
 from fcn_jax import files
 from fcn_jax.data import palettes
+from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError, nearest
 
 NAME = 'dataset.toml'
+LABELS = 2**16  # labels of masks are smaller
 _FIELDS = {'classes': list, 'colors': list, 'ignore': list, 'exclude': list, 'range': list, 'map': dict, 'splits': dict}
 _SPLITS = ('train', 'validation', 'test')
 
@@ -48,7 +52,12 @@ def read(root: pathlib.Path) -> Description:
     UserError: a file cannot be read, or says something that is not possible.
   """
   given = _read_toml(root / NAME)
-  return given if given.classes else dataclasses.replace(_read_table(root), **_stated(given))
+  described = given if given.classes else dataclasses.replace(_read_table(root), **_stated(given))
+  repeated = [name for name, count in collections.Counter(described.classes).items() if count > 1]
+  if repeated or len(described.classes) > IGNORE:
+    found = f'the class {repeated[0]!r} twice' if repeated else f'{len(described.classes)} classes'
+    raise UserError(f'{root / described.source} has {found}; expected 1 to {IGNORE} unique names')
+  return described
 
 
 def _stated(given: Description) -> dict:
@@ -113,14 +122,13 @@ def _whole(path: pathlib.Path, field: str, value) -> int:
 
 
 def _label(path: pathlib.Path, text: str) -> int:
-  try:
+  if text.isascii() and text.isdigit() and int(text) < LABELS:
     return int(text)
-  except ValueError as error:
-    raise UserError(f'{path}: map has {text!r}; expected LABEL = "CLASS", for example 7 = "road"') from error
+  raise UserError(f'{path}: map has {text!r}; expected LABEL = "CLASS", for example 7 = "road", with 0 to {LABELS - 1}')
 
 
 def _color(path: pathlib.Path, value) -> tuple[int, int, int]:
-  if isinstance(value, Sequence) and len(value) == 3 and all(isinstance(x, int) and 0 <= x <= 255 for x in value):
+  if isinstance(value, Sequence) and len(value) == 3 and all(type(x) is int and 0 <= x <= 255 for x in value):
     return tuple(value)
   raise UserError(f'{path}: colors has {value!r}; expected [red, green, blue], each 0 to 255')
 
@@ -128,8 +136,8 @@ def _color(path: pathlib.Path, value) -> tuple[int, int, int]:
 def _ranges(path: pathlib.Path, values: list) -> tuple[tuple[float, float], ...]:
   ranges = [values] if len(values) == 2 and not any(isinstance(x, list) for x in values) else values
   for pair in ranges:
-    is_pair = isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, int | float) for x in pair)
-    if not is_pair or pair[0] >= pair[1]:
+    is_pair = isinstance(pair, list) and len(pair) == 2 and all(type(x) in (int, float) for x in pair)
+    if not is_pair or not -math.inf < pair[0] < pair[1] < math.inf:
       raise UserError(
         f'{path}: range has {pair!r}; expected [low, high] for all channels, or a list of one per channel'
       )
@@ -154,14 +162,16 @@ def _read_table(root: pathlib.Path) -> Description:
 
 
 def _cvat(text: str) -> Description:
-  """CVAT: lines `name:red,green,blue:parts:actions`, and comments."""
+  """CVAT: lines `name:red,green,blue:parts:actions`, and comments. datumaro may leave the colors of VOC out."""
   rows = [line.split(':') for line in text.splitlines() if line.strip() and not line.startswith('#')]
-  return _table((row[0], row[1].split(',')) for row in rows)
+  return _table((row[0], row[1].split(',') if row[1] else palettes.voc_color(i)) for i, row in enumerate(rows))
 
 
 def _csv(text: str) -> Description:
   """Columns name, red, green, blue, in any order."""
   rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
+  if missing := {'name', 'red', 'green', 'blue'} - set(rows.fieldnames or ()):
+    raise ValueError(f'it has no column {", ".join(sorted(missing))}')
   return _table((row['name'], [row['red'], row['green'], row['blue']]) for row in rows)
 
 
@@ -183,7 +193,9 @@ def _nnunet(text: str) -> Description:
   by_number = {int(number): name for name, number in labels.items() if isinstance(number, int)}
   by_number = by_number or {int(number): name for number, name in labels.items()}
   ignore = tuple(number for number, name in by_number.items() if name == 'ignore')
-  names = [by_number[number] for number in range(len(by_number) - len(ignore))]
+  names = [by_number.get(number, '') for number in range(len(by_number) - len(ignore))]
+  if '' in names:
+    raise ValueError(f'no label is {names.index("")}')
   return Description(classes=tuple(names), ignore=ignore)
 
 

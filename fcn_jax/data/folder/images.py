@@ -2,7 +2,8 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent import futures
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from fcn_jax.errors import UserError
 
 RGB, OTHER = 'rgb', 'image'  # the names of the input stream
 _PERCENT = 0.1  # of the values of a channel, at either end, that a measured range may cut off
-_PIXELS = 20_000  # per image, that a range is measured on
+_VALUES = 60_000  # per image, that range, mean and standard deviation are measured on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Kind:
   Attributes:
     channels: C.
     is_plain: whether all images are of 8 bits, gray or with colors, which become RGB.
-    dtype: of the others.
+    dtype: of the others; '' is any.
     range: of each channel, the values that become 0 and 255: (low, high, low, high, ...). () if values are of 8 bits.
   """
 
@@ -31,6 +32,11 @@ class Kind:
   is_plain: bool = True
   dtype: str = 'uint8'
   range: tuple[float, ...] = ()
+
+  def __str__(self) -> str:
+    if self.is_plain:
+      return '8 bits, gray or with colors'
+    return f'{self.channels} channel{"s" * (self.channels > 1)}' + (f' of {self.dtype}' if self.dtype else '')
 
   @property
   def stream(self) -> str:
@@ -45,7 +51,10 @@ class Kind:
       raise UserError(
         'there is a range of values, but the images are of 8 bits; expected images of more bits, or no range'
       )
-    if flat and (len(flat) != 2 * self.channels or any(a >= b for a, b in zip(flat[::2], flat[1::2], strict=True))):
+    if flat and (
+      len(flat) != 2 * self.channels
+      or not all(-np.inf < a < b < np.inf for a, b in zip(flat[::2], flat[1::2], strict=True))
+    ):
       raise UserError(
         f'the range of values is {list(flat)}; expected low and high of each of the {self.channels} channels, or one '
         'low and high for all'
@@ -58,20 +67,19 @@ class Kind:
     Raises:
       UserError: a file cannot be read, or has other channels or other values than the images of this kind.
     """
-    if self.is_plain:
-      if len(paths) == 1 and not arrays.is_plain(paths[0]):
-        raise UserError(f'{paths[0]} has values of {arrays.read(paths[0]).dtype}; expected 8 bits, as in other images')
+    if self.is_plain and len(paths) == 1 and arrays.is_plain(paths[0]):
       return image_files.read(paths[0])
     values = read_values(paths)
-    if values.shape[-1] != self.channels:
-      raise UserError(f'{paths[0]} has {values.shape[-1]} channels; expected {self.channels}, as in other images')
+    found = Kind(values.shape[-1], False, values.dtype.name if self.dtype else '')
+    if found != dataclasses.replace(self, range=()):
+      raise UserError(f'{paths[0]} has {found}; expected {self}, as in other images')
+    if values.dtype != np.uint8 and not self.range:
+      raise UserError(f'{paths[0]} has {found}, and data.range is not set; expected the values that become 0 and 255')
     return self.scaled(values)
 
   def scaled(self, values: np.ndarray) -> np.ndarray:
     """Values [H, W, C] of the range as uint8."""
     if not self.range:
-      if values.dtype != np.uint8:
-        raise UserError(f'values are {values.dtype}, but no range is set; expected 8 bits')
       return values
     low, high = np.array(self.range, np.float32).reshape(-1, 2).T
     scaled = (values.astype(np.float32) - low) * (255 / (high - low))
@@ -105,36 +113,45 @@ def kind_of(root: pathlib.Path, sample: Sequence[Pair]) -> Kind:
     else:
       # Arrays of 8 bits and of more do not mix; neither do floats and whole numbers.
       shapes = [arrays.shape_of(path) for path in paths]
-      kind = Kind(sum(shape[-1] for shape in shapes), False, str(arrays.dtype_of(paths[0])))
+      kind = Kind(sum(shape[-1] for shape in shapes), False, arrays.dtype_of(paths[0]).name)
     kinds.setdefault(kind, pair.images[0])
   if len(kinds) > 1:
-    listed = '; '.join(f'{path} has {k.channels} channels of {k.dtype}' for k, path in kinds.items())
+    listed = '; '.join(f'{path} has {k}' for k, path in kinds.items())
     raise UserError(f'the images in {root} are of different kinds: {listed}; expected one number of channels and type')
   return next(iter(kinds))
 
 
-def measured(root: pathlib.Path, sample: Sequence[Pair], kind: Kind) -> tuple[Kind, tuple, tuple]:
+def measured(root: pathlib.Path, sample: Sequence[Pair], kind: Kind, threads: int) -> tuple[Kind, tuple, tuple]:
   """The kind with the range of its values, and mean and standard deviation of each channel after scaling to 0..255.
 
   Args:
     root: the folder.
     sample: images to measure on.
     kind: of the images; a range that it has is not measured.
+    threads: number of threads that read.
   """
+
+  def some(read: Callable[[list[pathlib.Path]], np.ndarray]) -> np.ndarray:
+    with futures.ThreadPoolExecutor(threads) as pool:
+      files = ([root / path for path in pair.images] for pair in sample)
+      return np.concatenate(list(pool.map(lambda paths: _some(read(paths)), files)))
+
   if not kind.is_plain and kind.dtype != 'uint8' and not kind.range:
-    values = np.concatenate([_some(read_values([root / path for path in pair.images])) for pair in sample])
-    low, high = np.nanpercentile(values.astype(np.float64), (_PERCENT, 100 - _PERCENT), axis=0)
-    high = np.where(high > low, high, low + 1)
-    kind = kind.with_range([(round(float(a), 6), round(float(b), 6)) for a, b in zip(low, high, strict=True)])
-  total, squares, count = np.zeros(kind.channels), np.zeros(kind.channels), 0
-  for pair in sample:
-    values = kind.read([root / path for path in pair.images]).reshape(-1, kind.channels).astype(np.float64)
-    total, squares, count = total + values.sum(0), squares + (values**2).sum(0), count + len(values)
-  mean = total / count
-  std = np.sqrt(np.maximum(squares / count - mean**2, 1.0))  # a channel that never changes is not amplified
+    values = some(read_values)
+    kind = kind.with_range([_range(channel[np.isfinite(channel)]) for channel in values.astype(np.float64).T])
+  pixels = some(kind.read)
+  mean = pixels.mean(0, dtype=np.float64)
+  std = np.maximum(pixels.std(0, dtype=np.float64), 1.0)  # a channel that never changes is not amplified
   return kind, *(tuple(round(float(x), 3) for x in numbers) for numbers in (mean, std))
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+  low, high = np.percentile(values, (_PERCENT, 100 - _PERCENT)) if values.size else (0, 0)
+  low, high = float(f'{low:.7g}'), float(f'{high:.7g}')
+  return low, high if high > low else low + 1
 
 
 def _some(values: np.ndarray) -> np.ndarray:
   flat = values.reshape(-1, values.shape[-1])
-  return flat[:: max(1, len(flat) // _PIXELS)]
+  count = min(len(flat), max(1, _VALUES // flat.shape[-1]))
+  return flat[np.linspace(0, len(flat) - 1, count).astype(int)]

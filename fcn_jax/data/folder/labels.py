@@ -9,18 +9,17 @@ from concurrent import futures
 
 import numpy as np
 
-from fcn_jax import files, image_files
+from fcn_jax import image_files
 from fcn_jax.data import palettes
 from fcn_jax.data.dataset import IGNORE, Classes
 from fcn_jax.data.folder import arrays
-from fcn_jax.data.folder.description import Description
+from fcn_jax.data.folder.description import LABELS, Description
 from fcn_jax.errors import UserError
 
 # Lossy formats change class numbers, and programs that write GIF files reorder the palette.
 FORMATS = ('PNG', 'BMP')
 _SCALES = {'L;2': 85, 'L;4': 17}  # pillow stretches gray of few bits to 0..255
 _UNKNOWN = -1  # a label that stands for no class
-_LARGEST = 2**16
 _SHOWN = 12
 
 
@@ -34,7 +33,8 @@ def read_raw(path: os.PathLike) -> np.ndarray:
     found = arrays.read(path)
     found = found[..., 0] if found.shape[-1] == 1 else found
   else:
-    with image_files.opened(path, FORMATS) as image:
+    with image_files.opened(path) as image:
+      _check_format(image.format, path)
       scale = _SCALES.get(str(image.tile[0][3]), 1) if image.mode == 'L' else 1
       found = np.asarray(image.convert('RGB') if image.mode in ('RGB', 'RGBA') else image) // scale
       found = found[..., 0] if image.mode == 'LA' else found
@@ -48,11 +48,20 @@ def read_raw(path: os.PathLike) -> np.ndarray:
   return found.astype(np.int64) if found.dtype.kind == 'f' else found
 
 
+def _check_format(form: str | None, path: os.PathLike) -> None:
+  """Raises a UserError if a format does not keep labels."""
+  if form not in FORMATS:
+    reason = 'whose palette programs may reorder' if form == 'GIF' else 'whose compression may change labels'
+    raise UserError(
+      f'the mask {path} is a {form} file, {reason}; expected PNG, BMP, TIFF or NPY: export the masks again'
+    )
+
+
 def palette_of(path: os.PathLike) -> tuple[tuple[int, int, int], ...]:
   """The colors of a mask with a palette; () if it has none, or a gray one."""
   if arrays.is_array_file(path):
     return ()
-  with image_files.opened(path, FORMATS) as image:
+  with image_files.opened(path) as image:
     values = image.getpalette() if image.mode == 'P' else None
   colors = tuple(zip(values[::3], values[1::3], values[2::3], strict=True)) if values else ()
   return () if all(red == green == blue for red, green, blue in colors) else colors
@@ -64,7 +73,7 @@ class Survey:
 
   Attributes:
     values: in how many masks each label occurs; labels are colors (red * 65536 + green * 256 + blue) if `has_colors`.
-    has_colors: whether the masks have colors, other than grays.
+    has_colors: whether the labels are colors.
     palette: of the first mask.
   """
 
@@ -79,8 +88,12 @@ def packed(colors: np.ndarray) -> np.ndarray:
   return (red << 16) | (green << 8) | blue
 
 
-def survey(root: pathlib.Path, masks: Sequence[str], threads: int = 8) -> Survey:
-  """The labels of these masks. Raises: UserError: a mask cannot be read, or some have colors and others numbers."""
+def survey(root: pathlib.Path, masks: Sequence[str], threads: int = 8, colors: Sequence[Sequence[int]] = ()) -> Survey:
+  """The labels of these masks. Grays are numbers, unless all of them are among `colors`, those of the classes.
+
+  Raises:
+    UserError: a mask cannot be read, or some have colors and others numbers.
+  """
 
   def unique(mask: str) -> tuple[bool, np.ndarray]:
     raw = read_raw(root / mask)
@@ -94,8 +107,15 @@ def survey(root: pathlib.Path, masks: Sequence[str], threads: int = 8) -> Survey
       f'{root / kinds[True]} has colors, and {root / kinds[False]} has numbers; expected masks of one kind'
     )
   values = collections.Counter(int(value) for _, unique_values in found for value in unique_values)
+  has_colors = True in kinds
   is_gray = all(value % 256 * 0x010101 == value for value in values)
-  return Survey(dict(sorted(values.items())), True in kinds and not is_gray, palette_of(root / masks[0]))
+  if has_colors and is_gray and not values.keys() <= {_packed(color) for color in colors}:
+    has_colors, values = False, collections.Counter({value % 256: count for value, count in values.items()})
+  return Survey(dict(sorted(values.items())), has_colors, palette_of(root / masks[0]))
+
+
+def _packed(color: Sequence[int]) -> int:
+  return int(packed(np.array(color, np.uint8)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,16 +138,20 @@ class Labels:
     """The classes of a mask that `read_raw` read: uint8 [H, W], 255 for pixels that count nowhere.
 
     Raises:
-      UserError: a pixel has a label that stands for no class.
+      UserError: a pixel has a label that stands for no class, or the mask has colors and others have none.
     """
+    if (raw.ndim == 3) != bool(self.colors) and not (raw.ndim == 3 and (raw == raw[..., :1]).all()):
+      kinds = ('numbers', 'colors') if self.colors else ('colors', 'numbers')
+      raise UserError(f'{path} has {kinds[0]}; expected {kinds[1]}, as in the other masks')
     classes, values = self.lookup(raw)
     if (unknown := classes == _UNKNOWN).any():
       found, count = np.unique(values[unknown], return_counts=True)
       listed = ', '.join(f'{self.name(v)} ({c} pixels)' for v, c in zip(found[:_SHOWN], count, strict=False))
-      expected = 'one of its colors' if self.colors else f'0 to {len(self.classes) - 1}'
+      expected = list(self.colors or np.flatnonzero(self.numbers != _UNKNOWN))
+      known = ', '.join(map(self.name, expected[:_SHOWN])) + (', ...' if len(expected) > _SHOWN else '')
       raise UserError(
-        f'{path} has the labels {listed}, which stand for no class; expected {expected}, or {IGNORE} for pixels to '
-        'ignore: correct the mask, or say in dataset.toml what these labels are, in classes, map or ignore '
+        f'{path} has the labels {listed}, which stand for no class; expected {known}: correct the mask, or say in '
+        'dataset.toml what these labels are, in classes, map or ignore '
         '(python -m fcn_jax.data init FOLDER writes that file)'
       )
     return classes.astype(np.uint8)
@@ -144,13 +168,19 @@ class Labels:
     if raw.dtype == np.uint8:
       return self.numbers[raw], raw
     values = raw.astype(np.int64)
-    inside = (values >= 0) & (values < _LARGEST)
+    inside = (values >= 0) & (values < LABELS)
     classes = np.where(inside, self.numbers[np.where(inside, values, 0)], np.int16(_UNKNOWN))
     return np.where(values == -1, np.int16(IGNORE), classes), values  # LabelMe's arrays have -1 for pixels to ignore
 
+  def class_of(self, value: int) -> int:
+    """The class of a label; -1 if it stands for none."""
+    if self.colors:
+      return self.colors.get(value, _UNKNOWN)
+    return IGNORE if value == -1 else int(self.numbers[value]) if 0 <= value < LABELS else _UNKNOWN
+
   def name(self, value: int) -> str:
     """A label, for people."""
-    return f'({value >> 16}, {value >> 8 & 255}, {value & 255})' if self.colors else str(value)
+    return _rgb(value) if self.colors else str(value)
 
 
 def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 0) -> Labels:
@@ -173,36 +203,62 @@ def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 
       f'names of their classes: classes and colors in {root / "dataset.toml"}, labelmap.txt, or classes.csv with the '
       'columns name,red,green,blue'
     )
-  values = {value % 256 if _is_gray_color(found, value) else value for value in found.values} - ignored
-  if not found.has_colors and values <= {0, 255} and 255 in values and len(names) in (0, 2) and not mapped:
+  values = set(found.values) - ignored
+  only = {} if found.has_colors or mapped else _only(values, given, count)
+  if only:
     names = names or ('background', 'foreground')
-    mapped[255] = names[1]
-    guesses.append('masks hold only 0 and 255, which are taken for two classes')
+    mapped = {label: names[number] for label, number in only.items()}
+    listed = ', '.join(map(str, sorted(values)))
+    guesses.append(f'masks hold only {listed}, which are taken for the classes {", ".join(mapped.values())}')
   if not names:
-    names = tuple(f'class_{number}' for number in range(count or _guessed_count(root, values)))
-    guesses.append(f'{len(names)} classes without names, labels 0 to {len(names) - 1} of the masks')
-  kept = [number for number in range(len(names)) if number not in ignored]
+    total = _total(count, ignored) if count else _guessed_count(root, values)
+    names = tuple(f'class_{number}' for number in range(total))
+    guesses.append(f'{total} classes without names, labels 0 to {total - 1} of the masks')
+  kept = [number for number, name in enumerate(names) if number not in ignored or name in mapped.values()]
   colors = given.colors or _usable(found.palette, len(names)) or tuple(map(palettes.voc_color, range(len(names))))
   classes = Classes(tuple(names[n] for n in kept), tuple(colors[n] for n in kept))
-  numbers = np.full(_LARGEST, _UNKNOWN, np.int16)
-  numbers[kept], numbers[IGNORE] = range(len(kept)), IGNORE
+  numbers = np.full(LABELS, _UNKNOWN, np.int16)
+  numbers[IGNORE] = IGNORE
+  if not only:
+    numbers[kept] = range(len(kept))
   for number in ignored:
-    if 0 <= number < _LARGEST:
+    if 0 <= number < LABELS:
       numbers[number] = IGNORE
   for label, name in mapped.items():
     numbers[label] = classes.names.index(name) if name in classes.names else IGNORE
-  by_color = None
-  if found.has_colors:
-    by_color = {int(packed(np.array(color, np.uint8))): int(numbers[i]) for i, color in enumerate(colors)}
-  return Labels(classes, numbers, by_color, tuple(guesses))
+  by_color = {_packed(color): int(numbers[i]) for i, color in enumerate(colors)} if found.has_colors else None
+  table = Labels(classes, numbers, by_color, tuple(guesses))
+  _check(root, given, found, table)
+  return table
+
+
+def _check(root: pathlib.Path, given: Description, found: Survey, table: Labels) -> None:
+  """Raises a UserError if two classes have one color, or no pixel of the masks has a class."""
+  if table.colors and len(table.colors) < len(given.colors):
+    raise UserError(f'{root / given.source} gives two classes the same color; expected a different color per class')
+  if all(table.class_of(value) == IGNORE for value in found.values):
+    raise UserError(
+      f'the masks in {root} hold only {", ".join(map(table.name, list(found.values)[:_SHOWN]))}, which count nowhere'
+      f'{given.source and f" ({given.source})"}; expected labels of classes: say in {root / "dataset.toml"} which'
+    )
 
 
 def _rgb(value: int) -> str:
   return f'({value >> 16}, {value >> 8 & 255}, {value & 255})'
 
 
-def _is_gray_color(found: Survey, value: int) -> bool:
-  return not found.has_colors and value > _LARGEST
+def _only(values: set[int], given: Description, count: int) -> dict[int, int]:
+  """The class of each label of masks that hold the grays of a table of colors, or only 0 and 255; {} for others."""
+  grays = {color[0]: number for number, color in enumerate(given.colors) if len(set(color)) == 1}
+  if values <= grays.keys() and max(values, default=0) >= len(grays) == len(given.classes):
+    return grays
+  is_binary = values <= {0, IGNORE} and IGNORE in values and len(given.classes) in (0, 2) and count in (0, 2)
+  return {0: 0, IGNORE: 1} if is_binary else {}
+
+
+def _total(count: int, ignored: set[int]) -> int:
+  """How many labels there are from 0 on, if `count` of them are not ignored."""
+  return next(total for total in range(count, LABELS) if total - len(ignored & set(range(total))) == count)
 
 
 def _usable(palette: tuple, count: int) -> tuple:
@@ -228,8 +284,3 @@ def _guessed_count(root: pathlib.Path, values: Iterable[int]) -> int:
 def header_size(path: os.PathLike) -> tuple[int, int]:
   """Height and width of a mask, from its header."""
   return arrays.size_of(path) if arrays.is_array_file(path) else image_files.size_of(path)
-
-
-def content(path: pathlib.Path) -> bytes:
-  """The bytes of a mask file."""
-  return files.read(files.path(path))

@@ -7,13 +7,14 @@ imagesTr/ and labelsTr/; and images next to masks that end in _mask and the like
 
 import collections
 import dataclasses
-import fnmatch
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 
 from fcn_jax import files, image_files
+from fcn_jax.data.folder.rules import SPLITS, Pair, few, matches, with_splits
 from fcn_jax.errors import UserError
 
 ENDINGS = (*image_files.ENDINGS, '.npy')
@@ -25,34 +26,13 @@ _MASK_FOLDERS |= {'gtfine', 'gtcoarse', 'gt', 'segmentations', 'segmentation', '
 _OTHER_FOLDERS = {'segmentationobject', 'segmentationclassvisualization', 'segmentationclassnpy', '__macosx'}
 _OTHER_FOLDERS |= {'segmentationobjectvisualization', 'segmentationobjectnpy'}
 _OTHER_MASKS = ('_gtfine_color', '_gtfine_instanceids', '_gtfine_labeltrainids')
-SPLITS = {'train': 'train', 'training': 'train', 'trn': 'train', 'tr': 'train', 'val': 'validation'}
-SPLITS |= {'valid': 'validation', 'validation': 'validation', 'test': 'test', 'testing': 'test', 'ts': 'test'}
 _ANNOT = re.compile('(train|val|test)annot')
 _NNUNET = re.compile('(images|labels)(tr|ts)')
 _CHANNEL = re.compile(r'_\d{4}$')
 _MASK_ENDS = re.compile(
-  r'[-_. ](gtfine_labelids|gtcoarse_labelids|masks?|labels?|labelids|seg|segmentation|gt|annotation)$'
+  r'[-_. ](gtfine_labelids|gtcoarse_labelids|masks?|labels?|labelids|seg|segmentation|gt|annotation)$', re.IGNORECASE
 )
-_IMAGE_ENDS = re.compile(r'[-_. ](leftimg8bit|image|img|rgb)$')
-_LISTS = re.compile(r'(?:.*/)?(train|val|valid|validation|test)\.txt')
-_SHOWN = 5  # files in a message
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-  """An image and its mask.
-
-  Attributes:
-    id: unique in the folder; it names outputs.
-    images: the file of the image; several if each holds one of its channels. Relative to the folder, as `mask` is.
-    mask: the file of the labels.
-    split: train, validation or test; '' if neither folders nor lists tell.
-  """
-
-  id: str
-  images: tuple[str, ...]
-  mask: str
-  split: str = ''
+_IMAGE_ENDS = re.compile(r'[-_. ](leftimg8bit|image|img|rgb)$', re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +45,7 @@ class Layout:
     pairs: sorted by id.
     without_mask: images that have no mask.
     without_image: masks that have no image.
+    without_split: images that have a mask, and are in none of the splits that lists or dataset.toml tell.
     split_by: what the splits come from: lists, folders, or '' if nothing tells.
   """
 
@@ -73,6 +54,7 @@ class Layout:
   pairs: list[Pair]
   without_mask: list[str]
   without_image: list[str]
+  without_split: list[str]
   split_by: str
 
 
@@ -98,49 +80,44 @@ def find(root: os.PathLike | str, exclude: Sequence[str] = (), splits: Mapping |
     UserError: there is no such folder, nothing in it is recognized, or a list names an image that is not there.
   """
   root = pathlib.Path(root)
-  with files.explained(root):
-    found = sorted(_walk(root, root))
+  found = sorted(_walk(root))
   found = [path for path in found if not any(matches(path, pattern) for pattern in exclude)]
-  images, masks, kind = _roles(root, [path for path in found if _ending(path) in ENDINGS])
+  paths = [path for path in found if _ending(path) in ENDINGS]
+  if wrong := [path for path in paths if not path.isascii() and os.fsencode(path) != path.encode(errors='replace')]:
+    raise UserError(f'the name {wrong[0]!r} in {root} is not UTF-8; rename the file')
+  images, masks, kind = _roles(root, paths)
   pairs, without_mask, without_image = _paired(images, masks)
   if not pairs:
     raise UserError(
-      f'no image in {root} has a mask of the same name: {len(images)} images such as {_few(f.path for f in images)}; '
-      f'{len(masks)} masks such as {_few(f.path for f in masks)}; expected equal names apart from the ending, and from '
+      f'no image in {root} has a mask of the same name: {len(images)} images such as {few(f.path for f in images)}; '
+      f'{len(masks)} masks such as {few(f.path for f in masks)}; expected equal names apart from the ending, and from '
       'suffixes such as _mask'
     )
-  pairs, split_by = _with_splits(root, pairs, found, splits or {})
-  _check_ids(pairs)
-  return Layout(root, kind, sorted(pairs, key=lambda pair: pair.id), without_mask, without_image, split_by)
-
-
-def matches(path: str, pattern: str) -> bool:
-  """Whether a relative path matches a pattern, in which ** stands for any number of folders."""
-  return fnmatch.fnmatchcase(path, pattern) or (pattern.startswith('**/') and fnmatch.fnmatchcase(path, pattern[3:]))
-
-
-def _few(paths: Iterable[str]) -> str:
-  listed = list(paths)
-  return ', '.join(listed[:_SHOWN]) + (', ...' if len(listed) > _SHOWN else '')
+  chosen, split_by = with_splits(root, pairs, without_mask, found, splits or {})
+  _check_ids(chosen)
+  unlisted = sorted({pair.images[0] for pair in pairs} - {pair.images[0] for pair in chosen})
+  by_id = sorted(chosen, key=lambda pair: pair.id)
+  return Layout(root, kind, by_id, without_mask, without_image, unlisted, split_by)
 
 
 def _ending(path: str) -> str:
   return os.path.splitext(path)[1].lower()
 
 
-def _walk(root: pathlib.Path, folder: os.PathLike | str, above: tuple[str, ...] = ()) -> Iterator[str]:
-  """The files below a folder, relative to `root`, with slashes."""
+def _walk(folder: os.PathLike | str, start: str = '', above: tuple[str, ...] = ()) -> Iterator[str]:
+  """The files below a folder, with slashes, after `start`, the path of the folder relative to the first one."""
   above = (*above, os.path.realpath(folder))
-  with os.scandir(folder) as entries:
+  with files.explained(folder), os.scandir(folder) as entries:
     for entry in entries:
       if entry.name.startswith('.'):
         continue
+      path = start + entry.name
       if entry.is_dir():
         is_loop = entry.is_symlink() and os.path.realpath(entry.path) in above
         if entry.name.lower() not in _OTHER_FOLDERS and not is_loop:
-          yield from _walk(root, entry.path, above)
+          yield from _walk(entry.path, f'{path}/', above)
       else:
-        yield entry.path[len(f'{root}/') :]
+        yield path
 
 
 def _roles(root: pathlib.Path, paths: list[str]) -> tuple[list[_File], list[_File], str]:
@@ -155,13 +132,13 @@ def _roles(root: pathlib.Path, paths: list[str]) -> tuple[list[_File], list[_Fil
     masks = [file for file in found if file.role == 'mask']
     kind = ' and '.join(sorted({_top(images[0].path), _top(masks[0].path)})) if images else 'masks'
   else:
-    masks = [dataclasses.replace(file, role='mask') for file in found if _MASK_ENDS.search(file.key.lower())]
-    images = [file for file in found if not _MASK_ENDS.search(file.key.lower())]
+    masks = [dataclasses.replace(file, role='mask') for file in found if _MASK_ENDS.search(file.key)]
+    images = [file for file in found if not _MASK_ENDS.search(file.key)]
     kind = 'images next to masks that end in _mask or the like'
   if not images or not masks:
     missing = 'masks' if images or not masks else 'images'
     raise UserError(
-      f'{root} has {len(paths)} image files such as {_few(paths)}, but no {missing} are recognized; expected '
+      f'{root} has {len(paths)} image files such as {few(paths)}, but no {missing} are recognized; expected '
       'the folders images/ and masks/, with one mask per image, of the same name; docs/own_data.md lists all layouts'
     )
   return images, masks, kind
@@ -192,36 +169,40 @@ def _parse(path: str) -> _File | None:
   stem = os.path.splitext(name)[0]
   if role == 'mask' and stem.lower().endswith(_OTHER_MASKS):
     return None
-  return _File(path, role, split, '/'.join([*kept, stem]))
+  # An archive of a Mac may have decomposed letters, of which a list has the usual form.
+  return _File(path, role, split, unicodedata.normalize('NFC', '/'.join([*kept, stem])))
 
 
 def _paired(images: list[_File], masks: list[_File]) -> tuple[list[Pair], list[str], list[str]]:
   """Pairs by equal keys, else by keys without usual suffixes; then the images and the masks without a partner."""
-  by_key: dict[tuple[str, str], list[_File]] = collections.defaultdict(list)
   numbered = _has_channels(images, masks)
+  by_key, by_stripped = collections.defaultdict(list), collections.defaultdict(list)
   for file in images:
-    by_key[file.split, _CHANNEL.sub('', file.key) if numbered else _stripped(file.key, _IMAGE_ENDS)].append(file)
-  pairs, without_image, used = [], [], set()
+    by_key[file.split, _CHANNEL.sub('', file.key) if numbered else file.key].append(file)
+    by_stripped[file.split, _stripped(file.key, _IMAGE_ENDS)].append(file)
+  pairs, without_image = [], []
+  mask_of: dict[str, str] = {}
   for mask in masks:
     keys = [(mask.split, mask.key), (mask.split, _stripped(mask.key, _MASK_ENDS))]
-    keys += [(mask.split, _stripped(mask.key, _IMAGE_ENDS))]
-    key = next((key for key in keys if key in by_key and key not in used), None)
-    if key is None:
+    key, several = next(((key, by[key]) for by in (by_key, by_stripped) for key in keys if key in by), (None, []))
+    if not several:
       without_image.append(mask.path)
       continue
-    used.add(key)
-    _check_one(by_key[key], mask, numbered)
-    pairs.append(Pair(key[1].replace('/', '__'), tuple(sorted(x.path for x in by_key[key])), mask.path, mask.split))
-  without_mask = [file.path for key, several in by_key.items() if key not in used for file in several]
+    paths = tuple(sorted(file.path for file in several))
+    _check_one(paths, mask.path, mask_of.get(paths[0]), numbered)
+    mask_of |= dict.fromkeys(paths, mask.path)
+    pairs.append(Pair(key[1].replace('/', '__'), paths, mask.path, mask.split))
+  without_mask = [file.path for file in images if file.path not in mask_of]
   return pairs, sorted(without_mask), without_image
 
 
-def _check_one(several: list[_File], mask: _File, numbered: bool) -> None:
-  if len(several) > 1 and not numbered:
-    raise UserError(
-      f'{_few(file.path for file in several)} are images of one name, for the mask {mask.path}; expected one image per '
-      'mask: rename or remove the others, or exclude them in dataset.toml'
-    )
+def _check_one(images: tuple[str, ...], mask: str, other_mask: str | None, numbered: bool) -> None:
+  """Raises a UserError if images of one name have one mask, or an image has two."""
+  remedy = 'rename or remove the others, or exclude them in dataset.toml'
+  if len(images) > 1 and not numbered:
+    raise UserError(f'{few(images)} are images of one name, for the mask {mask}; expected one image per mask: {remedy}')
+  if other_mask:
+    raise UserError(f'{other_mask} and {mask} are masks of {images[0]}; expected one mask per image: {remedy}')
 
 
 def _has_channels(images: list[_File], masks: list[_File]) -> bool:
@@ -232,62 +213,13 @@ def _has_channels(images: list[_File], masks: list[_File]) -> bool:
 
 def _stripped(key: str, ends: re.Pattern) -> str:
   folder, _, stem = key.rpartition('/')
-  match = ends.search(stem.lower())
+  match = ends.search(stem)
   stem = stem[: match.start()] if match and match.start() else stem
   return f'{folder}/{stem}' if folder else stem
-
-
-def _with_splits(root: pathlib.Path, pairs: list[Pair], found: list[str], splits: Mapping) -> tuple[list[Pair], str]:
-  """The pairs with the splits that lists tell, else folders, and which of them it was."""
-  if splits:
-    return _by_rules(root, pairs, splits), 'dataset.toml'
-  lists = {match[1]: path for path in found if (match := _LISTS.fullmatch(path))}
-  if lists:
-    rules = {SPLITS[name]: path for name, path in lists.items()}
-    return _by_rules(root, pairs, rules), ', '.join(sorted(lists.values()))
-  return pairs, 'folders' if any(pair.split for pair in pairs) else ''
-
-
-def _by_rules(root: pathlib.Path, pairs: list[Pair], rules: Mapping) -> list[Pair]:
-  """The pairs that rules put into a split, each in one."""
-  split_of: dict[int, str] = {}
-  for split, several in rules.items():
-    for rule in [several] if isinstance(several, str) else several:
-      for index in _chosen(root, pairs, rule):
-        if split_of.setdefault(index, split) != split:
-          raise UserError(
-            f'{pairs[index].images[0]} is in the splits {split_of[index]} and {split} of {root}; expected one of them'
-          )
-  if missing := [split for split in rules if split not in split_of.values()]:
-    raise UserError(f'the split {missing[0]} of {root} has no image; it is {rules[missing[0]]!r}')
-  return [dataclasses.replace(pairs[index], split=split) for index, split in split_of.items()]
-
-
-def _chosen(root: pathlib.Path, pairs: list[Pair], rule: str) -> list[int]:
-  """The numbers of the pairs that a rule names: a text file with a name per line, or a pattern of image paths."""
-  if not rule.endswith('.txt'):
-    return [i for i, pair in enumerate(pairs) if any(matches(image, rule) for image in pair.images)]
-  numbers: dict[str, set[int]] = collections.defaultdict(set)
-  for number, pair in enumerate(pairs):  # a list may have ids, or paths of images with or without ending, or their ends
-    for name in (pair.id, *pair.images):
-      for short in (name, os.path.basename(name)):
-        numbers[short].add(number)
-        numbers[os.path.splitext(short)[0]].add(number)
-  chosen = []
-  for line in files.read(files.path(root / rule)).decode('utf-8', 'replace').splitlines():
-    if not (words := line.replace(',', ' ').split()):
-      continue
-    name = words[0].removeprefix('./').lstrip('/')
-    candidates = (name, os.path.splitext(name)[0], os.path.basename(name), os.path.splitext(os.path.basename(name))[0])
-    found = next((numbers[x] for x in candidates if len(numbers.get(x, ())) == 1), None)
-    if not found:
-      raise UserError(f'{root / rule} has {words[0]}, which is not the name of one image with a mask in {root}')
-    chosen += found
-  return chosen
 
 
 def _check_ids(pairs: list[Pair]) -> None:
   counts = collections.Counter((pair.split, pair.id) for pair in pairs)
   if repeated := [name for name, count in counts.items() if count > 1]:
     paths = [pair.images[0] for pair in pairs if (pair.split, pair.id) == repeated[0]]
-    raise UserError(f'{_few(paths)} have the same name; expected names that are unique in a split')
+    raise UserError(f'{few(paths)} have the same name; expected names that are unique in a split')

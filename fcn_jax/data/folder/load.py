@@ -50,16 +50,16 @@ def load(data) -> Data:
   found = open_folder(data)
   for note in found.notes:
     logger.info('folder   %s', note)
-  kind = found.kind.with_range(data.range)
+  kind = found.kind.with_range(data.range or found.given.range)
   fractions = {'train': data.train_fraction}
-  digest = _fingerprint(found)
+  digest, stamp = _digests(found)
   limit = data.cache_gib * 2**30
   total = sum(map(len, found.splits.values()))
-  cache = decoded.Folder(decoded.location(data), limit, f'{digest} {_stamp(found)} {data.resize} {kind}')
+  cache = decoded.Folder(decoded.location(data), limit, f'{digest} {stamp} {data.resize} {kind}')
   splits = {}
   for name, pairs in found.splits.items():
     chosen = _subset(pairs, fractions.get(name, 1.0), data.split_seed)
-    size = '' if len(chosen) == len(pairs) else f'-{data.train_fraction:g}'
+    size = '' if len(chosen) == len(pairs) else f'-{len(chosen)}-{data.split_seed}'
     splits[name] = FolderSplit(
       found.root,
       chosen,
@@ -87,7 +87,9 @@ def resolve(data) -> dict[str, object]:
   """The settings that are measured at the first start of a run, by dotted name: see `names.py`."""
   found = open_folder(data)
   sample = _sample(found.splits['train'], _MEASURED)
-  kind, mean, std = images.measured(found.root, sample, found.kind.with_range(data.range or found.given.range))
+  kind, mean, std = images.measured(
+    found.root, sample, found.kind.with_range(data.range or found.given.range), data.threads
+  )
   return {
     'data.classes': len(found.labels.classes),
     'data.range': kind.range,
@@ -119,7 +121,7 @@ def open_folder(data) -> Folder:
     given = dataclasses.replace(description.cityscapes(), exclude=given.exclude, splits=given.splits)
   splits, split_note = _split(found, data)
   sample = _sample(found.pairs, SAMPLE)
-  survey = labels.survey(root, [pair.mask for pair in sample], data.threads)
+  survey = labels.survey(root, [pair.mask for pair in sample], data.threads, given.colors)
   table = labels.resolve(root, given, survey, data.classes)
   counts = ', '.join(f'{len(pairs)} {name}' for name, pairs in splits.items())
   source = f' ({given.source})' if given.source else ''
@@ -136,9 +138,13 @@ def _names(table: labels.Labels) -> str:
 
 def _missing(found: layout.Layout) -> list[str]:
   notes = []
-  for count, what in ((found.without_mask, 'images without a mask'), (found.without_image, 'masks without an image')):
-    if count:
-      notes.append(f'{len(count)} {what} are left out, such as {count[0]}')
+  for paths, what in (
+    (found.without_mask, 'images without a mask'),
+    (found.without_image, 'masks without an image'),
+    (found.without_split, 'images that are in no split'),
+  ):
+    if paths:
+      notes.append(f'left out: {len(paths)} {what}, such as {paths[0]}')
   return notes
 
 
@@ -156,11 +162,12 @@ def _split(found: layout.Layout, data) -> tuple[dict[str, list[Pair]], str]:
   if len(pairs) < 2:
     raise UserError(f'{found.root} has one image with a mask; expected at least 2, one of them to score')
   by_hash = sorted(pairs, key=lambda pair: _place(pair.id, data.split_seed))
-  held = [pair for pair in by_hash if _place(pair.id, data.split_seed) < data.val_fraction] or by_hash[:1]
-  held = held[:-1] if len(held) == len(pairs) else held
+  held = [pair for pair in by_hash if _place(pair.id, data.split_seed) < data.val_fraction]
+  few = '' if held else '; no name is in this fraction, so the nearest image is for validation'
+  held = (held or by_hash)[: max(1, min(len(held), len(pairs) - 1))]
   ids = {pair.id for pair in held}
   train = [pair for pair in pairs if pair.id not in ids]
-  note = f'split by their names (data.val_fraction={data.val_fraction:g}, data.split_seed={data.split_seed})'
+  note = f'split by their names (data.val_fraction={data.val_fraction:g}, data.split_seed={data.split_seed}{few})'
   return {'train': train, 'validation': [pair for pair in pairs if pair.id in ids]}, note
 
 
@@ -186,25 +193,25 @@ def _sample(pairs: Sequence[Pair], most: int) -> list[Pair]:
   return sorted(chosen, key=lambda pair: (pair.split, pair.id))
 
 
-def _fingerprint(found: Folder) -> str:
-  """A digest of the names and sizes of all files, the masks of the splits that are scored, and the classes."""
-  digest = hashlib.sha256()
-  for name, pairs in found.splits.items():
-    for pair in pairs:
-      paths = [found.root / path for path in (*pair.images, pair.mask)]
-      digest.update(f'{name} {pair.id} {[os.stat(path).st_size for path in paths]}\n'.encode())
-      if name != 'train':
-        digest.update(hashlib.sha256(labels.content(paths[-1])).digest())
+def _digests(found: Folder) -> tuple[str, str]:
+  """The fingerprint, and a digest of the times of changes, so that decoded images of an earlier state are not used.
+
+  The fingerprint is of the names and sizes of all files, the masks of the splits that are scored, and the classes.
+  """
+  content, times = hashlib.sha256(), hashlib.sha256(os.fsencode(found.root))
+  try:
+    for name, pairs in found.splits.items():
+      for pair in pairs:
+        paths = [f'{found.root}/{path}' for path in (*pair.images, pair.mask)]
+        stats = [os.stat(path) for path in paths]
+        content.update(f'{name} {pair.id} {[x.st_size for x in stats]}\n'.encode())
+        times.update(f'{pair.id} {[x.st_mtime_ns for x in stats]}\n'.encode())
+        if name != 'train':
+          with open(paths[-1], 'rb') as file:
+            content.update(hashlib.file_digest(file, 'sha256').digest())
+  except OSError as error:
+    raise UserError(f'cannot read {error.filename}: {files.reason(error)}') from error
   table = found.labels
-  digest.update(repr((table.classes, sorted(table.colors.items()) if table.colors else 0)).encode())
-  digest.update(table.numbers.tobytes())
-  return f'folder {digest.hexdigest()[:16]}'
-
-
-def _stamp(found: Folder) -> str:
-  """A digest of the times at which the files were changed: decoded images of an earlier state are not used."""
-  paths = (found.root / path for pairs in found.splits.values() for pair in pairs for path in (*pair.images, pair.mask))
-  digest = hashlib.sha256()
-  for path in paths:
-    digest.update(f'{path} {os.stat(path).st_mtime_ns}'.encode())
-  return digest.hexdigest()[:16]
+  content.update(repr((table.classes, sorted(table.colors.items()) if table.colors else 0)).encode())
+  content.update(table.numbers.tobytes())
+  return f'folder {content.hexdigest()[:16]}', times.hexdigest()[:16]

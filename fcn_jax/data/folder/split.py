@@ -84,14 +84,17 @@ class FolderSplit:
       UserError: one has not, or a file cannot be read.
     """
     chosen = np.unique(np.linspace(0, len(self) - 1, min(len(self), most or len(self))).astype(int))
-    wrong = []
+    wrong, sizes = [], []
     for pair in (self._pairs[i] for i in chosen):
       image, mask = self._kind.size_of(self._paths(pair)), labels.header_size(self._root / pair.mask)
+      sizes.append(image)
       if image != mask:
         wrong.append(_different(pair, image, mask))
     if wrong:
       more = f' (and {len(wrong) - _SHOWN} more)' if len(wrong) > _SHOWN else ''
       raise UserError(f'{self._root}: {"; ".join(wrong[:_SHOWN])}{more}; expected masks of the size of their images')
+    if len(sizes) == len(self):
+      self._sizes = np.array(sizes)
 
   def _opened(self) -> decoded.Images:
     with self._lock:
@@ -102,17 +105,14 @@ class FolderSplit:
   def _index(self) -> decoded.Index:
     """Ids and sizes of the images that fit into the room, from the first on: others need no header now."""
     sizes, total = [], 0
-    for pair in self._pairs:
-      sizes.append(self._size(pair))
-      total += (self._kind.channels + 1) * sizes[-1][0] * sizes[-1][1]
+    for index, pair in enumerate(self._pairs):
+      full = self._kind.size_of(self._paths(pair)) if self._sizes is None else self._sizes[index]
+      sizes.append(resizing.sizes(np.array(full), self._resize))
+      total += (self._kind.channels + 1) * int(sizes[-1].prod())
       if total > self._options['room']:
         break
     ids = np.array([os.fsencode(pair.id) for pair in self._pairs[: len(sizes)]])
     return decoded.Index(ids, np.array(sizes), self._kind.channels)
-
-  def _size(self, pair: Pair) -> tuple[int, int]:
-    size = self._kind.size_of(self._paths(pair))
-    return tuple(map(int, resizing.sizes(np.array(size), self._resize)))
 
   def _decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
     pair = self._pairs[index]
@@ -140,4 +140,5 @@ class FolderSplit:
 
 def _different(pair: Pair, image: Sequence[int], mask: Sequence[int]) -> str:
   sizes = [f'{width}x{height}' for height, width in (image, mask)]
-  return f'{pair.images[0]} has {sizes[0]} pixels and its mask {pair.mask} {sizes[1]}'
+  turned = ', as if its EXIF rotation turned only the image' if tuple(image) == tuple(mask)[::-1] else ''
+  return f'{pair.images[0]} has {sizes[0]} pixels and its mask {pair.mask} {sizes[1]}{turned}'
