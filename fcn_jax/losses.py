@@ -1,5 +1,7 @@
 """Losses of pixels and of images, as weighted sums, so that devices and micro-batches add up exactly."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,7 +109,7 @@ def make(name: str, gamma: float):
 
   def loss(logits: jax.Array, label: jax.Array, weights: dict[str, jax.Array]) -> jax.Array:
     parts = [functions[term](logits, label, weights) * factor for term, factor in terms(name).items()]
-    return parts[0] if len(parts) == 1 else sum(parts)
+    return functools.reduce(jnp.add, parts)
 
   return loss
 
@@ -198,17 +200,18 @@ def class_weights(balance: str, split: Split, heads: dict[str, Classes]) -> dict
   """
   if balance == 'none':
     return dict.fromkeys(heads)
-  of_heads = {}
+  of_heads: dict[str, np.ndarray | None] = {}
   for head, classes in heads.items():
     if balance in BALANCES:
       counts = class_counts(split, head, len(classes), _SAMPLE)
       total = counts.sum(0)
       of_heads[head] = median_weights(counts) if balance == 'median_frequency' else inverse_weights(total / total.sum())
     else:
-      of_heads[head] = np.array(numbers(balance), np.float32)
-      if len(of_heads[head]) != len(classes):
+      given = numbers(balance)
+      if len(given) != len(classes):
         raise UserError(
-          f'loss.balance has {len(of_heads[head])} numbers, but the head {head} has {len(classes)} classes; expected '
+          f'loss.balance has {len(given)} numbers, but the head {head} has {len(classes)} classes; expected '
           f'one for each of {", ".join(classes.names)}'
         )
+      of_heads[head] = np.array(given, np.float32)
   return of_heads

@@ -72,9 +72,8 @@ def base() -> ml_collections.ConfigDict:
   config.loss.gamma = 2.0  # of focal: pixels that are almost right weigh less
   config.loss.reduction = 'mean'  # over the labeled pixels of a batch, dice over its images; or sum
   config.loss.sampling = 1.0  # probability that a cell of the stride-32 grid counts, drawn again at each step
-  # Weights of classes: none; inverse, by the inverse of their shares of the training pixels; median_frequency; or a
-  # number per class, as in 1,2.5,1. Not of dice, in which all classes of an image weigh the same.
-  config.loss.balance = 'none'
+  # Weights of classes, but not of dice, in which all classes of an image weigh the same.
+  config.loss.balance = 'none'  # or inverse, by their shares of the pixels; median_frequency; or numbers: 1,2.5,1
 
   config.train = ml_collections.ConfigDict()
   config.train.steps = 100_000  # parameter updates

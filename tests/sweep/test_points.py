@@ -84,6 +84,7 @@ SWEEPS = {
   'networks': 15,
   'skips': 30,
   'stages': 15,
+  'train_fraction': 9,
   'width': 27,
   'paper/stages': 3,
   'paper/batch_momentum': 6,
@@ -101,8 +102,11 @@ def test_the_list_of_sweeps_is_complete():
   assert found - {'stanford_small'} == set(SWEEPS)  # its argument is a stride
 
 
-@pytest.mark.parametrize('name', SWEEPS)
-@pytest.mark.parametrize('dataset', ['scenes', 'stanford_background'])
+@pytest.mark.parametrize(
+  ('name', 'dataset'),
+  [(x, y) for x in SWEEPS for y in ('scenes', 'stanford_background') if x != 'train_fraction']
+  + [(x, 'folder') for x in SWEEPS],
+)
 def test_every_sweep_is_valid_on_every_data_set(name, dataset):
   experiment = f'{ROOT}/experiments/{name}.py'
   base = points.load(experiment, dataset)[1]

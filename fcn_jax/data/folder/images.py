@@ -24,7 +24,7 @@ class Kind:
   Attributes:
     channels: C.
     is_plain: whether all images are of 8 bits, gray or with colors, which become RGB.
-    dtype: of the others.
+    dtype: of the others; '' is any.
     range: of each channel, the values that become 0 and 255: (low, high, low, high, ...). () if values are of 8 bits.
   """
 
@@ -34,11 +34,9 @@ class Kind:
   range: tuple[float, ...] = ()
 
   def __str__(self) -> str:
-    return (
-      '8 bits, gray or with colors'
-      if self.is_plain
-      else f'{self.channels} channel{"s" * (self.channels > 1)} of {self.dtype}'
-    )
+    if self.is_plain:
+      return '8 bits, gray or with colors'
+    return f'{self.channels} channel{"s" * (self.channels > 1)}' + (f' of {self.dtype}' if self.dtype else '')
 
   @property
   def stream(self) -> str:
@@ -72,7 +70,7 @@ class Kind:
     if self.is_plain and len(paths) == 1 and arrays.is_plain(paths[0]):
       return image_files.read(paths[0])
     values = read_values(paths)
-    found = Kind(values.shape[-1], False, values.dtype.name)
+    found = Kind(values.shape[-1], False, values.dtype.name if self.dtype else '')
     if found != dataclasses.replace(self, range=()):
       raise UserError(f'{paths[0]} has {found}; expected {self}, as in other images')
     if values.dtype != np.uint8 and not self.range:

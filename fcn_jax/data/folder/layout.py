@@ -138,7 +138,7 @@ def _roles(root: pathlib.Path, paths: list[str]) -> tuple[list[_File], list[_Fil
   if not images or not masks:
     missing = 'masks' if images or not masks else 'images'
     raise UserError(
-      f'{root} has {len(paths)} image files such as {few(paths)}, but no {missing} among them are recognized; expected '
+      f'{root} has {len(paths)} image files such as {few(paths)}, but no {missing} are recognized; expected '
       'the folders images/ and masks/, with one mask per image, of the same name; docs/own_data.md lists all layouts'
     )
   return images, masks, kind

@@ -20,7 +20,7 @@ class Reader:
   def __init__(self, data, inputs: dict[str, int]) -> None:
     """Args: data: the section `data` of the config of the run; inputs: the channels of its input streams."""
     values = tuple(data.range) if data.name == 'folder' else ()
-    kind = Kind(next(iter(inputs.values())), is_plain=False, range=values)
+    kind = Kind(next(iter(inputs.values())), is_plain=False, dtype='', range=values)
     is_rgb = list(inputs.values()) == [3]
     self._kind = None if is_rgb and not values else kind
     self.channels = inputs if is_rgb or data.name == 'folder' else None

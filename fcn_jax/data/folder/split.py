@@ -87,7 +87,7 @@ class FolderSplit:
     wrong, sizes = [], []
     for pair in (self._pairs[i] for i in chosen):
       image, mask = self._kind.size_of(self._paths(pair)), labels.header_size(self._root / pair.mask)
-      sizes.append(self._resized(image))
+      sizes.append(image)
       if image != mask:
         wrong.append(different(pair, image, mask))
     if wrong:
@@ -106,18 +106,13 @@ class FolderSplit:
     """Ids and sizes of the images that fit into the room, from the first on: others need no header now."""
     sizes, total = [], 0
     for index, pair in enumerate(self._pairs):
-      sizes.append(self._size(pair) if self._sizes is None else self._sizes[index])
-      total += (self._kind.channels + 1) * sizes[-1][0] * sizes[-1][1]
+      full = self._kind.size_of(self._paths(pair)) if self._sizes is None else self._sizes[index]
+      sizes.append(resizing.sizes(np.array(full), self._resize))
+      total += (self._kind.channels + 1) * int(sizes[-1].prod())
       if total > self._options['room']:
         break
     ids = np.array([os.fsencode(pair.id) for pair in self._pairs[: len(sizes)]])
     return decoded.Index(ids, np.array(sizes), self._kind.channels)
-
-  def _size(self, pair: Pair) -> tuple[int, int]:
-    return self._resized(self._kind.size_of(self._paths(pair)))
-
-  def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
-    return tuple(map(int, resizing.sizes(np.array(size), self._resize)))
 
   def _decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
     pair = self._pairs[index]

@@ -179,10 +179,10 @@ REFUSED = {
   'one_pair': (['images/a.png', 'masks/a.png'], ['one image with a mask', 'at least 2']),
   'no_masks': (
     ['images/a.png', 'images/b.png'],
-    ['2 image files such as images/a.png', 'no masks', 'images/ and masks/'],
+    ['2 image files such as images/a.png', 'no masks are recognized', 'images/ and masks/'],
   ),
-  'only_masks': (['masks/a.png', 'masks/b.png'], ['no images among them']),
-  'unknown_folders': (['foo/a.png', 'bar/a.png'], ['no masks among them']),
+  'only_masks': (['masks/a.png', 'masks/b.png'], ['no images are recognized']),
+  'unknown_folders': (['foo/a.png', 'bar/a.png'], ['no masks are recognized']),
   'other_names': (['images/a.png', 'masks/b.png'], ['same name', 'images/a.png', 'masks/b.png']),
   'two_images': (
     ['images/a.png', 'images/a.jpg', 'masks/a.png'],
@@ -214,7 +214,7 @@ def test_what_is_ambiguous_or_missing_is_one_sentence(tmp_path, case):
 
 @pytest.mark.parametrize(
   'given, message',
-  [('', 'data.folder is not set'), ('gone', 'no folder'), ('file.png', 'no folder')],
+  [('', 'data.folder is not set'), ('gone', 'there is no folder'), ('file.png', 'there is no folder')],
 )
 def test_a_folder_that_is_none(tmp_path, monkeypatch, given, message):
   monkeypatch.chdir(tmp_path)
