@@ -1,13 +1,21 @@
 """The one kind of error that is meant for the user, and the suggestions for a wrong name."""
 
 import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
   """Something that the user can correct: what was found, where, what was expected, what to do.
 
   Commands print it as one sentence and exit with code 1; `--debug` adds the traceback.
+
+  Attributes:
+    files: all files concerned, if there are several and the sentence names only some.
   """
+
+  def __init__(self, message: str = '', files: Iterable[str] = ()):
+    super().__init__(message)
+    self.files = list(files)
 
 
 def closest(name, names) -> str:

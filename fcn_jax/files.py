@@ -63,6 +63,12 @@ def _check_buckets(given: str) -> None:
       ) from error
 
 
+def printable(text: str) -> str:
+  """The text in one line; control characters and bytes that are not UTF-8 become escapes such as \\x1b."""
+  text = re.sub(r'\s+', ' ', text)
+  return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+
+
 def reason(error: BaseException) -> str:
   """Why the system or a storage client failed, in its words: 'Permission denied'."""
   return getattr(error, 'strerror', None) or str(error).strip().split('\n')[0] or type(error).__name__

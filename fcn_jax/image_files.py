@@ -43,7 +43,7 @@ def size_of(source: os.PathLike | str | bytes, name: str | None = None) -> tuple
   """Height and width of an image after its EXIF rotation. Only the header is read: see `opened` for errors."""
   with opened(source, name=name) as image:
     width, height = image.size
-    turned = _orientation(image) >= 5 and not _is_turned_by_pillow(image)
+    turned = orientation(image) >= 5 and not _is_turned_by_pillow(image)
     return (width, height) if turned else (height, width)
 
 
@@ -55,10 +55,10 @@ def read(source: os.PathLike | str | bytes) -> np.ndarray:
       of more than 8 bits are so small that all would be black, such as those of 12 bits in a file of 16.
   """
   with opened(source) as image:
-    orientation = _orientation(image)  # before pillow turns a TIFF
+    turn = orientation(image)  # before pillow turns a TIFF
     has_more_bits = image.mode.startswith(('I', 'F')) or ';16' in str(image.tile)  # pillow reads RGB of 16 bits as 8
     image.load()
-    upright = image.format == 'TIFF' or orientation == 1
+    upright = image.format == 'TIFF' or turn == 1
     if image.mode.startswith(('I', 'F')):
       image = _gray(image)
     if has_more_bits and max(high for _, high in image.convert('RGB').getextrema()) < 16:
@@ -66,7 +66,7 @@ def read(source: os.PathLike | str | bytes) -> np.ndarray:
     if image.has_transparency_data:
       image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image.convert('RGBA'))
     image = image.convert('RGB')
-    return np.asarray(image if upright else image.transpose(_TURNS[orientation]))
+    return np.asarray(image if upright else image.transpose(_TURNS[turn]))
 
 
 def read_mask(source: os.PathLike | str | bytes, name: str | None = None) -> np.ndarray:
@@ -159,7 +159,7 @@ def _without_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
   """The EXIF orientation, 1 to 8, from the header alone; 1 if there is none, or it is damaged, as in viewers."""
   try:
     if image.format == 'PNG':

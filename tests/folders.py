@@ -114,7 +114,7 @@ def unsampled(root, monkeypatch) -> str:
   module = importlib.import_module('fcn_jax.data.folder.load')
   found = module.open_folder(settings(root))
   monkeypatch.setattr(module, 'SAMPLE', 1)
-  sampled = {pair.id for part in (found.layout.pairs, found.splits['train']) for pair in module._sample(part, 1)}
+  sampled = {pair.id for part in (found.layout.pairs, found.splits['train']) for pair in module.sampled(part, 1)}
   sampled |= {found.splits['train'][0].id}  # whose header is read
   return next(pair.id for pair in found.splits['train'] if pair.id not in sampled)
 

@@ -4,6 +4,8 @@ import dataclasses
 import html as html_lib
 import re
 
+from fcn_jax.files import printable
+
 # In Markdown, an underscore inside a word is only an underscore.
 _MARKDOWN = re.compile(r'[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])')
 _LATEX = str.maketrans(
@@ -11,12 +13,6 @@ _LATEX = str.maketrans(
   | {'\\': '\\textbackslash{}', '~': '\\textasciitilde{}', '^': '\\textasciicircum{}'}
   | {'<': '\\textless{}', '>': '\\textgreater{}', '|': '\\textbar{}', '±': '$\\pm$'}
 )
-
-
-def printable(text: str) -> str:
-  """The text in one line; control characters and bytes that are not UTF-8 become escapes such as \\x1b."""
-  text = re.sub(r'\s+', ' ', text)
-  return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 
 def markdown(text: str) -> str:

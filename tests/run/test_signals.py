@@ -188,7 +188,7 @@ def test_a_signal_during_the_restart_that_tunes_memory_reaches_the_new_program()
 def test_importing_a_command_installs_no_handlers():
   program = 'import signal, importlib\nbefore = [signal.getsignal(n) for n in range(1, 65)]\n'
   program += f'for name in {COMMANDS}: importlib.import_module(f"fcn_jax.{{name}}")\n'
-  program += 'import fcn_jax.sweep.__main__, fcn_jax.report.__main__, fcn_jax.weights.__main__\n'
+  program += 'import fcn_jax.data.__main__, fcn_jax.sweep.__main__, fcn_jax.report.__main__, fcn_jax.weights.__main__\n'
   program += 'assert before == [signal.getsignal(n) for n in range(1, 65)]'
   subprocess.run([sys.executable, '-c', program], check=True)
 

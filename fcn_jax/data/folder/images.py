@@ -107,18 +107,20 @@ def kind_of(root: pathlib.Path, sample: Sequence[Pair]) -> Kind:
   """
   kinds: dict[Kind, str] = {}
   for pair in sample:
-    paths = [root / path for path in pair.images]
-    if len(paths) == 1 and arrays.is_plain(paths[0]):
-      kind = Kind()
-    else:
-      # Arrays of 8 bits and of more do not mix; neither do floats and whole numbers.
-      shapes = [arrays.shape_of(path) for path in paths]
-      kind = Kind(sum(shape[-1] for shape in shapes), False, arrays.dtype_of(paths[0]).name)
-    kinds.setdefault(kind, pair.images[0])
+    kinds.setdefault(kind_of_files([root / path for path in pair.images]), pair.images[0])
   if len(kinds) > 1:
     listed = '; '.join(f'{path} has {k}' for k, path in kinds.items())
     raise UserError(f'the images in {root} are of different kinds: {listed}; expected one number of channels and type')
   return next(iter(kinds))
+
+
+def kind_of_files(paths: Sequence[pathlib.Path]) -> Kind:
+  """How an image in these files is read, from their headers."""
+  if len(paths) == 1 and arrays.is_plain(paths[0]):
+    return Kind()
+  # Arrays of 8 bits and of more do not mix; neither do floats and whole numbers.
+  shapes = [arrays.shape_of(path) for path in paths]
+  return Kind(sum(shape[-1] for shape in shapes), False, arrays.dtype_of(paths[0]).name)
 
 
 def measured(root: pathlib.Path, sample: Sequence[Pair], kind: Kind, threads: int) -> tuple[Kind, tuple, tuple]:

@@ -106,12 +106,18 @@ def survey(root: pathlib.Path, masks: Sequence[str], threads: int = 8, colors: S
     raise UserError(
       f'{root / kinds[True]} has colors, and {root / kinds[False]} has numbers; expected masks of one kind'
     )
-  values = collections.Counter(int(value) for _, unique_values in found for value in unique_values)
-  has_colors = True in kinds
+  return surveyed([values for _, values in found], True in kinds, root / masks[0], colors)
+
+
+def surveyed(
+  labels: Iterable[Iterable[int]], has_colors: bool, first: os.PathLike, colors: Sequence[Sequence[int]] = ()
+) -> Survey:
+  """The survey of masks with these labels each, packed colors if `has_colors`; `first` is one of the masks."""
+  values = collections.Counter(int(value) for of_mask in labels for value in of_mask)
   is_gray = all(value % 256 * 0x010101 == value for value in values)
   if has_colors and is_gray and not values.keys() <= {_packed(color) for color in colors}:
     has_colors, values = False, collections.Counter({value % 256: count for value, count in values.items()})
-  return Survey(dict(sorted(values.items())), has_colors, palette_of(root / masks[0]))
+  return Survey(dict(sorted(values.items())), has_colors, palette_of(first))
 
 
 def _packed(color: Sequence[int]) -> int:
@@ -180,7 +186,7 @@ class Labels:
 
   def name(self, value: int) -> str:
     """A label, for people."""
-    return _rgb(value) if self.colors else str(value)
+    return rgb(value) if self.colors else str(value)
 
 
 def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 0) -> Labels:
@@ -199,7 +205,7 @@ def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 
   names, ignored, mapped = given.classes, set(given.ignore), dict(given.map)
   if found.has_colors and not given.colors:
     raise UserError(
-      f'the masks in {root} have colors, such as {", ".join(map(_rgb, list(found.values)[:5]))}; list them with the '
+      f'the masks in {root} have colors, such as {", ".join(map(rgb, list(found.values)[:5]))}; list them with the '
       f'names of their classes: classes and colors in {root / "dataset.toml"}, labelmap.txt, or classes.csv with the '
       'columns name,red,green,blue'
     )
@@ -243,7 +249,8 @@ def _check(root: pathlib.Path, given: Description, found: Survey, table: Labels)
     )
 
 
-def _rgb(value: int) -> str:
+def rgb(value: int) -> str:
+  """A packed color, for people."""
   return f'({value >> 16}, {value >> 8 & 255}, {value & 255})'
 
 

@@ -181,28 +181,36 @@ def _paired(images: list[_File], masks: list[_File]) -> tuple[list[Pair], list[s
     by_key[file.split, _CHANNEL.sub('', file.key) if numbered else file.key].append(file)
     by_stripped[file.split, _stripped(file.key, _IMAGE_ENDS)].append(file)
   pairs, without_image = [], []
-  mask_of: dict[str, str] = {}
   for mask in masks:
     keys = [(mask.split, mask.key), (mask.split, _stripped(mask.key, _MASK_ENDS))]
     key, several = next(((key, by[key]) for by in (by_key, by_stripped) for key in keys if key in by), (None, []))
     if not several:
       without_image.append(mask.path)
       continue
-    paths = tuple(sorted(file.path for file in several))
-    _check_one(paths, mask.path, mask_of.get(paths[0]), numbered)
-    mask_of |= dict.fromkeys(paths, mask.path)
-    pairs.append(Pair(key[1].replace('/', '__'), paths, mask.path, mask.split))
-  without_mask = [file.path for file in images if file.path not in mask_of]
-  return pairs, sorted(without_mask), without_image
+    pairs.append(Pair(key[1].replace('/', '__'), tuple(sorted(x.path for x in several)), mask.path, mask.split))
+  _check_single(pairs, numbered)
+  used = {path for pair in pairs for path in pair.images}
+  return pairs, sorted(file.path for file in images if file.path not in used), without_image
 
 
-def _check_one(images: tuple[str, ...], mask: str, other_mask: str | None, numbered: bool) -> None:
+def _check_single(pairs: list[Pair], numbered: bool) -> None:
   """Raises a UserError if images of one name have one mask, or an image has two."""
   remedy = 'rename or remove the others, or exclude them in dataset.toml'
-  if len(images) > 1 and not numbered:
-    raise UserError(f'{few(images)} are images of one name, for the mask {mask}; expected one image per mask: {remedy}')
-  if other_mask:
-    raise UserError(f'{other_mask} and {mask} are masks of {images[0]}; expected one mask per image: {remedy}')
+  if several := [pair for pair in pairs if len(pair.images) > 1 and not numbered]:
+    raise UserError(
+      f'{few(several[0].images)} are images of one name, for the mask {several[0].mask}; expected one image per mask: '
+      f'{remedy}',
+      files=[path for pair in several for path in (*pair.images, pair.mask)],
+    )
+  masks = collections.defaultdict(list)
+  for pair in pairs:
+    masks[pair.images[0]].append(pair.mask)
+  if doubled := [(image, found) for image, found in masks.items() if len(found) > 1]:
+    image, found = doubled[0]
+    raise UserError(
+      f'{found[0]} and {found[1]} are masks of {image}; expected one mask per image: {remedy}',
+      files=[path for image, found in doubled for path in (image, *found)],
+    )
 
 
 def _has_channels(images: list[_File], masks: list[_File]) -> bool:
@@ -220,6 +228,5 @@ def _stripped(key: str, ends: re.Pattern) -> str:
 
 def _check_ids(pairs: list[Pair]) -> None:
   counts = collections.Counter((pair.split, pair.id) for pair in pairs)
-  if repeated := [name for name, count in counts.items() if count > 1]:
-    paths = [pair.images[0] for pair in pairs if (pair.split, pair.id) == repeated[0]]
-    raise UserError(f'{few(paths)} have the same name; expected names that are unique in a split')
+  if paths := [pair.images[0] for pair in pairs if counts[pair.split, pair.id] > 1]:
+    raise UserError(f'{few(paths)} have the same name; expected names that are unique in a split', files=paths)

@@ -86,7 +86,7 @@ def describe(data) -> tuple[dict[str, int], dict[str, Classes]]:
 def resolve(data) -> dict[str, object]:
   """The settings that are measured at the first start of a run, by dotted name: see `names.py`."""
   found = open_folder(data)
-  sample = _sample(found.splits['train'], _MEASURED)
+  sample = sampled(found.splits['train'], _MEASURED)
   kind, mean, std = images.measured(
     found.root, sample, found.kind.with_range(data.range or found.given.range), data.threads
   )
@@ -107,6 +107,22 @@ def open_folder(data) -> Folder:
   Raises:
     UserError: `data.folder` is not set, or there is no data set in it.
   """
+  root = root_of(data)
+  given, found = find(root, description.read(root))
+  splits, split_note = split_pairs(found, data)
+  sample = sampled(found.pairs, SAMPLE)
+  survey = labels.survey(root, [pair.mask for pair in sample], data.threads, given.colors)
+  table = labels.resolve(root, given, survey, data.classes)
+  counts = ', '.join(f'{len(pairs)} {name}' for name, pairs in splits.items())
+  source = f' ({given.source})' if given.source else ''
+  notes = [f'{root}, {found.kind}: {counts}, {split_note}', f'{len(table.classes)} classes{source}: {_names(table)}']
+  notes += [f'guessed: {guess}; {description.NAME} can say otherwise' for guess in table.guesses]
+  notes += [message for message, _ in missing(found).values()]
+  return Folder(root, found, given, splits, table, images.kind_of(root, sample), notes)
+
+
+def root_of(data) -> pathlib.Path:
+  """The folder of the section `data` of a config. Raises: UserError: it is not set, or there is no such folder."""
   if not data.folder:
     raise UserError('data.folder is not set; give the folder of images and masks with --config.data.folder=DIR')
   root = pathlib.Path(files.path(data.folder))
@@ -114,21 +130,15 @@ def open_folder(data) -> Folder:
     raise UserError(f'data.folder is {root}; expected a folder on a disk, because files are read again and again')
   if not files.exists(files.path(root)) or not root.is_dir():
     raise UserError(f'there is no folder {root}; give the folder of images and masks with --config.data.folder=DIR')
-  root = root.absolute()
-  given = description.read(root)
+  return root.absolute()
+
+
+def find(root: pathlib.Path, given: description.Description) -> tuple[description.Description, layout.Layout]:
+  """The images and masks of a folder, and its description with the classes of the layout if it has none."""
   found = layout.find(root, given.exclude, given.splits)
   if not given.classes and any('_gtfine_labelids' in pair.mask.lower() for pair in found.pairs[:1]):
     given = dataclasses.replace(description.cityscapes(), exclude=given.exclude, splits=given.splits)
-  splits, split_note = _split(found, data)
-  sample = _sample(found.pairs, SAMPLE)
-  survey = labels.survey(root, [pair.mask for pair in sample], data.threads, given.colors)
-  table = labels.resolve(root, given, survey, data.classes)
-  counts = ', '.join(f'{len(pairs)} {name}' for name, pairs in splits.items())
-  source = f' ({given.source})' if given.source else ''
-  notes = [f'{root}, {found.kind}: {counts}, {split_note}', f'{len(table.classes)} classes{source}: {_names(table)}']
-  notes += [f'guessed: {guess}; {description.NAME} can say otherwise' for guess in table.guesses]
-  notes += _missing(found)
-  return Folder(root, found, given, splits, table, images.kind_of(root, sample), notes)
+  return given, found
 
 
 def _names(table: labels.Labels) -> str:
@@ -136,19 +146,22 @@ def _names(table: labels.Labels) -> str:
   return ', '.join(names[:20]) + (', ...' if len(names) > 20 else '')
 
 
-def _missing(found: layout.Layout) -> list[str]:
-  notes = []
-  for paths, what in (
-    (found.without_mask, 'images without a mask'),
-    (found.without_image, 'masks without an image'),
-    (found.without_split, 'images that are in no split'),
-  ):
-    if paths:
-      notes.append(f'left out: {len(paths)} {what}, such as {paths[0]}')
-  return notes
+def missing(found: layout.Layout) -> dict[str, tuple[str, list[str]]]:
+  """What is left out, by 'without_mask', 'without_image' and 'without_split': a sentence, and the files."""
+  parts = {
+    'without_mask': 'images without a mask',
+    'without_image': 'masks without an image',
+    'without_split': 'images that are in no split',
+  }
+  of_part = {part: (what, getattr(found, part)) for part, what in parts.items()}
+  return {
+    part: (f'left out: {len(paths)} {what}, such as {paths[0]}', paths)
+    for part, (what, paths) in of_part.items()
+    if paths
+  }
 
 
-def _split(found: layout.Layout, data) -> tuple[dict[str, list[Pair]], str]:
+def split_pairs(found: layout.Layout, data) -> tuple[dict[str, list[Pair]], str]:
   """The pairs by split, and where the splits come from."""
   splits: dict[str, list[Pair]] = {}
   for pair in found.pairs:
@@ -185,7 +198,7 @@ def _subset(pairs: list[Pair], fraction: float, seed: int) -> list[Pair]:
   return [pair for pair in pairs if pair.id in chosen]
 
 
-def _sample(pairs: Sequence[Pair], most: int) -> list[Pair]:
+def sampled(pairs: Sequence[Pair], most: int) -> list[Pair]:
   """At most `most` of the pairs, chosen by their names."""
   if len(pairs) <= most:
     return list(pairs)

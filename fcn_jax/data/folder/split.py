@@ -89,7 +89,7 @@ class FolderSplit:
       image, mask = self._kind.size_of(self._paths(pair)), labels.header_size(self._root / pair.mask)
       sizes.append(image)
       if image != mask:
-        wrong.append(_different(pair, image, mask))
+        wrong.append(different(pair, image, mask))
     if wrong:
       more = f' (and {len(wrong) - _SHOWN} more)' if len(wrong) > _SHOWN else ''
       raise UserError(f'{self._root}: {"; ".join(wrong[:_SHOWN])}{more}; expected masks of the size of their images')
@@ -118,7 +118,7 @@ class FolderSplit:
     pair = self._pairs[index]
     image, label = self._kind.read(self._paths(pair)), self._label(pair)
     if image.shape[:2] != label.shape:
-      raise UserError(f'{self._root}: {_different(pair, image.shape[:2], label.shape)}; expected the same size')
+      raise UserError(f'{self._root}: {different(pair, image.shape[:2], label.shape)}; expected the same size')
     inputs, of_heads = resizing.resized({'': image}, {'': label}, self._resize)
     return inputs[''], of_heads['']
 
@@ -138,7 +138,8 @@ class FolderSplit:
     return [self._root / path for path in pair.images]
 
 
-def _different(pair: Pair, image: Sequence[int], mask: Sequence[int]) -> str:
+def different(pair: Pair, image: Sequence[int], mask: Sequence[int]) -> str:
+  """The sentence about an image and a mask of different heights and widths."""
   sizes = [f'{width}x{height}' for height, width in (image, mask)]
   turned = ', as if its EXIF rotation turned only the image' if tuple(image) == tuple(mask)[::-1] else ''
   return f'{pair.images[0]} has {sizes[0]} pixels and its mask {pair.mask} {sizes[1]}{turned}'
