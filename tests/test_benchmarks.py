@@ -1,18 +1,21 @@
 """The benchmarks, each in its shortest form: what they print and write. `test_gpu_benchmarks.py` has the GPU's."""
 
+import collections
+import dataclasses
 import functools
 import importlib.util
 import json
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 import small_stanford
 import tiny
 from PIL import Image
 
-from benchmarks import around, turns
+from benchmarks import around, steps, turns
 from fcn_jax.data.builders import stanford_background
 
 
@@ -73,6 +76,20 @@ def test_other_numbers_of_the_peer_are_an_error():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('name', ['train, batch 16', 'forward, one image'])
+def test_what_is_timed_is_compiled_once(name):
+  measure, workload = steps.SUITES['gpu'][name]
+  workload = dataclasses.replace(workload, width=1 / 64, batch=jax.device_count(), size=(32, 32), dtype='float32')
+  compiled = collections.Counter()
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda event, _, fun_name='', **__: compiled.update([fun_name] if 'backend_compile' in event else [])
+  )
+  row = measure(workload, [], rounds=1)
+  assert row['ours_ms'] > 0 and row['compile_seconds'] > 0
+  assert compiled['train_step' if measure is steps.training else '<lambda>'] == 1, compiled
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('peer', ['none', 'torch'], ids=['alone', 'beside_pytorch'])
 def test_the_narrow_step_is_timed(tmp_path, peer):
   """The benchmark itself checks that PyTorch's loss and momentum are the same."""
@@ -96,7 +113,7 @@ def test_the_narrow_step_is_timed(tmp_path, peer):
 def test_the_networks_in_pytorch_take_the_same_step(network, width):
   if not importlib.util.find_spec('torchvision'):
     pytest.skip("torchvision is not installed: pip install 'fcn_jax[bench]'")
-  from benchmarks import peer, steps
+  from benchmarks import peer
 
   side = steps.Workload(width, 8, (33, 50), classes=5, network=network).side()
   task, arrays = steps.task('train', side.model, side.config), side.arrays()
