@@ -53,7 +53,7 @@ def archive(tmp_path, monkeypatch):
 def run_stage(stage: int, archive, out, *arguments, env=None):
   """Runs `benchmarks/gpu.sh` in a folder without the code; XLA compiles fast instead of well."""
   env = {'PYTHON': sys.executable, 'XLA_FLAGS': '--xla_backend_optimization_level=0', 'PYTHONPATH': ''} | (env or {})
-  command = ['bash', SCRIPT, str(stage), archive, out, '--small', *arguments]
+  command = ['bash', SCRIPT, str(stage), archive, out, '--small', '--seconds=1000', *arguments]
   return tiny.run(command, cwd=archive.parent, env=env)
 
 
@@ -120,7 +120,7 @@ time.sleep(60)
 
 def test_a_stage_ends_in_time_whatever_its_commands_do(archive, tmp_path, monkeypatch, capfd):
   parts = {
-    'fails': stages.Part(('-c', 'raise SystemExit("no memory")'), 60),
+    'fails': stages.Part(('-c', 'raise SystemExit("no memory")'), 60, grace=1),
     'hangs': stages.Part(('-c', HANGS), 60, grace=1),
     'input': stages.Part(('-c', ''), 60),
   }

@@ -58,9 +58,10 @@ class Part:
 def stages(given: argparse.Namespace) -> dict[int, dict[str, Part]]:
   """The parts of both stages by name, in their order; see `parse`."""
   small, data = ['--small'] * given.small, f'--archive={given.archive}'
+  factor = 5 if given.small else 1  # a CPU may be slow
 
   def part(module: str, *arguments: str, limit: int, **settings) -> Part:
-    return Part(('-m', f'benchmarks.gpu.{module}', *arguments, *small), limit, **settings)
+    return Part(('-m', f'benchmarks.gpu.{module}', *arguments, *small), factor * limit, **settings)
 
   def torch(*configurations: str, **settings) -> Part:
     return part('torch_peer', *(f'--configuration={name}' for name in configurations), package='torch', **settings)
@@ -69,7 +70,7 @@ def stages(given: argparse.Namespace) -> dict[int, dict[str, Part]]:
     only, size = (f'stride={stride},fold=0', ':small') if given.small else (f'stride={stride}', '')
     command = ('-m', 'fcn_jax.sweep', f'--config=benchmarks/gpu/full_size.py{size}', f'--only={only}', '--slots=3')
     command += (f'--config.data.archive={given.archive}', f'--workdir={given.runs}')
-    return Part(command, limit=470, grace=25, **settings)  # 25 s: to save all runs
+    return Part(command, limit=factor * 470, grace=25, **settings)  # 25 s: to save all runs
 
   return {
     1: {
@@ -92,8 +93,8 @@ def stages(given: argparse.Namespace) -> dict[int, dict[str, Part]]:
       'fcn8s': sweep(8),
       'fcn16s': sweep(16, on_demand=True),
       'fcn32s': sweep(32, on_demand=True),
-      'runs': Part(('-m', 'benchmarks.gpu.timings', str(given.runs)), limit=20),
-      'report': Part(('-m', 'fcn_jax.report', str(given.runs), f'--out={given.out / "report"}'), limit=60),
+      'runs': Part(('-m', 'benchmarks.gpu.timings', str(given.runs)), limit=factor * 20),
+      'report': Part(('-m', 'fcn_jax.report', str(given.runs), f'--out={given.out / "report"}'), limit=factor * 60),
     },
   }
 
