@@ -14,10 +14,9 @@ from absl import flags
 
 from benchmarks import steps, turns
 from benchmarks.gpu import full_size, peaks, rows, timings
-from fcn_jax import cli, losses, models, optim, train
+from fcn_jax import cli, files, losses, models, optim, train
 from fcn_jax.config import validate
 from fcn_jax.data import dataset, pipeline
-from fcn_jax.files import path
 from fcn_jax.models import cost
 from fcn_jax.run import devices, saved
 
@@ -41,7 +40,7 @@ def main(_) -> None:
   config.data.update(archive=given.archive, augment_on=given.augment_on)
   validate(config)
   with tempfile.TemporaryDirectory() as folder:
-    workdir = path(pathlib.Path(folder, 'run'))
+    workdir = files.path(pathlib.Path(folder, 'run'))
     code = train.run(config, str(workdir))
     if code:
       raise SystemExit(code)

@@ -163,8 +163,10 @@ def run(name: str, part: Part, seconds: float, results: Results) -> str:
       os.killpg(process.pid, signal.SIGKILL)
       process.wait()
   reader.join(2)  # a program that it started may keep the pipe open
+  spent = f'{time.monotonic() - begun:.0f} s'
   if stopped:
-    return f'stopped after {time.monotonic() - begun:.0f} s'
+    return f'stopped after {spent}'
+  print(f'{name}: ended after {spent}', flush=True)
   return f'failed with exit code {code}: see log.txt' if code else ''
 
 
