@@ -127,7 +127,7 @@ def flat(tree) -> dict[str, np.ndarray]:
 def compiled(lowered) -> tuple[Callable, dict]:
   """Compiles a lowered function: the program, and its compile_seconds and temporary_gib.
 
-  jax compiles the function itself again when it is called: time the program.
+  Time the program: a call of the function itself may compile it again, depending on the version of jax.
   """
   begun = time.perf_counter()
   program = lowered.compile()
