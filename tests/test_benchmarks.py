@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import re
 import sys
 import time
 
@@ -79,8 +80,11 @@ def test_the_narrow_step_is_timed(tmp_path, peer):
   if peer == 'torch':
     pytest.importorskip('torch', reason="PyTorch is not installed: pip install 'fcn_jax[bench]'")
   command = [sys.executable, '-m', 'benchmarks.run', '--only=train, narrow', '--way=memory kept', f'--peer={peer}']
-  done = tiny.run([*command, f'--json={tmp_path}/speed.json'], cwd=tiny.ROOT)
+  done = tiny.run([*command, f'--json={tmp_path}/speed.json', '--debug'], cwd=tiny.ROOT, env={'JAX_LOG_COMPILES': '1'})
   assert done.returncode == 0, done.stderr
+  compiled = re.findall(r'Finished XLA compilation of (\S+) in (\S+) sec', done.stderr)
+  longest, _ = max(compiled, key=lambda found: float(found[1]))
+  assert [name for name, _ in compiled].count(longest) == 1  # the step, to measure it and to call it
   found = json.loads((tmp_path / 'speed.json').read_text())
   (row,) = found['rows']
   assert row['workload'] == 'train, narrow' and row['ours_ms'] > 0

@@ -3,12 +3,14 @@
 PyTorch's is in `test_benchmarks.py`.
 """
 
+import collections
 import functools
+import importlib.util
 import itertools
 import json
 import re
-import subprocess
 import sys
+import time
 
 import cheap
 import jax
@@ -17,8 +19,9 @@ import numpy as np
 import pytest
 import small_stanford
 import tiny
+from etils import epath
 
-from benchmarks.gpu import forward, full_size, input, kernels, parity, peaks, training, variants
+from benchmarks.gpu import full_size, input, kernels, parity, stages, timings, training, variants
 from fcn_jax import config as config_lib
 from fcn_jax import models
 from fcn_jax.data import dataset
@@ -26,6 +29,7 @@ from fcn_jax.data.builders import stanford_background
 from fcn_jax.models import grid
 
 FOLDER = tiny.ROOT / 'benchmarks' / 'gpu'
+SCRIPT = FOLDER.with_suffix('.sh')
 
 
 def test_importing_the_scripts_starts_nothing():
@@ -36,14 +40,123 @@ def test_importing_the_scripts_starts_nothing():
   assert done.returncode == 0 and not done.stdout, done.stderr
 
 
-def test_the_shell_script_and_the_readme_call_what_exists(tmp_path):
-  for name in ('run.sh', 'README.md'):
-    text = (FOLDER / name).read_text()
-    modules, parts = re.findall(r'-m (benchmarks\.gpu\.\w+)', text), re.findall(r'--part=(\w+)', text)
-    assert len(modules) > 4 and all((tiny.ROOT / f'{module.replace(".", "/")}.py').exists() for module in modules)
-    assert set(parts) <= set(training.PARTS)
-  wrong = subprocess.run(['bash', FOLDER / 'run.sh', 'steps', tmp_path / 'none'], capture_output=True, text=True)
-  assert wrong.returncode == 2 and wrong.stderr.startswith('usage: ')
+@pytest.fixture
+def archive(tmp_path, monkeypatch):
+  """A small archive of Stanford Background, prepared in the folder that TFDS_DATA_DIR names."""
+  monkeypatch.setattr(stanford_background, 'IMAGES', small_stanford.COUNT)
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+  path = small_stanford.pack(tmp_path / 'iccv09Data.tar.gz')
+  small_stanford.build(tmp_path, path)
+  return path
+
+
+def run_stage(stage: int, archive, out, *arguments):
+  """Runs `benchmarks/gpu.sh` in a folder without the code; XLA compiles fast instead of well."""
+  env = {'PYTHON': sys.executable, 'XLA_FLAGS': '--xla_backend_optimization_level=0', 'PYTHONPATH': ''}
+  env |= {'FCN_JAX_TUNE_CPU': '0'}  # tuning starts each command again
+  command = ['bash', SCRIPT, str(stage), archive, out, '--small', '--seconds=1000', *arguments]
+  return tiny.run(command, cwd=archive.parent, env=env)
+
+
+def rows_of(out) -> dict[str, list[dict]]:
+  """The rows in `results.jsonl` by part."""
+  found = collections.defaultdict(list)
+  for line in (out / 'results.jsonl').read_text().splitlines():
+    row = json.loads(line)
+    found[row.pop('part')].append(row)
+  return found
+
+
+@pytest.mark.slow
+def test_both_stages_on_a_cpu(archive, tmp_path):
+  out, has_torch = tmp_path / 'out', importlib.util.find_spec('torch') is not None
+  for only in ('steps,run', 'input,torch,parity,forward'):  # `run_again` is the command of `run`
+    done = run_stage(1, archive, out, f'--only={only}')
+    assert done.returncode == 0, done.stdout + (out / 'log.txt').read_text()
+  found = rows_of(out)
+  peaks_found, *steps = found['steps']
+  assert len(peaks_found) == 4 and min(peaks_found.values()) > 0
+  assert [(row['step'], row['variant']) for row in steps] == training.PARTS['base']
+  for row in steps:
+    assert row['ms'] > 0 and row['fed_ms'] > 0 and row['share_of_peak'] > 0 and row['temporary_gib'] > 0, row
+  run, bare = found['run']
+  assert run['evaluation_seconds'] > 0 and run['first_step_seconds'] > 0
+  assert bare['ratio'] == run['images_per_second'] / bare['images_per_second'] > 0
+  assert [row['augment_on'] for row in found['input']] == ['device'] * 3 + ['host'] * 3
+  assert all(row['images_per_second'] > 0 for row in found['input'])
+  assert [(row['dtype'], row['precision']) for row in found['parity']] == list(parity.SETTINGS)
+  assert all(row['scores'] < 1e-5 and row['gradients'] < 1e-3 for row in found['parity'][:2])
+  assert all(row['ms'] > 0 and row['tflops'] > 0 for row in found['forward']) and len(found['forward']) == 2
+  names = ['plain', 'fc6 unfolded'] if has_torch else []
+  assert [row['PyTorch'] for row in found['torch']] == names
+  assert has_torch or {'note': 'torch: not run, because torch is not installed'} in found['stage 1']
+
+  done = run_stage(2, archive, out)
+  assert done.returncode == 0, done.stdout + (out / 'log.txt').read_text()
+  found = rows_of(out)
+  assert [(row['run'], row['state'], row['step']) for row in found['runs']] == [('stride=8,fold=0', 'done', 6)]
+  assert (out / 'report' / 'index.html').exists()
+  summary = (out / 'summary.md').read_text()
+  titles = ['versions', 'steps', 'run', 'input', *['torch'] * has_torch, 'parity', 'forward', 'stage 1', 'runs']
+  assert re.findall('^## (.*)', summary, re.M) == [*titles, 'stage 2']
+  assert found['versions'][0]['commit'] and '| date | commit |' in summary
+
+
+def test_without_time_nothing_is_run(archive, tmp_path):
+  done = run_stage(1, archive, tmp_path / 'out', '--seconds=1', '--only=steps,input')
+  assert done.returncode == 1 and done.stdout.splitlines()[-1].endswith(
+    'of 1 s; not run: steps, input; run them with --only=steps,input'
+  ), done
+  wrong = run_stage(1, archive.with_name('none'), tmp_path / 'out')
+  assert wrong.returncode == 2 and wrong.stderr.startswith('usage: gpu.sh '), wrong
+
+
+HANGS = """
+import signal, time
+print('{"ms": 2.0}', flush=True)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(60)
+"""
+
+
+def test_a_stage_ends_in_time_whatever_its_commands_do(archive, tmp_path, monkeypatch, capfd):
+  parts = {
+    'fails': stages.Part(('-c', 'raise SystemExit("no memory")'), 60, grace=1),
+    'hangs': stages.Part(('-c', HANGS), 60, grace=1),
+    'input': stages.Part(('-c', ''), 60),
+  }
+  out = tmp_path / 'out'
+  out.mkdir()
+  (out / 'results.jsonl').write_text('{"part": "input", "images_per_second": 5.0}\n{"part": "hangs", "ms": 1.0}\n')
+  monkeypatch.setattr(stages, 'stages', lambda given: {1: parts, 2: {}})
+  monkeypatch.setattr(stages, '_LEAST', 1)
+  monkeypatch.setattr(stages.signal, 'signal', lambda *_: None)
+  monkeypatch.setattr(sys, 'argv', ['gpu.sh', '1', str(archive), str(out), '--seconds=4'])
+  begun = time.monotonic()
+  assert stages.main() == 1 and time.monotonic() - begun < 5
+  found = rows_of(out)
+  assert found['hangs'] == [{'ms': 2.0}]  # instead of the earlier row
+  assert found['input'] == [{'images_per_second': 5.0}]  # not measured again
+  failed, stopped, last = (row['note'] for row in found['stage 1'])
+  assert failed == 'fails: failed with exit code 1: see log.txt' and 'no memory' in (out / 'log.txt').read_text()
+  assert stopped.startswith('hangs: stopped after ') and last.endswith('not run: input; run them with --only=input')
+  assert last in capfd.readouterr().out and 'hangs: stopped' in (out / 'summary.md').read_text()
+
+
+def test_the_arguments_of_the_stages(archive, tmp_path):
+  parts = stages.stages(stages.parse(['1', str(archive)]))
+  for part in itertools.chain(*(of_stage.values() for of_stage in parts.values())):
+    module, *flags = part.arguments[1:]
+    assert (tiny.ROOT / f'{module.replace(".", "/")}.py').exists() or module in ('fcn_jax.sweep', 'fcn_jax.report')
+    assert {flag.removeprefix('--part=') for flag in flags if flag.startswith('--part=')} <= set(training.PARTS)
+  # The limits of the parts that run by default leave time for the next ones.
+  assert all(max(x.limit for x in parts[stage].values()) < stages.SECONDS[stage] for stage in parts)
+  readme = (FOLDER / 'README.md').read_text()
+  assert re.findall(r'^\| `(\w+)` \|', readme, re.M) == [*parts[1], *parts[2]]
+  for wrong in (['1', str(tmp_path / 'none')], ['1', str(archive), '--only=stepz'], ['3', str(archive)]):
+    with pytest.raises(SystemExit) as error:
+      stages.parse(wrong)
+    assert error.value.code == 2
 
 
 def test_every_row_has_its_case_and_variant():
@@ -80,31 +193,6 @@ def test_a_variant_computes_the_same_scores_and_gradients(name):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max(), err_msg=str(path))
 
 
-@pytest.mark.slow
-def test_steps_are_measured_and_profiled(tmp_path):
-  command = [sys.executable, '-m', 'benchmarks.gpu.training', '--small', '--part=base', f'--out={tmp_path}/gpu']
-  done = tiny.run(command, cwd=tiny.ROOT)
-  assert done.returncode == 0, done.stderr
-  found = json.loads((tmp_path / 'gpu' / 'training.json').read_text())
-  assert [(row['case'], row['variant']) for row in found['rows']] == training.PARTS['base']
-  for row in found['rows']:
-    assert 'error' not in row, row
-    assert row['ms'] > 0 and row['fed_ms'] > 0 and row['share_of_peak'] > 0 and row['temporary_gib'] > 0
-  assert all(peak > 0 for peak in found['peaks'].values())
-  assert (tmp_path / 'gpu' / 'kernels-voc.txt').read_text().startswith('0 us per call in kernels')  # on a CPU
-  title, *rows = done.stdout.splitlines()
-  assert 'TFLOP/s in bfloat16' in title and [row.split()[0] for row in rows] == ['voc', 'stanford']
-
-
-def test_a_failed_row_does_not_end_the_others():
-  assert training.text({'case': 'voc', 'variant': 'ours', 'error': 'no memory'}).endswith('failed: no memory')
-
-
-def test_peaks_are_positive():
-  found = peaks.measure(small=True)
-  assert len(found) == 4 and min(found.values()) > 0 and 'TB/s' in peaks.text(found)
-
-
 def test_kernels_are_added_up_per_call():
   def event(name, duration, *, thread=7, operation='jit(step)/conv'):
     return {'ph': 'X', 'name': name, 'pid': 1, 'tid': thread, 'dur': duration, 'args': {'tf_op': operation}}
@@ -121,35 +209,34 @@ def test_kernels_are_added_up_per_call():
   ]
   found = kernels.tally(events, calls=2)
   assert found.by_kernel == {'gemm': 30, 'copy': 10}
-  lines = kernels.text(found).splitlines()
-  assert lines[0] == '40 us per call in kernels' and lines[3].split() == ['30', '75.0', 'gemm']
-  assert any('jit(step)/transpose' in line and ' 25.0 ' in line for line in lines)
+  first, *_, last = kernels.as_rows(found)
+  assert first == {'us': 30, 'percent': 75, 'kernel': 'gemm'}
+  assert last['percent'] == 25 and last['operation'].startswith('jit(step)/transpose')
 
 
-@pytest.mark.slow
-def test_the_cpu_agrees_with_itself():
-  found = parity.measure(small=True)
-  assert list(found) == list(parity.PRECISIONS)
-  for differences in found.values():
-    assert differences['scores'] < 1e-5 and differences['gradients'] < 1e-3 and differences['labels'] < 1e-2
-
-
-@pytest.mark.slow
-def test_forward_passes_are_timed():
-  found = forward.measure('caffe', 'float32', small=True)
-  assert found['ms'] > 0 and found['tflops'] > 0
+def test_the_speed_of_a_run_is_read_from_its_files(tmp_path):
+  assert timings.of_run(epath.Path(tmp_path)) == {}
+  timing = [{'first_step_seconds': 9.0}, {'images_per_second': 50.0, 'peak_memory_gib': 1.0}]
+  timing += [{'eval_seconds': x} for x in (7.0, 1.0, 3.0, 5.0)] + [{'images_per_second': 200.0, 'peak_memory_gib': 2.0}]
+  (tmp_path / 'timing.jsonl').write_text(''.join(json.dumps({'step': 1} | row) + '\n' for row in timing))
+  found = timings.of_run(epath.Path(tmp_path))
+  assert found == {'images_per_second': 80.0, 'peak_memory_gib': 2.0, 'first_step_seconds': 9.0} | {
+    'first_evaluation_seconds': 7.0,
+    'evaluation_seconds': 2.0,
+    'last_evaluation_seconds': 5.0,
+  }
 
 
 @pytest.mark.parametrize('where', ['device', 'host'])
-def test_input_is_timed(where, tmp_path, monkeypatch):
-  monkeypatch.setattr(stanford_background, 'IMAGES', small_stanford.COUNT)
+def test_input_is_timed(where, archive):
   data = config_lib.default('stanford_background').data
-  data.update(archive=str(small_stanford.pack(tmp_path / 'iccv09Data.tar.gz')), dir=str(tmp_path), augment_on=where)
+  data.update(archive=str(archive), augment_on=where)
   assert input.measure(dataset.load(data).splits['train'], data, batches=2) > 0
 
 
 def test_the_sweep_at_full_size_is_valid():
-  config = full_size.get_config()
-  config_lib.validate(config)
-  assert config.model.width == 1.0 and config.train.steps == 4000
-  assert full_size.sweep() == [{'model.stride': stride} for stride in (8, 16, 32)]
+  for size in ('full', 'small'):
+    config_lib.validate(full_size.get_config(size))
+  assert full_size.get_config().model.width == 1.0
+  of_8 = [point['data.fold'] for point in full_size.sweep() if point['model.stride'] == 8]
+  assert of_8 == [0, 1, 2, 3, 4] and len(full_size.sweep()) == 15

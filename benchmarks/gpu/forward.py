@@ -7,13 +7,16 @@
 
 import jax
 import numpy as np
+from absl import flags
 
 from benchmarks import turns
+from benchmarks.gpu import rows
 from fcn_jax import cli, models, optim, train
 from fcn_jax.config import default
 from fcn_jax.models import cost
+from fcn_jax.run import devices
 
-SETTINGS = (('caffe', 'float32'), ('aligned', 'bfloat16'))  # geometry and dtype
+SETTINGS = (('aligned', 'bfloat16'), ('caffe', 'float32'))  # geometry and dtype
 
 
 def measure(geometry: str, dtype: str, *, small: bool = False) -> dict[str, float]:
@@ -21,7 +24,7 @@ def measure(geometry: str, dtype: str, *, small: bool = False) -> dict[str, floa
   config, size = default('voc2011'), 64 if small else 500
   config.model.update(geometry=geometry, dtype=dtype)
   if small:
-    config.model.update(width=0.0625, fc_channels=512)
+    config.model.update(rows.SMALL)
   model = models.build(config.model, {'rgb': 3}, {'semantic': 21})
   params = train.init_state(model, optim.make(config.optim, 1), seed=0).params
   image = jax.device_put(np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8))
@@ -32,10 +35,10 @@ def measure(geometry: str, dtype: str, *, small: bool = False) -> dict[str, floa
 
 def main(_) -> None:
   """The command."""
+  devices.enable_compilation_cache()
   for geometry, dtype in SETTINGS:
-    found = measure(geometry, dtype)
-    print(f'forward, {geometry}, {dtype}: {found["ms"]:.2f} ms, {found["tflops"]:.0f} TFLOP/s', flush=True)
+    rows.show({'geometry': geometry, 'dtype': dtype} | measure(geometry, dtype, small=flags.FLAGS.small))
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  cli.run(main, rows.define_small)

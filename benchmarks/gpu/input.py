@@ -6,22 +6,25 @@ Images are decoded already, as they are when a run reads its first batch. If the
 speed of what is left for the host. A GPU that trains faster than this waits for its input.
 """
 
+import itertools
 import time
 
 from absl import flags
 
+from benchmarks.gpu import rows
 from fcn_jax import cli
 from fcn_jax.config import default
 from fcn_jax.data import dataset, pipeline
 
 BATCH = 16
 WARMUP = 6  # batches
+THREADS = (1, 4, 16)
 
 
 def define_flags() -> None:
   """Defines the flags of the command."""
+  rows.define_small()
   flags.DEFINE_string('archive', '', 'iccv09Data.tar.gz.')
-  flags.DEFINE_integer('batches', 100, f'Timed batches of {BATCH} images.', lower_bound=1)
 
 
 def main(_) -> None:
@@ -29,9 +32,10 @@ def main(_) -> None:
   given, data = flags.FLAGS, default('stanford_background').data
   data.archive = given.archive
   split = dataset.load(data).splits['train']
-  for where in ('device', 'host'):
-    data.augment_on = where
-    print(f'augmented on the {where}: {measure(split, data, given.batches):.0f} images/s', flush=True)
+  for where, threads in itertools.product(('device', 'host'), THREADS):
+    data.update(augment_on=where, threads=threads)
+    rate = measure(split, data, batches=2 if given.small else 100)
+    rows.show({'augment_on': where, 'threads': threads, 'images_per_second': rate})
 
 
 def measure(split: dataset.Split, data, batches: int) -> float:

@@ -48,11 +48,11 @@ def tally(events: list[dict], calls: int) -> Kernels:
   return found
 
 
-def text(kernels: Kernels, most: int = 60) -> str:
-  """The longest kernels and operations, with their share of the total."""
+def as_rows(kernels: Kernels, most: int = 30) -> list[dict]:
+  """The kernels, then the operations, that take the most time: microseconds per call, and percent of all kernels."""
   total = sum(kernels.by_kernel.values())
-  lines = [f'{total:.0f} us per call in kernels']
-  for title, counter in (('kernel', kernels.by_kernel), ('operation | HLO', kernels.by_operation)):
-    lines += ['', f'{"us":>9} {"%":>6} {title}']
-    lines += [f'{us:9.0f} {100 * us / total:6.1f} {name}' for name, us in counter.most_common(most)]
-  return '\n'.join(lines) + '\n'
+  return [
+    {'us': us, 'percent': 100 * us / total, title: name}
+    for title, counter in (('kernel', kernels.by_kernel), ('operation', kernels.by_operation))
+    for name, us in counter.most_common(most)
+  ]

@@ -5,8 +5,10 @@ python -m benchmarks.gpu.peaks
 
 import jax
 import jax.numpy as jnp
+from absl import flags
 
 from benchmarks import steps, turns
+from benchmarks.gpu import rows
 from fcn_jax import cli
 
 
@@ -32,13 +34,10 @@ def measure(*, small: bool = False) -> dict[str, float]:
   }
 
 
-def text(found: dict[str, float]) -> str:
-  """The peaks as one line."""
-  return (
-    f'matrix product {found["bfloat16_tflops"]:.3g} TFLOP/s in bfloat16, {found["float32_tflops"]:.3g} in float32, '
-    f'{found["float32_highest_tflops"]:.3g} at highest precision; copy {found["copy_tb_per_second"]:.3g} TB/s'
-  )
+def main(_) -> None:
+  """The command."""
+  rows.show(measure(small=flags.FLAGS.small))
 
 
 if __name__ == '__main__':
-  cli.run(lambda _: print(text(measure())))
+  cli.run(main, rows.define_small)

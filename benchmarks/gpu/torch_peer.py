@@ -9,12 +9,15 @@ computes fc6 as patches times a matrix, so the fair comparison is the configurat
 import time
 
 import torch
+from absl import flags
 from torch import nn
 from torch.nn import functional
 
 from benchmarks import turns
+from benchmarks.gpu import rows
 from benchmarks.peer import DEVICE
 from benchmarks.peer_networks import FCN8s
+from fcn_jax import cli
 from fcn_jax.data.dataset import IGNORE
 
 CLASSES = 21
@@ -83,6 +86,8 @@ def measure(configuration: str, *, small: bool = False) -> dict[str, float]:
     with torch.inference_mode(), torch.autocast(DEVICE, torch.bfloat16):
       function(normalized(images[:1]))
 
+  if DEVICE == 'cuda':
+    torch.cuda.reset_peak_memory_stats()
   begun = time.perf_counter()
   step()
   wait()
@@ -104,16 +109,17 @@ def wait(_=None) -> None:
     torch.cuda.synchronize()
 
 
-def main() -> None:
+def define_flags() -> None:
+  """Defines the flags of the command."""
+  rows.define_small()
+  flags.DEFINE_multi_enum('configuration', list(CONFIGURATIONS), list(CONFIGURATIONS), 'What to measure; default: all.')
+
+
+def main(_) -> None:
   """The command."""
-  for name in CONFIGURATIONS:
-    found = measure(name)
-    print(
-      f'PyTorch, {name}: step {found["step_ms"]:.2f} ms, {found["images_per_second"]:.0f} images/s, first step '
-      f'{found["first_seconds"]:.0f} s, peak {found["peak_gib"]:.1f} GiB; forward {found["forward_ms"]:.2f} ms',
-      flush=True,
-    )
+  for name in flags.FLAGS.configuration:
+    rows.show({'PyTorch': name} | measure(name, small=flags.FLAGS.small))
 
 
 if __name__ == '__main__':
-  main()
+  cli.run(main, define_flags)
