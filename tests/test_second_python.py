@@ -8,7 +8,7 @@ import tiny
 
 SCRIPT = tiny.ROOT / '.ci' / 'second_python'
 PYENV = '.pyenv/versions/3.{}/bin/python'
-# Makes an environment and, as the interpreter of that environment, runs the commands $PIP and $PYTEST as pip and pytest.
+# Makes an environment and, as the interpreter of the environment, runs the commands $PIP and $PYTEST as pip and pytest.
 PYTHON = """#!/usr/bin/env bash
 case "$*" in
 *ensurepip*) [[ "$0" != *shims* ]] ;;
