@@ -10,6 +10,9 @@ from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.run import directory, profile
 
+# From jaxlib 0.11 on, `event.stats` warns in C++, where a warning that is an error aborts the process.
+pytestmark = pytest.mark.filterwarnings('ignore:builtin type event_stats has no __module__')
+
 
 @jax.jit
 def train_step(x):
