@@ -1,5 +1,7 @@
 """The update rule: SGD with Caffe's momentum, or AdamW; learning-rate schedules, clipping, and what decays."""
 
+import operator
+
 import jax
 import optax
 
@@ -27,6 +29,9 @@ def make(optim, steps: int) -> optax.GradientTransformation:
   """
   if optim.freeze_backbone:
     return optax.partition({True: _make(optim, steps), False: optax.set_to_zero()}, is_outside_backbone)
+  if optim.lr_backbone:
+    # The learning rate is a factor of every update, that of the weight decay included.
+    return optax.chain(_make(optim, steps), optax.masked(optax.scale(optim.lr_backbone / optim.lr), is_in_backbone))
   return _make(optim, steps)
 
 
@@ -47,6 +52,11 @@ def _make(optim, steps: int) -> optax.GradientTransformation:
 def is_outside_backbone(params):
   """True for the parameters of score and upsampling layers."""
   return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key.startswith(('score_', 'upsample_')), params)
+
+
+def is_in_backbone(params):
+  """True for the parameters of the backbone."""
+  return jax.tree.map(operator.not_, is_outside_backbone(params))
 
 
 def decays(params):

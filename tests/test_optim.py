@@ -112,6 +112,16 @@ def test_a_frozen_backbone_stays_and_the_rest_is_trained_as_without(name):
     assert not np.array_equal(frozen[layer]['kernel'], params[layer]['kernel'])
 
 
+@pytest.mark.parametrize('name', ['sgd', 'adamw'])
+def test_each_part_is_trained_as_with_its_learning_rate_alone(name):
+  params, gradients = random_tree(0), [random_tree(seed) for seed in (1, 2, 3)]
+  common = {'name': name, 'weight_decay': 0.01, 'schedule': 'cosine', 'warmup': 2}
+  both = train(settings(lr=0.1, lr_backbone=0.02, **common), params, gradients)[-1]
+  fast, slow = (train(settings(lr=rate, **common), params, gradients)[-1] for rate in (0.1, 0.02))
+  for part, expected in (('trunk', slow), ('score_fr', fast), ('upsample_to_1', fast)):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-6), both[part], expected[part])
+
+
 def test_adamw_decays_kernels_only():
   """Without a gradient, only weight decay changes a parameter."""
   params = random_tree(0)

@@ -38,8 +38,8 @@ _BY_RANGE = {
   (0, 10): 'loss.gamma',
   (0.01, 1): 'loss.sampling',
   (1, 16): 'eval.canvases',
-  (0, math.inf): 'data.cache_gib data.jitter optim.lr optim.weight_decay optim.bias_lr optim.power optim.clip '
-  'optim.warmup eval.every eval.keep checkpoint.every',
+  (0, math.inf): 'data.cache_gib data.jitter optim.lr optim.lr_backbone optim.weight_decay optim.bias_lr optim.power '
+  'optim.clip optim.warmup eval.every eval.keep checkpoint.every',
   (1, math.inf): 'data.threads train.steps train.batch_size train.accumulation train.log_every eval.batch_size '
   'checkpoint.keep',
 }
@@ -226,6 +226,9 @@ def _check_training(config: ml_collections.ConfigDict) -> None:
       f'init.preprocessing is {config.init.preprocessing!r}, but the network starts from init.run and keeps the mean '
       'and std of that run; leave init.preprocessing out, or set model.mean and model.std'
     )
+  if config.optim.lr_backbone and (config.optim.freeze_backbone or not config.optim.lr):
+    other = 'optim.freeze_backbone is set' if config.optim.freeze_backbone else 'optim.lr is 0'
+    raise UserError(f'optim.lr_backbone is {config.optim.lr_backbone:g}, but {other}; set one of them')
   if config.optim.warmup >= config.train.steps:
     raise UserError(
       f'optim.warmup is {config.optim.warmup}, but train.steps is {config.train.steps}; set optim.warmup below '

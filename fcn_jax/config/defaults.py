@@ -146,6 +146,7 @@ def _optim() -> ml_collections.ConfigDict:
   optim = ml_collections.ConfigDict()
   optim.name = 'sgd'  # with Caffe's momentum; or adamw
   optim.lr = 1e-4  # peak learning rate
+  optim.lr_backbone = 0.0  # peak learning rate of the backbone, for fine-tuning; 0 is that of the other layers
   optim.momentum = 0.9  # sgd only
   optim.weight_decay = 5e-4  # of kernels; not of biases, norms and upsampling
   optim.bias_lr = 2.0  # factor on the learning rate of biases, sgd only
