@@ -163,6 +163,9 @@ def _load(given, config, *, may_differ: bool):
   step, params = checkpoint.load_params(run.path, given.checkpoint)
   data = dataset.load(config.data)
   if may_differ and config.data.name == 'folder':
+    if config.data.train_fraction < 1 and data.fingerprint != saved.read_fingerprint(run.path):
+      config.data.train_fraction = 1.0  # a share of the images of the run, not of another folder
+      data = dataset.load(config.data)
     _check_classes(run, config.data.folder, data)
   else:
     environment.check_fingerprint(run, data.fingerprint)

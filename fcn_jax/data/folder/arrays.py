@@ -44,7 +44,7 @@ def read(path: os.PathLike) -> np.ndarray:
       found, axes = np.load(file, allow_pickle=False), ''
     else:
       with tifffile.TiffFile(file) as tiff:
-        found, axes = tiff.series[0].asarray(), tiff.series[0].axes
+        found, axes = _first(tiff).asarray(), _first(tiff).axes
   return _channels_last(found, axes, path)
 
 
@@ -80,7 +80,13 @@ def dtype_of(path: os.PathLike) -> np.dtype:
 
 def _tiff_header(path: os.PathLike) -> tuple[tuple[int, ...], str, np.dtype]:
   with files.explained(path), files.opened(files.path(path)) as file, tifffile.TiffFile(file) as tiff:
-    return tiff.series[0].shape, tiff.series[0].axes, tiff.series[0].dtype
+    return _first(tiff).shape, _first(tiff).axes, _first(tiff).dtype
+
+
+def _first(tiff: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+  if not tiff.series:
+    raise ValueError('it has no image')
+  return tiff.series[0]
 
 
 def _has_alpha(path: os.PathLike) -> bool:

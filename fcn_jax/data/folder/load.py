@@ -55,7 +55,7 @@ def load(data) -> Data:
   digest, stamp = _digests(found)
   limit = data.cache_gib * 2**30
   total = sum(map(len, found.splits.values()))
-  cache = decoded.Folder(decoded.location(data), limit, f'{digest} {stamp} {data.resize} {kind}')
+  cache = decoded.Folder(decoded.location(data), limit, f'{digest} {stamp} {data.resize} {kind!r}')
   splits = {}
   for name, pairs in found.splits.items():
     chosen = _subset(pairs, fractions.get(name, 1.0), data.split_seed)

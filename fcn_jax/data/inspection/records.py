@@ -175,6 +175,8 @@ def between_others(places: np.ndarray, tones: np.ndarray, counts: np.ndarray) ->
 
 
 def _format(path: pathlib.Path) -> str:
+  if arrays.is_array_file(path):  # which keep labels
+    return labels.FORMATS[0]
   try:
     with image_files.opened(path) as image:
       return image.format

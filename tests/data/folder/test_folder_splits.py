@@ -150,6 +150,15 @@ def test_subsets_of_the_same_size_do_not_share_decoded_images(tmp_path):
       np.testing.assert_array_equal(image, folders.image(int(name)))
 
 
+def test_other_ranges_do_not_share_decoded_images(tmp_path):
+  for number in range(4):
+    save(tmp_path / f'd/images/{number}.npy', folders.image(number).astype(np.uint16))
+    save(tmp_path / f'd/masks/{number}.png', folders.mask())
+  for high in (255, 510):
+    for name, (image, _) in folders.examples(load(tmp_path / 'd', range=(0.0, float(high)))).items():
+      np.testing.assert_allclose(image, folders.image(int(name)) * (255 / high), atol=0.51)
+
+
 CHANGES = {
   'moved': (lambda root: root.rename(root.parent / 'other'), False),
   'touched': (lambda root: save(root / 'val/images/b.png', folders.image(1)), False),

@@ -10,6 +10,7 @@ from photos import rotated
 from PIL import Image
 
 IMAGE, MASK = 'train/images/train0.png', 'train/masks/train0.png'
+MASK_TIFF = 'train/masks/train0.tif'
 HELD_OUT = 'val/images/val0.png'
 COLORS = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)
 TABLE = 'name,red,green,blue\na,0,0,0\nb,128,0,0\nc,0,128,0\n'
@@ -72,6 +73,11 @@ BLUE = COLORS[label(0)] + np.where(np.arange(SIZE[1]) < 20, 9, 0)[:, None].astyp
 CASES = {
   'unreadable image': (written(IMAGE, 'text'), [IMAGE], 'error'),
   'unreadable mask': (written(MASK, ''), [MASK], 'error'),
+  'unreadable mask of fractions': (
+    together(lambda folder: (folder / MASK).unlink(), replaced(MASK_TIFF, label(0) + np.float32(0.5))),
+    [MASK_TIFF],
+    'error',
+  ),
   'size': (replaced(MASK, label(0, (SIZE[0], 60))), [IMAGE, MASK], 'error'),
   'exif': (replaced(IMAGE, image(0), exif=rotated(6)), [IMAGE, MASK], 'error'),
   'orientation': (replaced(IMAGE, image(0), exif=rotated(3)), [IMAGE, MASK], 'warning'),
