@@ -18,7 +18,7 @@ The data must be those of the run: their fingerprints are compared. With --workd
 and how they are read can be set, for example --config.data.dir and --config.data.threads. A run that was trained on a
 folder can also be scored on another folder with the same classes; then --out is required, and the run stays as it is:
 
-  python -m fcn_jax.evaluate --workdir=runs/mine --config.data.folder=/data/other --split=all --out=other
+  python -m fcn_jax.evaluate --workdir=runs/mine --config.data.folder=/data/other --out=other
 """
 
 if __name__ == '__main__':
@@ -44,7 +44,7 @@ def define_flags() -> None:
   """Defines the flags of the command."""
   cli.define_config()
   flags.DEFINE_string('workdir', None, 'Run to score.')
-  flags.DEFINE_string('split', None, 'Split to score, or all. Default: test, or validation if there is no test split.')
+  flags.DEFINE_string('split', None, 'Split to score, or all. Default: test, else validation; all of another folder.')
   flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Checkpoint to score.')
   flags.DEFINE_string('save_predictions', None, 'Folder for the predictions: one PNG of class numbers per image.')
   flags.DEFINE_string('weights', None, 'Weights file to score instead of a run; --config describes the network.')
@@ -85,7 +85,8 @@ def evaluate(given) -> None:
 
   devices.enable_compilation_cache()
   config, data, params, step = _load(given, config, may_differ=isinstance(output, Folder))
-  name = given.split or data.held_out
+  is_other = bool(given.workdir) and saved.read_fingerprint(files.path(given.workdir)) not in (None, data.fingerprint)
+  name = given.split or ('all' if is_other else data.held_out)
   if isinstance(output, Folder):
     stems = [saved.file_stem(name, head, data.heads, given.checkpoint) for head in data.heads]
     others = [f'{kind}{saved.SUFFIXES[given.checkpoint]}' for kind in ('network', 'kernels')]

@@ -173,7 +173,7 @@ def median_weights(counts: np.ndarray) -> np.ndarray:
   """Median frequency balancing (Eigen and Fergus, ICCV 2015): weights of classes, float32 [C].
 
   The frequency of a class is its share of the labeled pixels of the images that have it. Its weight is the median of
-  all frequencies divided by its own one; 0 if no image has it.
+  all frequencies divided by that of the class; 0 if no image has it.
 
   Args:
     counts: the pixels of each class in each image, int [N, C].
@@ -205,6 +205,8 @@ def class_weights(balance: str, split: Split, heads: dict[str, Classes]) -> dict
     if balance in BALANCES:
       counts = class_counts(split, head, len(classes), _SAMPLE)
       total = counts.sum(0)
+      if not total.any():
+        raise UserError(f'loss.balance is {balance}, but no training pixel of the head {head} has a class')
       of_heads[head] = median_weights(counts) if balance == 'median_frequency' else inverse_weights(total / total.sum())
     else:
       given = numbers(balance)

@@ -69,7 +69,7 @@ def test_a_moved_folder_is_found_by_its_new_path_and_has_the_same_scores(home, t
 
 def test_another_folder_is_scored_with_out_alone_and_leaves_the_run_as_it_is(home, tmp_path):
   other, before = draw(tmp_path / 'other', 5, seed=1), listing(home / 'run')
-  flags = [f'--workdir={home / "run"}', f'--config.data.folder={other}', '--split=all']
+  flags = [f'--workdir={home / "run"}', f'--config.data.folder={other}']
   refused = command('evaluate', *flags)
   assert refused.returncode == 1 and '--out=FOLDER' in refused.stderr
   done = command('evaluate', *flags, f'--out={tmp_path / "scores"}')

@@ -5,9 +5,10 @@
   python -m fcn_jax.data init photos/                                          # writes photos/dataset.toml
 
 `inspect` reads all images and masks with all cores. It prints their sizes and the share of each class, what is wrong
-(errors stop training, warnings do not), the highest mean IoU that a network of each stride can reach on these labels,
-and settings that follow from the data. --html=FILE also writes a page with thumbnails, --json prints one JSON object
-instead. Nothing is written into the folder. The exit code is 1 if there are errors.
+(errors stop training, warnings do not), the highest mean IoU that a network of each stride can reach on these labels
+(on at most 200 of the masks that are scored, and 1024x1024 pixels of each), and settings that follow from the data.
+--html=FILE also writes a page with thumbnails, --json prints one JSON object instead. Nothing is written into the
+folder. The exit code is 1 if there are errors.
 
 `init` writes DIR/dataset.toml with the classes, colors and labels that it guesses, each with a comment; a file that
 exists is kept, unless --overwrite is given.

@@ -75,6 +75,8 @@ class Kind:
       raise UserError(f'{paths[0]} has {found}; expected {self}, as in other images')
     if values.dtype != np.uint8 and not self.range:
       raise UserError(f'{paths[0]} has {found}, and data.range is not set; expected the values that become 0 and 255')
+    if values.dtype == np.uint8 and self.range and max(self.range) > 255:
+      raise UserError(f'{paths[0]} has 8 bits, but the others values up to {max(self.range):g}; expected the same')
     return self.scaled(values)
 
   def scaled(self, values: np.ndarray) -> np.ndarray:

@@ -9,62 +9,14 @@ from concurrent import futures
 
 import numpy as np
 
-from fcn_jax import image_files
 from fcn_jax.data import palettes
 from fcn_jax.data.dataset import IGNORE, Classes
-from fcn_jax.data.folder import arrays
+from fcn_jax.data.folder import mask_files
 from fcn_jax.data.folder.description import LABELS, Description
 from fcn_jax.errors import UserError
 
-# Lossy formats change class numbers, and programs that write GIF files reorder the palette.
-FORMATS = ('PNG', 'BMP')
-_SCALES = {'L;2': 85, 'L;4': 17}  # pillow stretches gray of few bits to 0..255
 _UNKNOWN = -1  # a label that stands for no class
 _SHOWN = 12
-
-
-def read_raw(path: os.PathLike) -> np.ndarray:
-  """The pixels of a mask: whole numbers [H, W], or colors uint8 [H, W, 3].
-
-  Raises:
-    UserError: the file cannot be read, is of a lossy format, or has other pixels.
-  """
-  if arrays.is_array_file(path):
-    found = arrays.read(path)
-    found = found[..., 0] if found.shape[-1] == 1 else found
-  else:
-    with image_files.opened(path) as image:
-      _check_format(image.format, path)
-      scale = _SCALES.get(str(image.tile[0][3]), 1) if image.mode == 'L' else 1
-      found = np.asarray(image.convert('RGB') if image.mode in ('RGB', 'RGBA') else image) // scale
-      found = found[..., 0] if image.mode == 'LA' else found
-  is_color = found.ndim == 3 and found.shape[-1] in (3, 4) and found.dtype == np.uint8
-  if is_color:
-    return found[..., :3]
-  if found.ndim != 2 or (found.dtype.kind == 'f' and (found != np.round(found)).any()):
-    raise UserError(
-      f'{path} is {found.dtype} {list(found.shape)}; expected a mask with one whole number per pixel, or 8-bit colors'
-    )
-  return found.astype(np.int64) if found.dtype.kind == 'f' else found
-
-
-def _check_format(form: str | None, path: os.PathLike) -> None:
-  """Raises a UserError if a format does not keep labels."""
-  if form not in FORMATS:
-    reason = 'whose palette programs may reorder' if form == 'GIF' else 'whose compression may change labels'
-    raise UserError(
-      f'the mask {path} is a {form} file, {reason}; expected PNG, BMP, TIFF or NPY: export the masks again'
-    )
-
-
-def palette_of(path: os.PathLike) -> tuple[tuple[int, int, int], ...]:
-  """The colors of a mask with a palette; () if it has none, or a gray one."""
-  if arrays.is_array_file(path):
-    return ()
-  with image_files.opened(path) as image:
-    values = image.getpalette() if image.mode == 'P' else None
-  colors = tuple(zip(values[::3], values[1::3], values[2::3], strict=True)) if values else ()
-  return () if all(red == green == blue for red, green, blue in colors) else colors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +48,7 @@ def survey(root: pathlib.Path, masks: Sequence[str], threads: int = 8, colors: S
   """
 
   def unique(mask: str) -> tuple[bool, np.ndarray]:
-    raw = read_raw(root / mask)
+    raw = mask_files.read_raw(root / mask)
     return raw.ndim == 3, np.unique(packed(raw) if raw.ndim == 3 else raw)
 
   with futures.ThreadPoolExecutor(threads) as pool:
@@ -117,7 +69,7 @@ def surveyed(
   is_gray = all(value % 256 * 0x010101 == value for value in values)
   if has_colors and is_gray and not values.keys() <= {_packed(color) for color in colors}:
     has_colors, values = False, collections.Counter({value % 256: count for value, count in values.items()})
-  return Survey(dict(sorted(values.items())), has_colors, palette_of(first))
+  return Survey(dict(sorted(values.items())), has_colors, mask_files.palette_of(first))
 
 
 def _packed(color: Sequence[int]) -> int:
@@ -133,12 +85,14 @@ class Labels:
     numbers: the class of each label, by its number: int16 [65536], -1 if it stands for no class.
     colors: the same for masks with colors, by packed color; None if labels are numbers.
     guesses: what was guessed, a sentence each.
+    table: the color of each label, if a table gives colors and labels are numbers.
   """
 
   classes: Classes
   numbers: np.ndarray
   colors: dict[int, int] | None
   guesses: tuple[str, ...]
+  table: tuple[tuple[int, int, int], ...] = ()
 
   def decode(self, raw: np.ndarray, path: os.PathLike) -> np.ndarray:
     """The classes of a mask that `read_raw` read: uint8 [H, W], 255 for pixels that count nowhere.
@@ -149,6 +103,7 @@ class Labels:
     if (raw.ndim == 3) != bool(self.colors) and not (raw.ndim == 3 and (raw == raw[..., :1]).all()):
       kinds = ('numbers', 'colors') if self.colors else ('colors', 'numbers')
       raise UserError(f'{path} has {kinds[0]}; expected {kinds[1]}, as in the other masks')
+    self._check_palette(raw, path)
     classes, values = self.lookup(raw)
     if (unknown := classes == _UNKNOWN).any():
       found, count = np.unique(values[unknown], return_counts=True)
@@ -161,6 +116,17 @@ class Labels:
         '(python -m fcn_jax.data init FOLDER writes that file)'
       )
     return classes.astype(np.uint8)
+
+  def _check_palette(self, raw: np.ndarray, path: os.PathLike) -> None:
+    """Raises `UserError` if the palette of a mask has the colors of the table in another order: which one is right?"""
+    palette = mask_files.palette_of(path) if self.table and raw.ndim == 2 else ()
+    for label in np.unique(raw) if palette else ():
+      color = palette[label] if label < min(len(palette), len(self.table)) else ()
+      if color in self.table and color != self.table[label]:
+        raise UserError(
+          f'{path} has the color {color} for the label {label}, which the table of the folder gives to the label '
+          f'{self.table.index(color)}; export the masks with colors and no palette, or with one palette for all'
+        )
 
   def lookup(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The class of each pixel, int16 [H, W], -1 where its label stands for none; and the labels as numbers."""
@@ -233,7 +199,8 @@ def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 
   for label, name in mapped.items():
     numbers[label] = classes.names.index(name) if name in classes.names else IGNORE
   by_color = {_packed(color): int(numbers[i]) for i, color in enumerate(colors)} if found.has_colors else None
-  table = Labels(classes, numbers, by_color, tuple(guesses))
+  by_number = () if by_color or mapped else given.colors
+  table = Labels(classes, numbers, by_color, tuple(guesses), by_number)
   _check(root, given, found, table)
   return table
 
@@ -286,8 +253,3 @@ def _guessed_count(root: pathlib.Path, values: Iterable[int]) -> int:
       f'they are, with classes and map (python -m fcn_jax.data init {root} writes a file to start from)'
     )
   return count
-
-
-def header_size(path: os.PathLike) -> tuple[int, int]:
-  """Height and width of a mask, from its header."""
-  return arrays.size_of(path) if arrays.is_array_file(path) else image_files.size_of(path)

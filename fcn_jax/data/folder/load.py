@@ -168,7 +168,7 @@ def split_pairs(found: layout.Layout, data) -> tuple[dict[str, list[Pair]], str]
     splits.setdefault(pair.split or 'train', []).append(pair)
   if 'train' not in splits:
     raise UserError(f'{found.root} has the splits {", ".join(splits)}, but no training images; expected a split train')
-  note = f'as {found.split_by} tell'
+  note = f'from {found.split_by}'
   if {'validation', 'test'} & splits.keys():
     return {name: splits[name] for name in ('train', 'validation', 'test') if name in splits}, note
   pairs = splits['train']

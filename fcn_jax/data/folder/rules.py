@@ -74,6 +74,9 @@ def with_splits(
           raise UserError(
             f'{pairs[number].images[0]} is in the splits {split_of[number]} and {split} of {root}; expected one of them'
           )
+  for number, pair in enumerate(pairs):
+    if lists and number not in split_of and pair.split and pair.split not in lists:
+      split_of[number] = pair.split  # a list of one split does not take away the others
   chosen_pairs = [dataclasses.replace(pairs[number], split=split) for number, split in split_of.items()]
   used = sorted(path for split, path in lists.items() if split in split_of.values())
   return chosen_pairs, 'dataset.toml' if rules else ', '.join(used)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fcn_jax.data import decoded, resizing
 from fcn_jax.data.dataset import Example
-from fcn_jax.data.folder import images, labels
+from fcn_jax.data.folder import images, labels, mask_files
 from fcn_jax.data.folder.layout import Pair
 from fcn_jax.errors import UserError
 
@@ -86,7 +86,7 @@ class FolderSplit:
     chosen = np.unique(np.linspace(0, len(self) - 1, min(len(self), most or len(self))).astype(int))
     wrong, sizes = [], []
     for pair in (self._pairs[i] for i in chosen):
-      image, mask = self._kind.size_of(self._paths(pair)), labels.header_size(self._root / pair.mask)
+      image, mask = self._kind.size_of(self._paths(pair)), mask_files.header_size(self._root / pair.mask)
       sizes.append(image)
       if image != mask:
         wrong.append(different(pair, image, mask))
@@ -132,7 +132,7 @@ class FolderSplit:
 
   def _label(self, pair: Pair) -> np.ndarray:
     path = self._root / pair.mask
-    return self._table.decode(labels.read_raw(path), path)
+    return self._table.decode(mask_files.read_raw(path), path)
 
   def _paths(self, pair: Pair) -> list[pathlib.Path]:
     return [self._root / path for path in pair.images]

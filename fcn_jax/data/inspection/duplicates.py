@@ -30,19 +30,23 @@ def findings(records: Sequence[Record]) -> list[Finding]:
 def alike(records: Sequence[Record]) -> Iterator[list[Record]]:
   """Groups of at least two images: the first one, and later ones that are copies of it or hardly differ from it.
 
-  Each image is compared with all later ones that are in no group yet, in one pass over 8 bytes per image.
+  Each image is compared with all later ones that are in no group yet, in one pass over 8 bytes per image; an image of
+  a group, with those of other splits.
   """
   records = [r for r in records if r.digest]
   hashes = np.array([r.hash for r in records], np.uint64)
   free = np.ones(len(records), bool)
+  names = {name: number for number, name in enumerate(dict.fromkeys(r.split for r in records))}
+  splits = np.array([names[r.split] for r in records], np.int32)
   for number in range(len(records)):
-    if free[number]:
-      later = free[number:]
-      near = np.bitwise_count(hashes[number:] ^ hashes[number]) <= _ALIKE
-      members = number + np.flatnonzero(near & later)
-      free[members] = False
-      if len(members) > 1:
-        yield [records[member] for member in members]
+    later = free[number:] if free[number] else free[number:] & (splits[number:] != splits[number])
+    near = np.bitwise_count(hashes[number:] ^ hashes[number]) <= _ALIKE
+    members = number + np.flatnonzero(near & later)
+    free[members] = False
+    if members.size and members[0] != number:
+      members = np.append(number, members)
+    if len(members) > 1:
+      yield [records[member] for member in members]
 
 
 def _by_split(group: Sequence[Record]) -> list[list[Record]]:

@@ -10,7 +10,7 @@ import numpy as np
 from fcn_jax import images
 from fcn_jax.data import dataset
 from fcn_jax.data.dataset import IGNORE, Classes
-from fcn_jax.data.folder import description, labels, layout
+from fcn_jax.data.folder import description, labels, layout, mask_files
 from fcn_jax.data.folder.layout import Pair
 from fcn_jax.data.folder.load import SAMPLE, find, missing, root_of, sampled, split_pairs
 from fcn_jax.data.inspection import checks, duplicates, reading, records
@@ -100,7 +100,7 @@ def _folder(data, counter) -> Inspection:
 
 def _classes(table: labels.Labels | None, path: pathlib.Path, size: tuple[int, ...]) -> np.ndarray:
   try:
-    found = table.lookup(labels.read_raw(path))[0] if table else np.full(size, IGNORE)
+    found = table.lookup(mask_files.read_raw(path))[0] if table else np.full(size, IGNORE)
   except UserError:  # which is a finding
     found = np.full(size, IGNORE)
   return np.where(found < 0, IGNORE, found).astype(np.uint8)

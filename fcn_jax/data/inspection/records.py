@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fcn_jax import files, image_files, images
-from fcn_jax.data.folder import arrays, labels
+from fcn_jax.data.folder import arrays, labels, mask_files
 from fcn_jax.data.folder.images import Kind, kind_of_files, read_values
 from fcn_jax.data.folder.layout import Pair
 from fcn_jax.errors import UserError
@@ -76,10 +76,10 @@ def of_pair(root: pathlib.Path, split: str, pair: Pair) -> Record:
   except UserError as error:
     record = dataclasses.replace(record, image_fault=str(error))
   try:
-    return dataclasses.replace(record, **mask_numbers(labels.read_raw(root / pair.mask)))
+    return dataclasses.replace(record, **mask_numbers(mask_files.read_raw(root / pair.mask)))
   except UserError as error:
     found = _format(root / pair.mask)
-    return dataclasses.replace(record, mask_fault=str(error), mask_format='' if found in labels.FORMATS else found)
+    return dataclasses.replace(record, mask_fault=str(error), mask_format='' if found in mask_files.FORMATS else found)
 
 
 def _image(paths: Sequence[pathlib.Path]) -> dict:
@@ -176,9 +176,9 @@ def between_others(places: np.ndarray, tones: np.ndarray, counts: np.ndarray) ->
 
 def _format(path: pathlib.Path) -> str:
   if arrays.is_array_file(path):  # which keep labels
-    return labels.FORMATS[0]
+    return mask_files.FORMATS[0]
   try:
     with image_files.opened(path) as image:
       return image.format
   except UserError:
-    return labels.FORMATS[0]  # not even an image
+    return mask_files.FORMATS[0]  # not even an image

@@ -241,4 +241,4 @@ def test_what_is_left_out_is_told(tmp_path, caplog):
   for note in ('2 images without a mask, such as images/x.png', '1 masks without an image, such as masks/z.png'):
     assert note in caplog.text
   assert '1 images that are in no split, such as images/3.png' in caplog.text
-  assert '2 train, 1 validation, as train.txt, val.txt tell' in caplog.text
+  assert '2 train, 1 validation, from train.txt, val.txt' in caplog.text

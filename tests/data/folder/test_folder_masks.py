@@ -205,3 +205,20 @@ def test_unknown_labels_are_named_with_their_numbers_of_pixels(tmp_path):
     examples(load(root))
   save(root / 'dataset.toml', 'ignore = [11, 12]')
   assert (examples(load(root))['1'][1] == 255).sum() == 5
+
+
+def test_a_palette_in_another_order_than_the_table_of_colors_is_refused(tmp_path):
+  colors = [(0, 0, 0), (200, 0, 0), (0, 0, 200)]
+  folders.pairs(tmp_path / 'data')
+  rows = ''.join(f'{name},{",".join(map(str, color))}\n' for name, color in zip('abc', colors, strict=True))
+  (tmp_path / 'data/classes.csv').write_text(f'name,red,green,blue\n{rows}')
+  for number in range(4):
+    image = Image.fromarray(folders.mask())
+    order = colors if number else [colors[0], colors[2], colors[1]]
+    image.putpalette([x for color in order for x in color])
+    image.save(tmp_path / f'data/masks/{number}.png')
+  data = folders.load(tmp_path / 'data')
+  with pytest.raises(UserError, match=r'masks/0.png has the color \(0, 0, 200\) for the label 1, .* the label 2'):
+    for split in data.splits.values():
+      for index in range(len(split)):
+        split[index]

@@ -186,3 +186,11 @@ def test_the_fingerprint_is_of_contents(tmp_path, change):
   moved = do(root)
   after = load(moved if change == 'moved' and isinstance(moved, pathlib.Path) else root).fingerprint
   assert (before != after) == changes
+
+
+def test_a_list_of_one_split_leaves_the_folders_of_the_others(tmp_path):
+  names = [f'{split}/{number}' for split in ('train', 'val') for number in range(2)]
+  folders.make(tmp_path / 'data', [f'images/{x}.png' for x in names], [f'masks/{x}.png' for x in names])
+  (tmp_path / 'data/train.txt').write_text('0\n')
+  data = folders.load(tmp_path / 'data')
+  assert {name: len(split) for name, split in data.splits.items()} == {'train': 1, 'validation': 2}

@@ -74,6 +74,12 @@ def test_near_duplicates_are_those_of_a_search_among_all_pairs():
   assert len(expected) == 5
 
 
+def test_an_image_that_has_a_copy_is_still_compared_with_other_splits():
+  hashes = {'a': ('train', 0), 'b': ('train', 0b1111), 'c': ('validation', 0b11111111)}
+  made = [records.Record(split, name, (name,), digest=name, hash=x) for name, (split, x) in hashes.items()]
+  assert [[r.id for r in group] for group in duplicates.alike(made)] == [['a', 'b'], ['b', 'c']]
+
+
 def test_settings_follow_from_the_data():
   sizes = [(1000, 3000)] * 19 + [(3000, 3000)]
   made = [records.Record('train', str(i), (str(i),), size=size) for i, size in enumerate(sizes)]
