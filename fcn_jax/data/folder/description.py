@@ -52,7 +52,7 @@ def read(root: pathlib.Path) -> Description:
     UserError: a file cannot be read, or says something that is not possible.
   """
   given = _read_toml(root / NAME)
-  described = given if given.classes else dataclasses.replace(_read_table(root), **_stated(given))
+  described = given if given.classes else dataclasses.replace(_read_table(root), **stated(given))
   repeated = [name for name, count in collections.Counter(described.classes).items() if count > 1]
   if repeated or len(described.classes) > IGNORE:
     found = f'the class {repeated[0]!r} twice' if repeated else f'{len(described.classes)} classes'
@@ -60,7 +60,8 @@ def read(root: pathlib.Path) -> Description:
   return described
 
 
-def _stated(given: Description) -> dict:
+def stated(given: Description) -> dict:
+  """The fields of a description that are not empty."""
   return {x.name: value for x in dataclasses.fields(given) if (value := getattr(given, x.name))}
 
 

@@ -1,8 +1,9 @@
 """Finds the images and masks of a folder by the names of folders and files alone: only lists of names are opened.
 
 Recognized are images/ and masks/ (and other names, see below), each of them below or above train/, val/ and test/;
-train/ and trainannot/; VOC's JPEGImages/ and SegmentationClass/; Cityscapes' leftImg8bit/ and gtFine/; nnU-Net's
-imagesTr/ and labelsTr/; and images next to masks that end in _mask and the like. Folders may be nested.
+train/ and trainannot/, also train_images/ and train_labels/; VOC's JPEGImages/ and SegmentationClass/; Cityscapes'
+leftImg8bit/ and gtFine/; nnU-Net's imagesTr/ and labelsTr/; and images next to masks that end in _mask and the like.
+Folders may be nested.
 """
 
 import collections
@@ -26,7 +27,7 @@ _MASK_FOLDERS |= {'gtfine', 'gtcoarse', 'gt', 'segmentations', 'segmentation', '
 _OTHER_FOLDERS = {'segmentationobject', 'segmentationclassvisualization', 'segmentationclassnpy', '__macosx'}
 _OTHER_FOLDERS |= {'segmentationobjectvisualization', 'segmentationobjectnpy'}
 _OTHER_MASKS = ('_gtfine_color', '_gtfine_instanceids', '_gtfine_labeltrainids')
-_ANNOT = re.compile('(train|val|test)annot')
+_OF_SPLIT = re.compile('(train|val|valid|validation|test)[-_]?(images?|imgs?|annot|annotations?|labels?|masks?)')
 _NNUNET = re.compile('(images|labels)(tr|ts)')
 _CHANNEL = re.compile(r'_\d{4}$')
 _MASK_ENDS = re.compile(
@@ -156,8 +157,8 @@ def _parse(path: str) -> _File | None:
     lower = folder.lower()
     if match := _NNUNET.fullmatch(lower):
       role, split = ('image' if match[1] == 'images' else 'mask'), '' if match[2] == 'tr' else 'test'
-    elif match := _ANNOT.fullmatch(lower):
-      role, split = 'mask', SPLITS[match[1]]
+    elif match := _OF_SPLIT.fullmatch(lower):
+      role, split = ('image' if match[2].startswith('im') else 'mask'), SPLITS[match[1]]
     elif lower in _IMAGE_FOLDERS:
       role = 'image'
     elif lower in _MASK_FOLDERS:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fcn_jax import files
 from fcn_jax.data import decoded
 from fcn_jax.data.dataset import Classes, Data
-from fcn_jax.data.folder import description, images, labels, layout
+from fcn_jax.data.folder import description, images, labels, layout, mask_files
 from fcn_jax.data.folder.layout import Pair
 from fcn_jax.data.folder.split import HEAD, FolderSplit
 from fcn_jax.errors import UserError
@@ -19,6 +19,7 @@ from fcn_jax.errors import UserError
 logger = logging.getLogger(__name__)
 
 SAMPLE = 2000  # pairs that are looked at before training; the others are checked when they are read
+_FEWEST, _SURVEYED = 100, 10**9  # masks, and pixels, whose labels are read: those of 12 megapixels take 0.2 s each
 _MEASURED = 200  # images that the range, mean and standard deviation are measured on
 
 
@@ -111,7 +112,9 @@ def open_folder(data) -> Folder:
   given, found = find(root, description.read(root))
   splits, split_note = split_pairs(found, data)
   sample = sampled(found.pairs, SAMPLE)
-  survey = labels.survey(root, [pair.mask for pair in sample], data.threads, given.colors)
+  height, width = mask_files.header_size(root / sample[0].mask)
+  of_survey = sampled(sample, max(_FEWEST, _SURVEYED // (height * width)))
+  survey = labels.survey(root, [pair.mask for pair in of_survey], data.threads, given.colors)
   table = labels.resolve(root, given, survey, data.classes)
   counts = ', '.join(f'{len(pairs)} {name}' for name, pairs in splits.items())
   source = f' ({given.source})' if given.source else ''
@@ -137,7 +140,7 @@ def find(root: pathlib.Path, given: description.Description) -> tuple[descriptio
   """The images and masks of a folder, and its description with the classes of the layout if it has none."""
   found = layout.find(root, given.exclude, given.splits)
   if not given.classes and any('_gtfine_labelids' in pair.mask.lower() for pair in found.pairs[:1]):
-    given = dataclasses.replace(description.cityscapes(), exclude=given.exclude, splits=given.splits)
+    given = dataclasses.replace(description.cityscapes(), **description.stated(given))
   return given, found
 
 

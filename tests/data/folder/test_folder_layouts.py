@@ -33,6 +33,13 @@ LAYOUTS = {
   ),
   'mmsegmentation': ('img_dir/train/a.jpg img_dir/val/b.jpg', 'ann_dir/train/a.png ann_dir/val/b.png', '', TWO),
   'camvid': ('train/a.png val/b.png test/c.png', 'trainannot/a.png valannot/b.png testannot/c.png', '', THREE),
+  'split_and_labels': (
+    'train/a.png val/b.png test/c.png',
+    'train_labels/a.png val_labels/b.png test-masks/c.png',
+    '',
+    THREE,
+  ),
+  'split_and_images': ('train_images/a.png val_images/b.png', 'train_masks/a.png val_masks/b.png', '', TWO),
   'same_names_in_splits': (
     'train/images/a.png val/images/a.png',
     'train/masks/a.png val/masks/a.png',
