@@ -61,7 +61,7 @@ def train_batches(
 def _generators(seed: int, positions: Iterable[int]) -> Iterator[np.random.Generator]:
   """A source of randomness for each position in the order of training images, valid until the next one is taken.
 
-  They are those of grain's `random_map`, which made batches in earlier versions: a seed stands for the same numbers.
+  They are those of grain's `random_map`, which made batches in earlier versions: a seed gives the same numbers.
   """
   bits = np.random.Philox(int(np.random.SeedSequence((seed, 3)).generate_state(1)[0]))
   generator, state = np.random.Generator(bits), bits.state

@@ -1,4 +1,4 @@
-"""`dataset.toml`, with which a folder says what cannot be guessed; and the tables of classes of other programs."""
+"""`dataset.toml`, which describes what cannot be guessed about a folder; and tables of classes of other programs."""
 
 import collections
 import csv
@@ -22,10 +22,10 @@ _SPLITS = ('train', 'validation', 'test')
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-  """What a folder says about itself; what is empty is guessed.
+  """The description of a folder; fields that are empty are guessed.
 
   Attributes:
-    source: the file that the classes are from, for people; '' if nothing says.
+    source: the file that the classes are from, for people; '' if there is none.
     classes: names.
     colors: RGB in 0..255: of masks with colors, and of the classes in images for people.
     ignore: labels of the masks that count nowhere.
@@ -49,7 +49,7 @@ def read(root: pathlib.Path) -> Description:
   """The description in a folder: dataset.toml, with classes from the table of another program if it has none.
 
   Raises:
-    UserError: a file cannot be read, or says something that is not possible.
+    UserError: a file cannot be read, or has something that is not possible.
   """
   given = _read_toml(root / NAME)
   described = given if given.classes else dataclasses.replace(_read_table(root), **stated(given))
@@ -184,7 +184,7 @@ def _table(rows) -> Description:
 
 
 def _names(text: str) -> Description:
-  """LabelMe: a name per line; __ignore__ stands for label -1, which its masks have as 255."""
+  """LabelMe: a name per line; __ignore__ is the label -1, which its masks have as 255."""
   return Description(classes=tuple(x for x in map(str.strip, text.splitlines()) if x and x != '__ignore__'))
 
 

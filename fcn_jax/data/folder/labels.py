@@ -15,7 +15,7 @@ from fcn_jax.data.folder import mask_files
 from fcn_jax.data.folder.description import LABELS, Description
 from fcn_jax.errors import UserError
 
-_UNKNOWN = -1  # a label that stands for no class
+_UNKNOWN = -1  # a label without a class
 _SHOWN = 12
 
 
@@ -82,7 +82,7 @@ class Labels:
 
   Attributes:
     classes: of the labels.
-    numbers: the class of each label, by its number: int16 [65536], -1 if it stands for no class.
+    numbers: the class of each label, by its number: int16 [65536], -1 if it has none.
     colors: the same for masks with colors, by packed color; None if labels are numbers.
     guesses: what was guessed, a sentence each.
     table: the color of each label, if a table gives colors and labels are numbers.
@@ -98,7 +98,7 @@ class Labels:
     """The classes of a mask that `read_raw` read: uint8 [H, W], 255 for pixels that count nowhere.
 
     Raises:
-      UserError: a pixel has a label that stands for no class, or the mask has colors and others have none.
+      UserError: a pixel has a label without a class, or the mask has colors and others have none.
     """
     if (raw.ndim == 3) != bool(self.colors) and not (raw.ndim == 3 and (raw == raw[..., :1]).all()):
       kinds = ('numbers', 'colors') if self.colors else ('colors', 'numbers')
@@ -109,9 +109,9 @@ class Labels:
       found, count = np.unique(values[unknown], return_counts=True)
       listed = ', '.join(f'{self.name(v)} ({c} pixels)' for v, c in zip(found[:_SHOWN], count, strict=False))
       expected = list(self.colors or np.flatnonzero(self.numbers != _UNKNOWN))
-      known = ', '.join(map(self.name, expected[:_SHOWN])) + (', ...' if len(expected) > _SHOWN else '')
+      allowed = ', '.join(map(self.name, expected[:_SHOWN])) + (', ...' if len(expected) > _SHOWN else '')
       raise UserError(
-        f'{path} has the labels {listed}, which stand for no class; expected {known}: correct the mask, or say in '
+        f'{path} has the labels {listed}, which have no class; expected {allowed}: correct the mask, or say in '
         'dataset.toml what these labels are, in classes, map or ignore '
         '(python -m fcn_jax.data init FOLDER writes that file)'
       )
@@ -129,7 +129,7 @@ class Labels:
         )
 
   def lookup(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The class of each pixel, int16 [H, W], -1 where its label stands for none; and the labels as numbers."""
+    """The class of each pixel, int16 [H, W], -1 where its label has none; and the labels as numbers."""
     if raw.ndim == 3:
       if self.colors:
         values, keys = packed(raw), np.array(sorted(self.colors))
@@ -145,7 +145,7 @@ class Labels:
     return np.where(values == -1, np.int16(IGNORE), classes), values  # LabelMe's arrays have -1 for pixels to ignore
 
   def class_of(self, value: int) -> int:
-    """The class of a label; -1 if it stands for none."""
+    """The class of a label; -1 if it has none."""
     if self.colors:
       return self.colors.get(value, _UNKNOWN)
     return IGNORE if value == -1 else int(self.numbers[value]) if 0 <= value < LABELS else _UNKNOWN
@@ -156,13 +156,13 @@ class Labels:
 
 
 def resolve(root: pathlib.Path, given: Description, found: Survey, count: int = 0) -> Labels:
-  """How masks become classes, from what the folder says, and from the labels of some masks where it says nothing.
+  """How masks become classes, from the description of the folder, else from the labels of some masks.
 
   Args:
     root: the folder.
     given: its description.
     found: the labels of some masks.
-    count: the number of classes, if the folder says nothing; 0 is guessed.
+    count: the number of classes, if the description has none; 0 is guessed.
 
   Raises:
     UserError: the masks have colors and no table, or the labels leave open what the classes are.

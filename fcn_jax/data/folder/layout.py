@@ -42,12 +42,12 @@ class Layout:
 
   Attributes:
     root: the folder.
-    kind: how images and masks were told apart, for people.
+    kind: what images and masks were recognized by, for people.
     pairs: sorted by id.
     without_mask: images that have no mask.
     without_image: masks that have no image.
-    without_split: images that have a mask, and are in none of the splits that lists or dataset.toml tell.
-    split_by: what the splits come from: lists, folders, or '' if nothing tells.
+    without_split: images that have a mask, and are in none of the splits of lists or dataset.toml.
+    split_by: what the splits come from: lists, folders, or '' if there are none.
   """
 
   root: pathlib.Path
@@ -61,7 +61,7 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True)
 class _File:
-  """A file by what its path tells: image or mask ('' if nothing tells), the split, and the rest of the path."""
+  """What the path of a file shows: image or mask, the split ('' if it does not show one), and the rest of the path."""
 
   path: str
   role: str
@@ -122,7 +122,7 @@ def _walk(folder: os.PathLike | str, start: str = '', above: tuple[str, ...] = (
 
 
 def _roles(root: pathlib.Path, paths: list[str]) -> tuple[list[_File], list[_File], str]:
-  """The images, the masks, and how they were told apart."""
+  """The images, the masks, and what they were recognized by."""
   if not paths:
     raise UserError(f'there is no image in {root}; expected files that end in {", ".join(ENDINGS)}')
   found = [file for file in map(_parse, paths) if file]
@@ -150,7 +150,7 @@ def _top(path: str) -> str:
 
 
 def _parse(path: str) -> _File | None:
-  """A file by what its path tells; None if it is neither an image nor a mask."""
+  """What the path of a file shows; None if it is neither an image nor a mask."""
   *folders, name = path.split('/')
   role, split, kept = '', '', []
   for folder in folders:

@@ -30,7 +30,7 @@ class Folder:
   Attributes:
     root: the folder.
     layout: the images and masks.
-    given: what the folder says about itself.
+    given: the description of the folder.
     splits: the pairs by split.
     labels: how masks become classes.
     kind: how images are read.

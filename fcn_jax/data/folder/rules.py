@@ -1,4 +1,4 @@
-"""Which split each image of a folder is in, as dataset.toml, lists of names or the names of folders tell."""
+"""Which split each image of a folder is in: from dataset.toml, lists of names, or the names of folders."""
 
 import collections
 import dataclasses
@@ -27,7 +27,7 @@ class Pair:
     id: unique in its split; it names outputs.
     images: the file of the image; several if each holds one of its channels. Relative to the folder, as `mask` is.
     mask: the file of the labels.
-    split: train, validation or test; '' if neither folders nor lists tell.
+    split: train, validation or test; '' if neither folders nor lists have one.
   """
 
   id: str
@@ -43,18 +43,18 @@ def few(paths: Iterable[str]) -> str:
 
 
 def matches(path: str, pattern: str) -> bool:
-  """Whether a relative path matches a pattern, in which ** stands for any number of folders."""
+  """Whether a relative path matches a pattern, in which ** is any number of folders."""
   return fnmatch.fnmatchcase(path, pattern) or (pattern.startswith('**/') and fnmatch.fnmatchcase(path, pattern[3:]))
 
 
 def with_splits(
   root: pathlib.Path, pairs: list[Pair], without_mask: list[str], found: list[str], rules: Mapping
 ) -> tuple[list[Pair], str]:
-  """The pairs with the splits that dataset.toml tells, else lists, else folders; and which of them it was.
+  """The pairs with the splits of dataset.toml, else of lists, else of folders; and which of them it was.
 
   Args:
     root: the folder.
-    pairs: with the splits that folders tell.
+    pairs: with the splits of folders.
     without_mask: images, which a list may name; they are left out.
     found: all files of the folder.
     rules: of dataset.toml, by split.

@@ -125,7 +125,7 @@ def interpolated(records: Sequence[Record]) -> set[Record]:
 
 
 def of_labels(records: Sequence[Record], table: labels.Labels | None, resized: set[Record]) -> list[Finding]:
-  """Labels that stand for no class, and masks that were resized with interpolation.
+  """Labels without a class, and masks that were resized with interpolation.
 
   Args:
     records: with masks of one kind.
@@ -139,7 +139,7 @@ def of_labels(records: Sequence[Record], table: labels.Labels | None, resized: s
       named = zip(_named(r, r.values[wrong]), r.counts[wrong], strict=True)
       listed = [f'{name} ({count} pixels)' for name, count in named]
       unknown.append((f'{r.files[-1]} has {_few(listed)}', r))
-  what, remedy = 'masks with labels that stand for no class', ''
+  what, remedy = 'masks with labels that have no class', ''
   if table:
     expected = f'one of {len(table.classes)} colors' if table.colors else f'0 to {len(table.classes) - 1}'
     remedy = (

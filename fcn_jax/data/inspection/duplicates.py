@@ -61,7 +61,7 @@ def _finding(check: str, what: str, groups: Sequence[Sequence[Record]]) -> Findi
     copies = [r for r in group if r not in first]
     total, exact = total + len(copies), exact + sum(r.digest in {x.digest for x in first} for r in copies)
   for group in groups[:_SHOWN]:
-    # For leakage, the first image of each split says most.
+    # For leakage, the first image of each split is enough.
     shown = [several[0] for several in _by_split(group)] if check == 'leakage' else group
     listed.append(' = '.join(f'{r.files[0]} ({r.split})' for r in shown[:_SHOWN]) + ', ...' * (len(shown) > _SHOWN))
   more = f'; and {len(groups) - _SHOWN} more groups' if len(groups) > _SHOWN else ''
