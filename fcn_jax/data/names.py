@@ -77,6 +77,7 @@ def module(name: str) -> types.ModuleType:
       raise UserError(
         f'there is no data set {name!r}{nearest(name, DATASETS)}, or the dotted path of an importable module with '
         'load(data)'
+        + ('; for a folder of images and masks, give :folder and --config.data.folder=DIR' if '/' in name else '')
       ) from error
     reason = error if lacks_module else f'{type(error).__name__}: {error}'
     raise UserError(f'the data set module {name} does not import: {reason}') from error

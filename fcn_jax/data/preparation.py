@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 from etils import epath
 
-from fcn_jax import files
+from fcn_jax import files, image_files
 from fcn_jax.data import decoded
 from fcn_jax.errors import UserError
 
@@ -47,6 +47,7 @@ def prepared(builder_class: type, data, options: dict):
   if builder.is_prepared():
     return builder
   folder = builder.data_dir_root / builder.name
+  _check_no_images(pathlib.Path(builder.data_dir_root))
   try:
     with decoded.alone(folder, 'prepares data in') as locked:
       builder = _open(builder_class, data, options)
@@ -63,6 +64,19 @@ def prepared(builder_class: type, data, options: dict):
     if not builder.is_prepared():  # otherwise another machine has prepared the data meanwhile, which TFDS keeps
       raise UserError(f'cannot prepare {data.name} in {builder.data_path}: {reason(error)}') from error
   return builder
+
+
+def _check_no_images(folder: pathlib.Path) -> None:
+  """Raises `UserError` if a folder for prepared data is one of images and masks."""
+  names = {x.name for x in folder.iterdir()} if folder.is_dir() else set()
+  pairs = [{'images', 'masks'}, {'train', 'trainannot'}, {'JPEGImages', 'SegmentationClass'}]
+  found = [name for name in sorted(names) if name.lower().endswith(image_files.ENDINGS)]
+  found += [' and '.join(sorted(pair)) for pair in pairs if pair <= names]
+  if found:
+    raise UserError(
+      f'data.dir {folder} has {found[0]}, so it seems to be a folder of images; it is where prepared data are written: '
+      'choose an empty folder, or train on these images with --config=FILE:folder and --config.data.folder=DIR'
+    )
 
 
 def reason(error: Exception) -> str:

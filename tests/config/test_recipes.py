@@ -67,6 +67,7 @@ def test_an_experiment_can_choose_a_recipe_for_a_data_set_and_the_argument_wins(
     ('voc2012,scratch_small', 'expected DATASET or DATASET,recipe=NAME'),
     ('scens', "there is no data set 'scens' (did you mean scenes?)"),
     ('', "there is no data set ''"),
+    ('/my/photos', 'give :folder and --config.data.folder=DIR'),
     ('my.module', "there is no data set 'my.module'; expected one of scenes, "),
     ('fcn_jax.nothing', "there is no data set 'fcn_jax.nothing'"),
     ('fcn_jax.losses.nothing', "there is no data set 'fcn_jax.losses.nothing'"),

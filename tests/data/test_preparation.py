@@ -195,3 +195,13 @@ def test_the_environment_variable_may_have_the_home_folder(tmp_path, monkeypatch
   monkeypatch.setenv('TFDS_DATA_DIR', '~/data')
   assert np.shape(load('').splits['train'].sizes()) == (3, 2)
   assert (tmp_path / 'data' / 'scenes').is_dir()
+
+
+@pytest.mark.parametrize('names', [['photo.JPG'], ['images/', 'masks/']])
+def test_nothing_is_prepared_in_a_folder_of_images(tmp_path, names):
+  for name in names:
+    (tmp_path / name).mkdir() if name.endswith('/') else (tmp_path / name).touch()
+  before = sorted(tmp_path.rglob('*'))
+  with pytest.raises(UserError, match=r'seems to be a folder of images; .* --config=FILE:folder'):
+    dataset.load(settings(dir=str(tmp_path)))
+  assert sorted(tmp_path.rglob('*')) == before
