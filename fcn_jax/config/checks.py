@@ -68,6 +68,32 @@ RENAMED = {
 }
 
 
+# What other programs call settings, by the last part of the name, in lower case.
+_SYNONYMS = {
+  'learning_rate': 'optim.lr',
+  'lr': 'optim.lr',
+  'wd': 'optim.weight_decay',
+  'batch': 'train.batch_size',
+  'batch_size': 'train.batch_size',
+  'epochs': 'train.steps',
+  'max_steps': 'train.steps',
+  'num_steps': 'train.steps',
+  'max_iters': 'train.steps',
+  'encoder': 'model.backbone',
+  'arch': 'model.name',
+  'image_size': 'data.train_size',
+  'img_size': 'data.train_size',
+  'imgsz': 'data.train_size',
+  'crop_size': 'data.train_size',
+  'num_classes': 'data.classes',
+  'workers': 'data.threads',
+  'num_workers': 'data.threads',
+  'optimizer': 'optim.name',
+  'pretrained': 'init.weights',
+  'resume_from': 'init.run',
+}
+
+
 def validate(config: ml_collections.ConfigDict, settings: dict | None = None) -> None:
   """Checks a config.
 
@@ -98,7 +124,10 @@ def unknown_setting(field: str, settings) -> str:
   """The message about a setting that is not among `settings`: its new name if it was renamed, else the closest one."""
   if field in RENAMED:
     return f'the setting {field} is now called {RENAMED[field]}'
-  return f'there is no setting {field}{closest(field, settings)}'
+  leaf = field.rpartition('.')[2].lower()
+  meant = [_SYNONYMS.get(leaf), *(name for name in settings if name.rpartition('.')[2] == leaf)]
+  found = next((f' (did you mean {name}?)' for name in meant if name in settings), closest(field, settings))
+  return f'there is no setting {field}{found}'
 
 
 def _check_values(flat: dict, choices: dict, ranges: dict) -> None:
