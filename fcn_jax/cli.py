@@ -26,6 +26,8 @@ from fcn_jax.run import identity, progress, signals
 
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
+logger = logging.getLogger(__name__)
+
 # Settings that `default` derives from the argument of the config file, with the form of that argument.
 _ARGUMENT_ONLY = {'data.name': 'FILE:DATASET', 'recipe': 'FILE:DATASET,recipe=NAME'}
 # The flags --config.x=y of a command line without --config=FILE: settings for the config of a run, see `relocated`.
@@ -99,11 +101,20 @@ def config() -> ml_collections.ConfigDict:
     raise UserError(_not_loaded(error)) from error
   if not {'model', 'data', 'train'} <= sections or not isinstance(value.model, ml_collections.ConfigDict):
     raise UserError(f'{config_path()}: get_config() does not start from fcn_jax.config.default()')
+  _shorten_warmup(value)
   try:
     config_lib.validate(value)
   except UserError as error:
     raise UserError(f'{error} ({config_path()})') from error
   return value
+
+
+def _shorten_warmup(value: ml_collections.ConfigDict) -> None:
+  """A tenth of the steps, if --config.train.steps alone leaves fewer steps than the recipe's warmup has."""
+  fields = _overridden(sys.argv)
+  if 'train.steps' in fields and 'optim.warmup' not in fields and 0 < value.train.steps <= value.optim.warmup:
+    was, value.optim.warmup = value.optim.warmup, value.train.steps // 10
+    logger.info(f'optim.warmup is {value.optim.warmup} instead of {was} steps, because train.steps={value.train.steps}')
 
 
 def relocated(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

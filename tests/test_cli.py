@@ -45,6 +45,14 @@ def test_an_image_with_damaged_exif_data_prints_no_warning_of_pillow(command, tm
   assert_error(command('predict', '--workdir=none', 'a.jpg'), 'none holds no run')
 
 
+def test_a_few_steps_have_a_shorter_warmup_and_a_warmup_that_is_given_stays(command):
+  arguments = [f'--config={tiny.ROOT}/experiments/width.py', '--config.train.steps=20', '--workdir=runs', '--dry_run']
+  done = command('sweep', *arguments)
+  assert done.returncode == 0, done.stderr
+  assert 'optim.warmup is 2 instead of 40 steps, because train.steps=20' in done.stdout
+  assert_error(command('sweep', *arguments, '--config.optim.warmup=30'), 'optim.warmup is 30, but train.steps is 20')
+
+
 @pytest.mark.parametrize('flag', ['-h', '-help'])
 def test_help_has_short_forms_and_the_exit_codes(command, flag):
   done = command('main', flag)
