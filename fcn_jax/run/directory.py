@@ -160,7 +160,8 @@ def check(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   theirs = saved.read_plain(workdir)
   if theirs and (different := identity.difference(identity.plain(_resolved(config, theirs)), theirs, workdir)):
     raise UserError(
-      f'{workdir} holds a run of another config: {different}. Use another --workdir, or delete this directory'
+      f'{workdir} holds a run of another config: {different}. Use another --workdir, where --config.init.run={workdir} '
+      'starts from the parameters of this run; or delete this directory'
     )
 
 
