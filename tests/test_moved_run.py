@@ -111,7 +111,7 @@ def test_settings_of_where_the_data_are_change_nothing_else(run, monkeypatch):
     ('data.archive=/a.tar', 'no setting data.archive'),
     ('data.threads=two', 'invalid literal'),
     ('data.threads=0', 'data.threads is 0; expected 1 or more'),
-    ('data.train_size=3,3', 'cannot be set without --config=FILE.*data.dir, data.archive'),
+    ('data.train_size=3,3', 'cannot be set without --config=FILE.*data.dir, data.folder, data.archive'),
     ('data.root=/x', 'no setting data.root'),
   ],
 )
