@@ -2,11 +2,15 @@
 
 import os
 import pathlib
+import signal
 
 # Before jax is imported, here and in the commands that tests start.
 os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path.home() / '.cache' / 'fcn_jax' / 'tests'))
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell without job control ignores it in jobs that end in &
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from absl import flags
