@@ -55,18 +55,27 @@ def read(source: os.PathLike | str | bytes) -> np.ndarray:
       of more than 8 bits are so small that all would be black, such as those of 12 bits in a file of 16.
   """
   with opened(source) as image:
-    turn = orientation(image)  # before pillow turns a TIFF
-    has_more_bits = image.mode.startswith(('I', 'F')) or ';16' in str(image.tile)  # pillow reads RGB of 16 bits as 8
-    image.load()
-    upright = image.format == 'TIFF' or turn == 1
-    if image.mode.startswith(('I', 'F')):
-      image = _gray(image)
-    if has_more_bits and max(high for _, high in image.convert('RGB').getextrema()) < 16:
-      raise ValueError('its values are so small that all would be black; scale them, or save 8-bit values')
-    if image.has_transparency_data:
-      image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image.convert('RGBA'))
-    image = image.convert('RGB')
-    return np.asarray(image if upright else image.transpose(_TURNS[turn]))
+    return pixels(image)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+  """The pixels of an image that is `opened`, as `read` returns them. Raises: ValueError: the reasons of `read`."""
+  turn, is_deep = orientation(image), has_more_bits(image)  # before pillow turns a TIFF
+  image.load()
+  upright = image.format == 'TIFF' or turn == 1
+  if image.mode.startswith(('I', 'F')):
+    image = _gray(image)
+  if is_deep and max(high for _, high in image.convert('RGB').getextrema()) < 16:
+    raise ValueError('its values are so small that all would be black; scale them, or save 8-bit values')
+  if image.has_transparency_data:
+    image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image.convert('RGBA'))
+  image = image.convert('RGB')
+  return np.asarray(image if upright else image.transpose(_TURNS[turn]))
+
+
+def has_more_bits(image: Image.Image) -> bool:
+  """Whether an image that is `opened`, and not loaded, has more than 8 bits; pillow reads RGB of 16 bits as 8."""
+  return image.mode.startswith(('I', 'F')) or ';16' in str(image.tile)
 
 
 def read_mask(source: os.PathLike | str | bytes, name: str | None = None) -> np.ndarray:

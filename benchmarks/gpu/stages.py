@@ -24,7 +24,7 @@ import time
 from typing import BinaryIO
 
 from benchmarks.gpu import rows
-from fcn_jax import machine
+from fcn_jax import files, machine
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SECONDS = {1: 240, 2: 540}  # of a stage
@@ -121,7 +121,7 @@ class Results:
   def begin(self, part: str) -> None:
     """Drops the rows of an earlier measurement of a part."""
     self._rows = [row for row in self._rows if row['part'] != part]
-    _replace(self._path, ''.join(f'{json.dumps(row)}\n' for row in self._rows))
+    files.write(self._path, ''.join(f'{json.dumps(row)}\n' for row in self._rows))
 
   def add(self, part: str, row: dict) -> None:
     """Adds a row to the files, and prints it."""
@@ -130,19 +130,12 @@ class Results:
       file.write(f'{json.dumps(self._rows[-1])}\n')
     print(f'{part}: {rows.text(row)}', flush=True)
     sections = []
-    known = [*self._order, *sorted({row['part'] for row in self._rows} - {*self._order})]  # of an older version, too
-    for name in known:
+    names = [*self._order, *sorted({row['part'] for row in self._rows} - {*self._order})]  # of an older version, too
+    for name in names:
       of_part = [{key: x for key, x in row.items() if key != 'part'} for row in self._rows if row['part'] == name]
       if of_part:
         sections.append(f'## {name}\n\n{rows.tables(of_part)}')
-    _replace(self._out / 'summary.md', '\n'.join(sections))
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-  """Writes a file whole: a kill leaves the earlier one."""
-  temporary = path.with_name(f'.{path.name}')
-  temporary.write_text(text)
-  temporary.replace(path)
+    files.write(self._out / 'summary.md', '\n'.join(sections))
 
 
 def run(name: str, part: Part, seconds: float, results: Results) -> str:

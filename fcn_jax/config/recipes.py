@@ -17,14 +17,8 @@ _FROM_SCRATCH = {
   'optim.clip': 1.0,
 }
 
-# From scratch on a CPU within minutes: an eighth of the paper's width, with GroupNorm and AdamW, which a network
-# without pretrained weights needs. In so few epochs, more augmentation or dropout costs accuracy.
-_SCRATCH_SMALL = _FROM_SCRATCH | {
-  'model.width': 0.125,
-  'model.fc_channels': 2048,
-  'model.dropout': 0.0,
-  'data.scale': (0.9, 1.1),
-  'optim.lr': 3e-3,
+# Short enough for a CPU.
+_SHORT = {
   'optim.warmup': 40,
   'train.steps': 800,
   'train.batch_size': 8,
@@ -32,6 +26,20 @@ _SCRATCH_SMALL = _FROM_SCRATCH | {
   'eval.batch_size': 20,
   'checkpoint.every': 400,
 }
+
+# From scratch on a CPU within minutes: an eighth of the paper's width, with GroupNorm and AdamW, which a network
+# without pretrained weights needs. In so few epochs, more augmentation or dropout costs accuracy.
+_SCRATCH_SMALL = (
+  _FROM_SCRATCH
+  | {
+    'model.width': 0.125,
+    'model.fc_channels': 2048,
+    'model.dropout': 0.0,
+    'data.scale': (0.9, 1.1),
+    'optim.lr': 3e-3,
+  }
+  | _SHORT
+)
 
 RECIPES = {
   # Long, Shelhamer and Darrell, CVPR 2015, section 4.3: SGD with momentum on the mean loss of 20 images. The backbone
@@ -85,13 +93,8 @@ RECIPES = {
     'optim.weight_decay': 1e-4,
     'optim.schedule': 'cosine',
     'optim.clip': 1.0,
-    'optim.warmup': 40,
-    'train.steps': 800,
-    'train.batch_size': 8,
-    'eval.every': 400,
-    'eval.batch_size': 20,
-    'checkpoint.every': 400,
-  },
+  }
+  | _SHORT,
   # From scratch at full width, for a GPU.
   'scratch_full': _FROM_SCRATCH
   | {

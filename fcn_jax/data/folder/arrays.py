@@ -26,7 +26,15 @@ def is_plain(path: os.PathLike) -> bool:
     shape, _, dtype = _tiff_header(path)
     return dtype == np.uint8 and (len(shape) == 2 or shape[-1] == 3 or (shape[-1] == 4 and _has_alpha(path)))
   with image_files.opened(path) as image:
-    return not (image.mode.startswith(('I', 'F')) or ';16' in str(image.tile))
+    return not image_files.has_more_bits(image)
+
+
+def read_plain(path: os.PathLike) -> np.ndarray | None:
+  """An image of 8 bits as viewers show it, uint8 [H, W, 3]; None if it is another one (`is_plain`)."""
+  if is_array_file(path):
+    return image_files.read(path) if is_plain(path) else None
+  with image_files.opened(path) as image:
+    return None if image_files.has_more_bits(image) else image_files.pixels(image)
 
 
 def read(path: os.PathLike) -> np.ndarray:

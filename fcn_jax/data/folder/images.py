@@ -67,8 +67,8 @@ class Kind:
     Raises:
       UserError: a file cannot be read, or has other channels or other values than the images of this kind.
     """
-    if self.is_plain and len(paths) == 1 and arrays.is_plain(paths[0]):
-      return image_files.read(paths[0])
+    if self.is_plain and len(paths) == 1 and (plain := arrays.read_plain(paths[0])) is not None:
+      return plain
     values = read_values(paths)
     found = Kind(values.shape[-1], False, values.dtype.name if self.dtype else '')
     if found != dataclasses.replace(self, range=()):

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 SAMPLE = 2000  # pairs that are looked at before training; the others are checked when they are read
 _FEWEST, _SURVEYED = 100, 10**9  # masks, and pixels, whose labels are read: those of 12 megapixels take 0.2 s each
-_MEASURED = 200  # images that the range, mean and standard deviation are measured on
+MEASURED = 200  # images that the range, mean and standard deviation are measured on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +52,13 @@ def load(data) -> Data:
   for note in found.notes:
     logger.info('folder   %s', note)
   kind = found.kind.with_range(data.range or found.given.range)
-  fractions = {'train': data.train_fraction}
   digest, stamp = _digests(found)
   limit = data.cache_gib * 2**30
   total = sum(map(len, found.splits.values()))
   cache = decoded.Folder(decoded.location(data), limit, f'{digest} {stamp} {data.resize} {kind!r}')
   splits = {}
   for name, pairs in found.splits.items():
-    chosen = _subset(pairs, fractions.get(name, 1.0), data.split_seed)
+    chosen = _subset(pairs, data.train_fraction, data.split_seed) if name == 'train' else pairs
     size = '' if len(chosen) == len(pairs) else f'-{len(chosen)}-{data.split_seed}'
     splits[name] = FolderSplit(
       found.root,
@@ -87,7 +86,7 @@ def describe(data) -> tuple[dict[str, int], dict[str, Classes]]:
 def resolve(data) -> dict[str, object]:
   """The settings that are measured at the first start of a run, by dotted name: see `names.py`."""
   found = open_folder(data)
-  sample = sampled(found.splits['train'], _MEASURED)
+  sample = sampled(found.splits['train'], MEASURED)
   kind, mean, std = images.measured(
     found.root, sample, found.kind.with_range(data.range or found.given.range), data.threads
   )

@@ -11,11 +11,10 @@ import numpy as np
 from fcn_jax.data.dataset import IGNORE
 from fcn_jax.data.folder import description, images, labels, layout
 from fcn_jax.data.folder.description import Description
-from fcn_jax.data.folder.load import SAMPLE, find, root_of, sampled, split_pairs
+from fcn_jax.data.folder.load import MEASURED, SAMPLE, find, root_of, sampled, split_pairs
 from fcn_jax.errors import UserError
 
 _SHOWN = 5  # labels in a message
-_MEASURED = 200  # images that a range of values is measured on
 _SPLITS = """# Without this table, splits come from folders or lists of names, else from a hash of the names.
 # [splits]
 # train = "lists/train.txt"           # a file with a name per line,
@@ -51,7 +50,7 @@ def written(data: Any) -> str:
     lines += ['colors = [', *(f'  {list(color)},' for color in given.colors), ']']
   lines += ['# Labels of the masks that count nowhere.', f'ignore = {_ignored(given, survey)}']
   lines += ['# Files to leave out, for example ["**/*_broken.png"].', f'exclude = {_text(list(given.exclude))}']
-  lines += _range(root, given, found, sampled(splits['train'], _MEASURED), data.threads)
+  lines += _range(root, given, found, sampled(splits['train'], MEASURED), data.threads)
   if given.map:
     lines += ['', '[map]  # label in the masks = class', *(f'{x} = {_text(name)}' for x, name in given.map.items())]
   rules = ['[splits]', *(f'{name} = {_text(rule)}' for name, rule in given.splits.items())]
