@@ -85,8 +85,7 @@ def evaluate(given) -> None:
 
   devices.enable_compilation_cache()
   config, data, params, step = _load(given, config, may_differ=isinstance(output, Folder))
-  is_other = bool(given.workdir) and saved.read_fingerprint(files.path(given.workdir)) not in (None, data.fingerprint)
-  name = given.split or ('all' if is_other else data.held_out)
+  name = given.split or ('all' if _is_other(given, data) else data.held_out)
   if isinstance(output, Folder):
     stems = [saved.file_stem(name, head, data.heads, given.checkpoint) for head in data.heads]
     others = [f'{kind}{saved.SUFFIXES[given.checkpoint]}' for kind in ('network', 'kernels')]
@@ -164,13 +163,18 @@ def _load(given, config, *, may_differ: bool):
   step, params = checkpoint.load_params(run.path, given.checkpoint)
   data = dataset.load(config.data)
   if may_differ and config.data.name == 'folder':
-    if config.data.train_fraction < 1 and data.fingerprint != saved.read_fingerprint(run.path):
+    if config.data.train_fraction < 1 and _is_other(given, data):
       config.data.train_fraction = 1.0  # a share of the images of the run, not of another folder
       data = dataset.load(config.data)
     _check_classes(run, config.data.folder, data)
   else:
     environment.check_fingerprint(run, data.fingerprint)
   return config, data, params, step
+
+
+def _is_other(given, data) -> bool:
+  """Whether the data are not those of the run --workdir."""
+  return bool(given.workdir) and saved.read_fingerprint(files.path(given.workdir)) not in (None, data.fingerprint)
 
 
 def _check_classes(run: directory.RunDirectory, folder: str, data) -> None:

@@ -170,14 +170,7 @@ def of_network(given) -> tuple[Reader, Sequence[str]]:
     workdir = files.path(given.workdir)
     data = cli.relocated(saved.read_config(workdir)).data  # refuses settings that cannot be changed
     inputs, heads = saved.read_data(workdir)
-  reader = Reader(data, inputs)
-  if reader.channels is None:
-    listed = ', '.join(f'{stream} with {count}' for stream, count in inputs.items())
-    raise UserError(
-      f'the network expects the input streams {listed} channels, but image files have one stream of 3; use '
-      'fcn_jax.load_run(...).predict with a dict of arrays'
-    )
-  return reader, next(iter(heads.values())).names
+  return Reader(data, inputs), next(iter(heads.values())).names
 
 
 def load_predictor(given):

@@ -7,23 +7,36 @@ import numpy as np
 
 from fcn_jax import image_files
 from fcn_jax.data.folder.images import Kind
+from fcn_jax.errors import UserError
 
 
 class Reader:
   """Reads images for a run.
 
   Attributes:
-    channels: of an image, by input stream; None if files cannot have the inputs of the run.
     endings: of the files that are found in folders.
   """
 
   def __init__(self, data, inputs: dict[str, int]) -> None:
-    """Args: data: the section `data` of the config of the run; inputs: the channels of its input streams."""
+    """Makes a reader.
+
+    Args:
+      data: the section `data` of the config of the run.
+      inputs: the channels of its input streams.
+
+    Raises:
+      UserError: an image file does not provide these streams.
+    """
     values = tuple(data.range) if data.name == 'folder' else ()
     kind = Kind(next(iter(inputs.values())), is_plain=False, dtype='', range=values)
     is_rgb = list(inputs.values()) == [3]
+    if not (is_rgb or data.name == 'folder'):
+      listed = ', '.join(f'{stream} with {count}' for stream, count in inputs.items())
+      raise UserError(
+        f'the network expects the input streams {listed} channels, but image files have one stream of 3; use '
+        'fcn_jax.load_run(...).predict with a dict of arrays'
+      )
     self._kind = None if is_rgb and not values else kind
-    self.channels = inputs if is_rgb or data.name == 'folder' else None
     self.endings = image_files.ENDINGS + (('.npy',) if self._kind else ())
 
   def size_of(self, path: os.PathLike) -> tuple[int, int]:
