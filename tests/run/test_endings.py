@@ -29,7 +29,8 @@ def test_take_over_ends_the_previous_start_which_then_writes_nothing(data, tmp_p
   command = tiny.command(data, workdir, train__steps=100_000, eval__every=0, checkpoint__every=20)
   first = tiny.start(command)
   try:
-    tiny.until((workdir / 'metrics.jsonl').exists, first)
+    # The second start can resume only from a checkpoint; one that is being written has a longer name.
+    tiny.until(lambda: any(path.name.isdigit() for path in workdir.glob('checkpoints/*')), first)
     refused = tiny.run(command)
     assert refused.returncode == 1 and 'another process is training in' in refused.stderr
     second = tiny.start([*command, '--take_over'])
