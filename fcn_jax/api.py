@@ -199,7 +199,7 @@ def load_run(workdir: str, *, checkpoint: str = 'last') -> Predictor:
 
   Args:
     workdir: the run directory, on a disk or in a bucket.
-    checkpoint: 'last', or 'best' (only for data sets with both a validation and a test split).
+    checkpoint: 'last', or 'best' (with `train.patience`, or if there are a validation and a test split).
 
   Raises:
     UserError: there is no run, or no such checkpoint.
