@@ -31,7 +31,7 @@ def open_run(config, run_directory: RunDirectory, *, take_over: bool = False) ->
   """
   with hosts.first_host_first('the data is prepared'):  # for all hosts, if they share a disk
     data = dataset.load(config.data)
-  early_stopping.check(config.train.patience, tuple(data.splits))
+  early_stopping.check(config.train.patience, data.splits)
   environment.check_fingerprint(run_directory, data.fingerprint)  # before the lock writes a file
   with contextlib.ExitStack() as stack:
     lock = None
@@ -96,7 +96,7 @@ class Session:
     self.state = self._checkpoints.restore(state)
     self.step = self._start = int(self.state.step)
     self._log.read(self.step)
-    self._stopped_early = self._is_over(early_stopping.mean_ious(self._log.metrics))
+    self._stopped_early = self.step < self._steps and self._ends_with()
     if first_row:
       self._log.metrics.rows = []  # drops the rows of an earlier start that was killed before its first checkpoint
       self._log.metrics.add(0, first_row)
@@ -191,34 +191,40 @@ class Session:
   def evaluate(self) -> None:
     """Scores the watched split. If the run should stop, nothing is scored: a restart makes up for the evaluation."""
     self.write_logs()
-    began, mean_ious = time.time(), early_stopping.mean_ious(self._log.metrics)
-    may_be_last = self.step == self._steps or self._is_over([*mean_ious, -1])  # whatever the score
+    began = time.time()
     scores = self._evaluator.score_run(
       self.state,
       self.data,
       self._directory,
-      keep=self._config.eval.keep if may_be_last else 0,
+      keep=self._config.eval.keep if self._ends_with(-1) else 0,  # that is, if this may be the last evaluation
       stop=lambda: self._log.write_in_time(self.step) or self.stop_reason(),
     )
     if scores is None:
       return
     row = evaluation.metrics_row(scores)
-    mean_ious.append(row['eval/mean_iou'])
-    self._stopped_early = self._is_over(mean_ious)
-    if (self.step == self._steps or self._stopped_early) and self._directory.writes:
-      size = self._config.data.train_size
-      bounds.write_network(self._directory, self.data.watched, self.model, self.state.params, self.data, size)
+    self._act_on(row['eval/mean_iou'])
     logger.info('\n'.join(evaluation.summary_lines(self.step, scores)))
-    if self._keeps_best and early_stopping.is_best(mean_ious):
-      checkpoint.save_best(self._directory, self.step, self.state)  # on disk before the row that records it
     self._log.metrics.add(self.step, row)
     self._log.timing.add(self.step, {'eval_seconds': round(time.time() - began, 3)})
     self.write_logs()
     self._clock.restart(self.step)
 
-  def _is_over(self, mean_ious: list[float]) -> bool:
-    """Whether `train.patience` ends the run after evaluations with these scores, before its last step."""
-    return self.step < self._steps and early_stopping.is_over(mean_ious, self._config.train.patience)
+  def _act_on(self, mean_iou: float) -> None:
+    """Saves the checkpoint in `best` if this evaluation is the best one, and the size of the network if it is the last.
+
+    Both are on disk before the row that records the evaluation.
+    """
+    if ends := self._ends_with(mean_iou):
+      self._stopped_early = self.step < self._steps
+    if ends and self._directory.writes:
+      size = self._config.data.train_size
+      bounds.write_network(self._directory, self.data.watched, self.model, self.state.params, self.data, size)
+    if self._keeps_best and early_stopping.is_best(self._log.metrics, mean_iou):
+      checkpoint.save_best(self._directory, self.step, self.state)
+
+  def _ends_with(self, *mean_iou: float) -> bool:
+    """Whether the run ends at this step, if its evaluation has this score or, without one, as far as it is logged."""
+    return self.step == self._steps or early_stopping.is_over(self._log.metrics, self._config.train.patience, *mean_iou)
 
   def finish(self) -> None:
     """Ends a run whose loop has ended: done, preempted or superseded."""

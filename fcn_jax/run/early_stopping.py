@@ -1,6 +1,9 @@
-"""When a run with `train.patience` ends, and which of its evaluations is the best one."""
+"""When a run with `train.patience` ends, and which of its evaluations is the best one.
 
-from collections.abc import Sequence
+Both depend on the rows in `metrics.jsonl` alone, so a run that was killed ends at the same step, and so do all hosts.
+"""
+
+from collections.abc import Collection
 
 from fcn_jax.errors import UserError
 from fcn_jax.run.directory import Rows
@@ -8,26 +11,25 @@ from fcn_jax.run.directory import Rows
 _FIELD = 'eval/mean_iou'
 
 
-def mean_ious(rows: Rows) -> list[float]:
-  """The mean IoU of each evaluation in `metrics.jsonl`."""
-  return [row[_FIELD] for row in rows.with_field(_FIELD)]
+def is_best(rows: Rows, score: float) -> bool:
+  """Whether an evaluation with the mean IoU `score` would be better than all before it."""
+  return _since_best(rows, score) == 0
 
 
-def is_best(scores: Sequence[float]) -> bool:
-  """Whether the last of the mean IoUs, one per evaluation, is better than all others."""
-  return _since_best(scores) == 0
-
-
-def is_over(scores: Sequence[float], patience: int) -> bool:
+def is_over(rows: Rows, patience: int, *score: float) -> bool:
   """Whether the last `patience` evaluations were all no better than an earlier one; never if `patience` is 0.
 
-  It depends on the mean IoUs alone, so a run that was killed ends at the same step, and so do all hosts.
+  Args:
+    rows: of `metrics.jsonl`.
+    patience: the number of evaluations.
+    *score: the mean IoU of one more evaluation, which is not in the rows yet.
   """
-  return 0 < patience <= _since_best(scores)
+  return 0 < patience <= _since_best(rows, *score)
 
 
-def _since_best(scores: Sequence[float]) -> int:
+def _since_best(rows: Rows, *score: float) -> int:
   """The number of evaluations after the first one with the best score."""
+  scores = [*(row[_FIELD] for row in rows.with_field(_FIELD)), *score]
   return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 
@@ -40,7 +42,7 @@ def explanation(rows: Rows, step: int, steps: int) -> str:
   )
 
 
-def check(patience: int, splits: Sequence[str]) -> None:
+def check(patience: int, splits: Collection[str]) -> None:
   """Raises `UserError` if there is no validation split to decide when the run ends."""
   if patience and 'validation' not in splits:
     raise UserError(

@@ -1,12 +1,11 @@
 """`train.patience` ends a run that has stopped getting better."""
 
-import itertools
-
 import numpy as np
 import pytest
 
 from fcn_jax.errors import UserError
 from fcn_jax.run import early_stopping
+from fcn_jax.run.directory import RunDirectory
 
 
 def slow_reference(scores, patience: int) -> bool:
@@ -17,23 +16,34 @@ def slow_reference(scores, patience: int) -> bool:
   return bool(patience) and without >= patience
 
 
+@pytest.fixture
+def rows(tmp_path):
+  """A function that makes the rows of evaluations with these scores, among other rows."""
+
+  def make(scores):
+    made = RunDirectory(tmp_path).rows('metrics.jsonl')
+    for step, score in enumerate(scores, 1):
+      made.add(step, {'train/loss': 9.0})
+      made.add(step, {'eval/mean_iou': score})
+    return made
+
+  return make
+
+
 @pytest.mark.parametrize('patience', [0, 1, 2, 5])
-def test_a_run_ends_where_a_slow_reference_ends_it(patience):
+def test_a_run_ends_where_a_slow_reference_ends_it(rows, patience):
   rng = np.random.default_rng(patience)
-  for _ in range(200):
+  for _ in range(10):
     scores = (rng.integers(0, 6, 30) / 5).tolist()  # with ties
-    found = [early_stopping.is_over(scores[:count], patience) for count in range(31)]
-    assert found == [slow_reference(scores[:count], patience) for count in range(31)]
-    kept = [count for count in range(1, 31) if early_stopping.is_best(scores[:count])]
-    assert kept == [c for c in range(1, 31) if scores[c - 1] > max(scores[: c - 1], default=-1)]
-
-
-def test_whether_an_evaluation_may_be_the_last_is_clear_before_it():
-  """The predictions of an evaluation that ends a run are always kept."""
-  for scores in itertools.product([0.0, 0.5, 1.0], repeat=5):
-    for patience in (1, 2, 3):
-      if early_stopping.is_over(scores, patience) and not early_stopping.is_over(scores[:-1], patience):
-        assert early_stopping.is_over([*scores[:-1], -1], patience)
+    expected = [slow_reference(scores[:count], patience) for count in range(31)]
+    assert [early_stopping.is_over(rows(scores[:count]), patience) for count in range(31)] == expected
+    with_next = [early_stopping.is_over(rows(scores[:i]), patience, x) for i, x in enumerate(scores)]
+    assert with_next == expected[1:]
+    # The predictions of an evaluation that ends a run are kept, so it is clear before it that it may be the last.
+    may_end = [early_stopping.is_over(rows(scores[:i]), patience, -1) for i in range(30)]
+    assert all(may for may, ends in zip(may_end, with_next, strict=True) if ends)
+    best = [early_stopping.is_best(rows(scores[:i]), x) for i, x in enumerate(scores)]
+    assert best == [x > max(scores[:i], default=-1) for i, x in enumerate(scores)]
 
 
 def test_a_test_split_never_ends_a_run():
