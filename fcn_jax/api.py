@@ -259,7 +259,9 @@ def build_model(
     config.model, inputs or {'rgb': 3}, classes if isinstance(classes, Mapping) else {'semantic': classes}
   )
   params = models.init(model, seed)
-  return model, match.fit(params, file, config, weights, allow="allow_mismatch='{}'") if weights and file else params
+  if weights and file:
+    params, _ = match.fit(params, file, config, weights, allow="allow_mismatch='{}'")
+  return model, params
 
 
 def _config(settings: dict) -> ml_collections.ConfigDict:

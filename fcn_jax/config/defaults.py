@@ -77,6 +77,8 @@ def base() -> ml_collections.ConfigDict:
 
   config.train = ml_collections.ConfigDict()
   config.train.steps = 100_000  # parameter updates
+  config.train.epochs = 0.0  # passes over the training images: sets train.steps when a run first starts; 0 does not
+  config.train.patience = 0  # evaluations in a row without a better mean IoU after which the run ends; 0 is no limit
   config.train.batch_size = 20  # images per update, over all devices
   config.train.accumulation = 1  # sequential parts that a batch is computed in, to save memory
   config.train.deterministic = False  # repeatable runs on a GPU, which are slower; on a CPU, runs always are
@@ -94,6 +96,7 @@ def base() -> ml_collections.ConfigDict:
 
   config.init = ml_collections.ConfigDict()
   config.init.run = ''  # directory of a finished run, or its name in the sweep, to copy matching parameters from
+  config.init.optimizer = False  # restore the state of the optimizer of init.run too, where it fits
   config.init.weights = ''  # a weights file (`weights/formats.py`), or vgg16, which is downloaded; init.run wins
   config.init.preprocessing = 'from_file'  # mean and std with init.weights; or caffe, torchvision, none
   config.init.allow_mismatch = ''  # layers that may be missing from, or unused in, init.weights: fc6+fc7

@@ -160,8 +160,10 @@ def _read_run(path: epath.Path, sweep: dict, checkpoint: str, *, begun: bool) ->
     with run_files.noted(faults, path.parent / 'sweep.json'):
       base = config_lib.flatten(identity.from_plain(sweep['config']))
       found['settings'] = base | identity.with_tuples(point)
-  # How often a run is evaluated decides which of its checkpoints is the best one.
-  neutral = [name for name in identity.NEUTRAL if (name, checkpoint) != ('eval.every', 'best')]
+  # How often a run is evaluated decides which of its checkpoints is the best one, and when its patience ends it.
+  counts = checkpoint == 'best' or found['settings'].get('train.patience')
+  neutral = [name for name in identity.NEUTRAL if name != 'eval.every' or not counts]
+  neutral += ['train.steps'] if found['settings'].get('train.epochs') else []  # they follow from the epochs
   found['settings'] = {name: value for name, value in found['settings'].items() if name not in neutral}
   return Result(path.name, path, faults=tuple(faults), **found)
 

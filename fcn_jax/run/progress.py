@@ -78,7 +78,11 @@ def show_if_done(directory: RunDirectory, steps: int) -> bool:
   status = directory.status(steps)
   if status.state != 'done':
     return False
-  logger.info(f'{directory} is done already; delete it to train again')
+  early = ' (it stopped early)' if saved.read_status(directory.path).get('stopped_early') else ''
+  logger.info(
+    f'{directory} is done already{early}; start another run with --config.init.run={directory} to go on from it, or '
+    'delete it to train again'
+  )
   if directory.writes:
     show_results(directory, status)
   return True
