@@ -203,8 +203,8 @@ def overfits(rows: list[dict]) -> str | None:
   return (
     f'step {scored[-1][0]}: mean IoU has fallen to {100 * scored[-1][1]:.2f} % from {100 * highest:.2f} % at step '
     f'{step}, while the training loss still falls (from {before:.4g} to {now:.4g}): the network overfits. What helps: '
-    'fewer steps (train.steps), more images, more augmentation (data.flip, data.scale, data.color), a smaller network '
-    '(model.width), a larger optim.weight_decay'
+    'fewer steps (train.steps, or train.patience), more images, more augmentation (data.flip, data.scale, data.color), '
+    'a smaller network (model.width), a larger optim.weight_decay'
   )
 
 
