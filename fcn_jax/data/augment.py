@@ -4,6 +4,7 @@
 (`device_augment.py`).
 """
 
+import cmath
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ def augment(example: Example, rng: np.random.Generator, data) -> dict:
 
 def applied(example: Example, draws: Draws) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
   """The augmented inputs, uint8 [h, w, C] by stream, and labels, uint8 [h, w] by head, without padding."""
-  inputs, labels = moved(example, draws, draws.colors)
+  inputs, labels = moved(example, draws)
   for number, name in enumerate(sorted(inputs)):
     if draws.blur:
       inputs[name] = filters.blurred(inputs[name], filters.blur_weights(draws.blur))
@@ -46,8 +47,8 @@ def applied(example: Example, draws: Draws) -> tuple[dict[str, np.ndarray], dict
   return inputs, labels
 
 
-def moved(example: Example, draws: Draws, colors: tuple[float, ...] | None = None):
-  """Inputs and labels like those of `applied`, but with no change of colors other than `colors`, blur or noise."""
+def moved(example: Example, draws: Draws) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """The same as `applied`, but for blur and noise."""
   inputs, labels, rows, columns = cut(example, draws)
 
   def move(image: Image.Image, resampling) -> Image.Image:
@@ -56,7 +57,7 @@ def moved(example: Example, draws: Draws, colors: tuple[float, ...] | None = Non
 
   def move_stream(name: str, image: Image.Image) -> Image.Image:
     image = move(image, Image.Resampling.BILINEAR)
-    return recolored(image, *colors) if name == 'rgb' and colors else image
+    return recolored(image, *draws.colors) if name == 'rgb' and draws.colors else image
 
   # Class numbers cannot be interpolated.
   nearest = {name: by_image(label, lambda x: move(x, Image.Resampling.NEAREST)) for name, label in labels.items()}
@@ -96,29 +97,26 @@ def _rotated(pixels: np.ndarray, draws: Draws, box: tuple[int, ...], fill: int, 
 
   What was not in view becomes `fill`. Only the part of the image that the box needs is copied.
   """
-  sine, cosine = math.sin(math.radians(draws.angle)), math.cos(math.radians(draws.angle))
-  x, y = (window.first + (window.start + window.end) / 2 for window in (draws.columns, draws.rows))
-  corners = [
-    (x + cosine * (right - x) - sine * (down - y), y + sine * (right - x) + cosine * (down - y))
-    for right in box[::2]
-    for down in box[1::2]
-  ]
-  lows, highs = [], []
-  for window, places in zip((draws.columns, draws.rows), zip(*corners, strict=True), strict=True):
-    # Two pixels more, for interpolation and rounding.
-    lows.append(min(max(math.floor(min(places)) - 2, window.first), window.first + window.length - 1))
-    highs.append(max(min(math.ceil(max(places)) + 2, window.first + window.length), lows[-1] + 1))
-  # pillow adds half a pixel to the places of the result. For nearest pixels, only its perspective has exact places.
-  x_of_box = x - lows[0] + cosine * (box[0] - x) - sine * (box[1] - y)
-  y_of_box = y - lows[1] + sine * (box[0] - x) + cosine * (box[1] - y)
-  matrix = cosine, -sine, x_of_box, sine, cosine, y_of_box, 0, 0
+  turn = cmath.rect(1, math.radians(draws.angle))
+  center = complex(*(x.first + (x.start + x.end) / 2 for x in (draws.columns, draws.rows)))
+  corners = [center + (complex(x, y) - center) * turn for x in box[::2] for y in box[1::2]]
+  left, right = _read(draws.columns, [corner.real for corner in corners])
+  top, bottom = _read(draws.rows, [corner.imag for corner in corners])
+  first = corners[0] - complex(left, top)
+  # pillow rounds the places of nearest pixels, unless it is a perspective.
+  how = Image.Transform.PERSPECTIVE, (turn.real, -turn.imag, first.real, turn.imag, turn.real, first.imag, 0, 0)
   size = box[2] - box[0], box[3] - box[1]
   return by_image(
-    pixels[lows[1] : highs[1], lows[0] : highs[0]],
-    lambda image: image.transform(
-      size, Image.Transform.PERSPECTIVE, matrix, resampling, fillcolor=(fill,) * len(image.getbands())
-    ),
+    pixels[top:bottom, left:right],
+    lambda image: image.transform(size, *how, resampling, fillcolor=(fill,) * len(image.getbands())),
   )
+
+
+def _read(window: Window, places: Sequence[float]) -> tuple[int, int]:
+  """First and end of the pixels in view between the least and the greatest place, and two more for interpolation."""
+  end = window.first + window.length
+  low = min(max(math.floor(min(places)) - 2, window.first), end - 1)
+  return low, max(min(math.ceil(max(places)) + 2, end), low + 1)
 
 
 def _needed(window: Window) -> tuple[int, int, Window]:

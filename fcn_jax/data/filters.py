@@ -78,8 +78,6 @@ def noise(seed: Any, scale: Any, rows: Any, columns: Any, channels: Any) -> Any:
 
 def noisy(x: np.ndarray, sigma: float, seed: int, number: int) -> np.ndarray:
   """An image, uint8 [H, W, C], of stream `number`, with noise of standard deviation `sigma`, clipped to 0..255."""
-  places = np.ogrid[tuple(map(slice, x.shape))]
-  seeds = np.array([seed], np.uint32) + stream_seed(number)
-  return np.clip(x + noise(seeds, np.int32(noise_scale(sigma)), *(p.astype(np.uint32) for p in places)), 0, 255).astype(
-    np.uint8
-  )
+  rows, columns, channels = (place.astype(np.uint32) for place in np.ogrid[tuple(map(slice, x.shape))])
+  seeds, scale = np.array([seed], np.uint32) + stream_seed(number), np.int32(noise_scale(sigma))
+  return np.clip(x + noise(seeds, scale, rows, columns, channels), 0, 255).astype(np.uint8)

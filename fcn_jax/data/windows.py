@@ -57,7 +57,7 @@ class Windows:
     """
     inputs, labels, rows, columns = augment.cut(example, draws)
     if not (self._fits(rows, 0) and self._fits(columns, 1)):
-      inputs, labels = augment.moved(example, draws._replace(flip=False))
+      inputs, labels = augment.moved(example, draws._replace(flip=False, colors=None))
       rows, columns = (Window(0, size, 0, size, size) for size in (rows.size, columns.size))
     for copies, arrays in zip(into, (inputs, labels), strict=True):
       for name, x in arrays.items():
