@@ -67,7 +67,7 @@ def test_a_resumed_run_sees_the_batches_that_it_would_have_seen(step, on):
 
 
 def test_a_setting_that_is_off_changes_no_numbers():
-  """The checksum of the numbers before there were `flip_vertical`, `rotate90`, `rotate`, `crop_rare`, `blur`, `noise`."""
+  """The checksum of the numbers before there were turns, rotations, rare crops, blur and noise."""
   fields = {'scale': (1.0, 1.0), 'flip': 0.5, 'jitter': 8, 'brightness': 0.3, 'contrast': 0.3, 'color': 0.3}
   data, digest = settings(augment_on='device', **fields), 0
   for batch in itertools.islice(pipeline.train_batches(make_split(), data, batch_size=8, seed=5), 4):
