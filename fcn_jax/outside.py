@@ -36,7 +36,7 @@ def member(setting: str, path: str) -> Any:
   parent, _, name = path.rpartition('.')
   found = module(
     parent,
-    f'{setting} is {path!r}, but there is no module {parent or path!r}; expected MODULE.NAME, with a MODULE in the '
+    f'{setting} is {path!r}, but there is no module {parent or path}; expected MODULE.NAME, with MODULE in the '
     'current folder or in PYTHONPATH',
   )
   if not callable(getattr(found, name, None)):

@@ -184,7 +184,7 @@ def check_model(model: ml_collections.ConfigDict, usual: ml_collections.ConfigDi
 
 
 def _check_taps(model: ml_collections.ConfigDict) -> None:
-  taps, skips = names.BACKBONES[model.backbone].taps, names.skip_strides(model.backbone)
+  taps, skips = names.backbone(model.backbone).taps, names.skip_strides(model.backbone)
   if model.stride not in taps.values():
     raise UserError(f'model.stride is {model.stride!r}{nearest(model.stride, taps.values())}')
   if model.skips not in ('all', 'none'):
