@@ -158,12 +158,12 @@ def test_the_commands_of_the_page_with_all_recipes_in_one_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(tmp_path, monkeypatch, data_dir):
+def test_the_notebook_runs(tmp_path, monkeypatch):
   for name in ('experiments', 'docs'):
     (tmp_path / name).symlink_to(tiny.ROOT / name)
   (tmp_path / 'a' / 'b').mkdir(parents=True)
   monkeypatch.chdir(tmp_path / 'a' / 'b')  # as deep as docs/recipes
-  monkeypatch.setenv('TFDS_DATA_DIR', data_dir)
+  monkeypatch.setenv('TFDS_DATA_DIR', tiny.prepare(tmp_path / 'data'))
   monkeypatch.setenv('PYTHONPATH', str(tiny.ROOT))
   namespace = {}
   for number, cell in enumerate(notebook(), 1):
