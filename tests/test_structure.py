@@ -15,7 +15,7 @@ MOST_LINES = {'file': 300, 'function': 50, 'method of Session': 25}
 # Modules and packages below fcn_jax, lowest layer first. A module imports from its layer and from lower ones. Commands
 # are also the `__main__` of each package. The last layer is the package itself: the Python API, which loads lazily.
 LAYERS = (
-  ('errors', 'files', 'image_files', 'images', 'loss_names', 'machine', 'metrics', 'optim', 'outputs'),
+  ('errors', 'files', 'image_files', 'images', 'loss_names', 'machine', 'metrics', 'optim', 'outputs', 'outside'),
   ('data', 'losses'),
   ('models',),
   ('config', 'run'),
