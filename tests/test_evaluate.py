@@ -155,7 +155,8 @@ def test_another_split_and_checkpoint_on_more_devices_than_the_run_had(run):
   env = {'XLA_FLAGS': '--xla_force_host_platform_device_count=3'}
   done = evaluate(f'--workdir={run}', '--split=train', '--checkpoint=best', env=env)
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
-  written = ['network.best.json', 'train.best', 'train.best.json', 'train.best.npz']
+  written = ['network.best.json', 'train.best', 'train.best.confusion.png', 'train.best.images.csv']
+  written += ['train.best.json', 'train.best.npz']
   assert sorted(path.name for path in (run / 'eval').iterdir()) == written
   scores, matrices, ids = read(run, 'train.best')
   assert scores['step'] == 9 and scores['images'] == 24
