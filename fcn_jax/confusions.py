@@ -13,7 +13,7 @@ COLUMNS = ('id', 'mean_iou', 'pixel_accuracy', 'confused_label', 'confused_predi
 
 _EMPTY, _FULL, _UNLABELED = (255, 255, 255), (8, 48, 107), (225, 225, 225)  # colors of the shares 0 and 1, and of none
 _FEW = 32  # classes, up to which the cells have room for numbers
-_NAME = 24  # characters of a class name
+_NAME = 32  # characters of a class name
 
 
 def images_csv(ids: Sequence[str], matrices: np.ndarray, names: Sequence[str]) -> bytes:

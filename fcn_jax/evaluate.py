@@ -13,7 +13,7 @@ Prints the scores and writes to the run directory, or to the folder --out:
   eval/SPLIT.confusion.png  the confusion matrix as an image; each row adds up to 1
   eval/SPLIT/               example images with labels and predictions
   eval/SPLIT.worst/         with --worst=20: the 20 images with the lowest mean IoU, each as RANK.ID.png: image, label,
-                            prediction and errors
+                            prediction and errors; they replace those of the last call with --worst
   eval/network.json         size and cost of the network
 
 Files of the best checkpoint are called eval/SPLIT.best.json and so on. If there are several heads, these are the files

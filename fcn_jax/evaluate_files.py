@@ -91,11 +91,12 @@ class Worst:
     """Writes eval/STEM.worst/RANK.ID.png of every head, and removes those of an earlier call; see `saved.file_stem`."""
     for head, heap in self._heaps.items() if self.most else ():
       folder = directory / f'eval/{saved.file_stem(name, head, self._heads, checkpoint)}.worst'
-      contents, classes = {}, self._heads[head]
+      names = (*self._heads[head].names, 'wrong', 'without a label')
+      contents, colors = {}, (*self._heads[head].palette, images.WRONG, images.IGNORED)
       for rank, (score, index, row) in enumerate(sorted(heap, reverse=True), start=1):
         ending = shortened(self._ids[-index].replace('/', '_'), _ID_BYTES)
         titles = ('image', 'label', 'prediction', f'errors; mean IoU {-100 * score:.1f} %')
-        contents[f'{rank:04d}.{ending}.png'] = images.grid(titles, [row], classes.names, classes.palette)
+        contents[f'{rank:04d}.{ending}.png'] = images.grid(titles, [row], names, colors)
       outputs.replace(folder, contents)
       for file, content in contents.items():
         files.write(folder / file, content)

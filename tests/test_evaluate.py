@@ -1,5 +1,6 @@
 """`evaluate` scores a run like its training did, on any split, checkpoint and number of devices."""
 
+import csv
 import json
 import shutil
 import sys
@@ -70,7 +71,7 @@ def scored(finished, tmp_path_factory):
   folder = tmp_path_factory.mktemp('scored')
   shutil.copytree(finished, folder / 'run')
   shutil.rmtree(folder / 'run' / 'eval')
-  done = evaluate(f'--workdir={folder}/run', f'--save_predictions={folder}/out/put')
+  done = evaluate(f'--workdir={folder}/run', f'--save_predictions={folder}/out/put', '--worst=2')
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
   predictions = {}
   for path in (folder / 'out' / 'put').glob('*.png'):
@@ -121,6 +122,18 @@ def test_examples_and_the_upper_bound_are_written(scored):
         assert np.array_equal(np.asarray(image), expected)
     with Image.open(workdir / 'eval' / 'validation' / f'{e["id"]}.image.jpg') as image:
       assert np.abs(np.asarray(image).astype(int) - e['image']).mean() < 8
+
+
+def test_the_images_are_listed_from_worst_to_best(scored):
+  workdir, *_ = scored
+  _, matrices, ids = read(workdir, 'validation')
+  with open(workdir / 'eval' / 'validation.images.csv') as file:
+    rows = list(csv.DictReader(file))
+  slow = {i: metrics.summarize(matrix, CLASSES.names)['mean_iou'] for i, matrix in zip(ids, matrices, strict=True)}
+  assert [row['id'] for row in rows] == sorted(ids, key=slow.get)
+  np.testing.assert_allclose([float(row['mean_iou']) for row in rows], sorted(slow.values()), atol=1e-6)
+  saved_images = sorted((workdir / 'eval' / 'validation.worst').glob('*.png'))
+  assert [path.name for path in saved_images] == [f'{rank:04d}.{rows[rank - 1]["id"]}.png' for rank in (1, 2)]
 
 
 def test_a_finished_run_keeps_its_predictions_and_images(finished, scored):
