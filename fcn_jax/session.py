@@ -120,16 +120,16 @@ class Session:
     hosts.barrier('the logs are read')  # before the first host writes them
     self._entered.enter_context(self.stop_signals)
     self._log.write('running', self.step)
-    batch_size = self._config.train.batch_size
-    self._bar = progress.Bar(self.step, self._steps, batch_size, quiet=not self._directory.writes)
-    self._clock = Clock(self.step, batch_size)
+    images = -(-len(self.data.splits[self.data.watched]) // jax.process_count())  # that this host evaluates
+    self._bar = progress.Bar(self.step, self._config, images, quiet=not self._directory.writes)
+    self._clock = Clock(self.step, self._config.train.batch_size)
 
   def _record_start(self, parameters: int) -> None:
     """Writes the config, the data description and the environment of this start, and logs its summary."""
     if self._directory.writes:  # the summary reads images
       for line in summary.startup_lines(self._config, self.data, self.model, parameters):
         logger.info(line)
-      logger.info(f'results  {self._directory}')
+      logger.info(f'writes to {self._directory}')
     directory.write_config(self._directory, self._config)
     directory.write_data(self._directory, self.data)
     environment.add_environment(self._directory, [d.device_kind for d in jax.devices()], self.data.fingerprint)
@@ -226,7 +226,7 @@ class Session:
       self.data,
       self._directory,
       keep=self._config.eval.keep if last else 0,
-      stop=lambda: self._log.write_in_time(self.step) or self.stop_reason(),
+      stop=lambda: self._bar.evaluated() or self._log.write_in_time(self.step) or self.stop_reason(),
     )
     if scores is None:
       return
