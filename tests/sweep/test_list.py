@@ -102,7 +102,7 @@ def test_names_and_errors_are_printed_as_they_are(runs, shown, capsys):
   odd = dataclasses.replace(runs[0], name=name, workdir=runs[0].workdir.parent / name)
   begin(odd, 'failed', error='no [/x] in :cat: \x1b[31m[red]\nor line', wall_seconds=7200.0)
   text = shown([odd])
-  assert f'{name}  failed  800/800  50.00 %   no [/x] in :cat: \\x1b[31m[red]' in text and '\x1b' not in text
+  assert f'{name}  failed  800/800  50.00 %   no [/x] in :cat: \\x1b[31m[red' in text and '\x1b' not in text
   begin(odd, '[/b]')
   assert '1 [/b]' in shown([odd])
   progress.show_table('[/t]', ['[/c]'], [['[/r] :cat:']])
