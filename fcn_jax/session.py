@@ -103,9 +103,9 @@ class Session:
     hosts.barrier('the logs are read')  # before the first host writes them
     self._entered.enter_context(self.stop_signals)
     self._log.write('running', self.step)
-    batch_size = self._config.train.batch_size
-    self._bar = progress.Bar(self.step, self._steps, batch_size, quiet=not self._directory.writes)
-    self._clock = Clock(self.step, batch_size)
+    images = -(-len(self.data.splits[self.data.watched]) // jax.process_count())  # that this host evaluates
+    self._bar = progress.Bar(self.step, self._config, images, quiet=not self._directory.writes)
+    self._clock = Clock(self.step, self._config.train.batch_size)
 
   def batches(self) -> Iterator[dict]:
     """Batches on the devices, from the restored step to the last; ends early if the run should stop."""
@@ -197,7 +197,7 @@ class Session:
       self.data,
       self._directory,
       keep=self._config.eval.keep if self._ends_with(-1) else 0,  # that is, if this may be the last evaluation
-      stop=lambda: self._log.write_in_time(self.step) or self.stop_reason(),
+      stop=lambda: self._bar.evaluated() or self._log.write_in_time(self.step) or self.stop_reason(),
     )
     if scores is None:
       return

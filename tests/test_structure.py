@@ -32,7 +32,7 @@ LAYERS = (
   ('models',),
   ('config', 'run'),
   ('counting', 'evaluation', 'cli', 'weights'),
-  ('report', 'sweep', 'bounds', 'session', 'starting_point'),
+  ('report', 'sweep', 'bounds', 'runs', 'session', 'starting_point'),
   ('train', 'api', 'predict_files', 'predict_jobs', 'predict_outputs', 'evaluate_files'),
   ('main', 'evaluate', 'predict', '__main__'),
   ('',),
@@ -41,7 +41,7 @@ HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 # What may not be imported, by who may not import it.
 FORBIDDEN = {
-  ('report', 'sweep'): ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'fcn_jax.train'),
+  ('report', 'sweep', 'runs'): ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'fcn_jax.train'),
   ('models', 'losses', 'metrics', 'data'): ('fcn_jax.run',),  # but for the command in `data`
   (*sorted({*LAYERS[0]} - {'optim'}), 'config', 'cli'): ('jax', 'jaxlib', 'flax', 'optax', 'orbax'),
 }
@@ -195,7 +195,7 @@ for name in {names!r}:
   for heavy in ('jax', 'fcn_jax.train', 'tensorflow_datasets', 'grain'):
     assert heavy not in sys.modules, f'{{name}} imports {{heavy}}'
 """
-COMMANDS = [f'fcn_jax.{name}' for name in ('main', 'evaluate', 'predict', 'bounds')]
+COMMANDS = [f'fcn_jax.{name}' for name in ('main', 'evaluate', 'predict', 'bounds', 'runs')]
 COMMANDS += [f'fcn_jax.{package}.__main__' for package in ('sweep', 'report', 'weights', 'data')]
 
 
