@@ -139,9 +139,9 @@ def never_learned(matrix: np.ndarray, names: tuple[str, ...], split: str) -> str
   which = 'each class' if len(lost) > 1 else 'the class'
   return (
     f'never learned: {", ".join(listed)}{more}. Fewer than {100 * _NONE:.0f} % of the pixels of {which} in {split} are '
-    'found. What helps rare classes: loss.balance=median_frequency, loss.name=cross_entropy+dice, more steps '
-    '(train.steps). If a class is frequent, check the training masks (python -m fcn_jax.data inspect) and try a '
-    'higher optim.lr'
+    'found. What helps rare classes: data.crop_rare=0.5, loss.balance=median_frequency, '
+    'loss.name=cross_entropy+dice, more steps (train.steps). If a class is frequent, check the training masks (python '
+    '-m fcn_jax.data inspect) and try a higher optim.lr'
   )
 
 
@@ -203,7 +203,7 @@ def overfits(rows: list[dict]) -> str | None:
   return (
     f'step {scored[-1][0]}: mean IoU has fallen to {100 * scored[-1][1]:.2f} % from {100 * highest:.2f} % at step '
     f'{step}, while the training loss still falls (from {before:.4g} to {now:.4g}): the network overfits. What helps: '
-    'fewer steps (train.steps, or train.patience), more images, more augmentation (data.flip, data.scale, data.color), '
+    'fewer steps (train.steps, or train.patience), more images, more augmentation (data.flip, data.scale, data.blur), '
     'a smaller network (model.width), a larger optim.weight_decay'
   )
 
