@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 # An IoU or a recall below this is as good as none. At the end of 47 runs of 300 to 800 steps, the lowest IoU of a class
 # was at most 0.005 (5 runs) or at least 0.03.
 _NONE = 0.01
-# Evaluations in a row that a collapse must last: a single one may catch a network that is about to learn a second class.
+# Evaluations in a row that a collapse must last: one may catch a network that is about to learn a second class.
 _COLLAPSED = 2
 # Of evaluations and losses, only those after twice the warmup count: before, the network has hardly been trained.
 _WARMUPS = 2
 # Logged losses whose mean is compared. In these 47 runs, the loss of a batch varied by 9 to 18 %, their mean by a third
 # of that.
 _LOSSES = 10
-# A loss above this share of the chance level has learned nothing. At the first evaluation of these runs, after 50 to 400
-# steps, it was 0.19 to 0.85.
+# A loss above this share of the chance level has learned nothing. At the first evaluation of these runs, after 50 to
+# 400 steps, it was 0.19 to 0.85.
 _CHANCE = 0.95
 # At chance, the mean accuracy of C classes is 1 / C; this factor allows for the first traces of a second class.
 _ACCURACY = 1.5
