@@ -12,7 +12,7 @@ from fcn_jax import bounds, evaluation, losses, models, optim, starting_point
 from fcn_jax.data import dataset, pipeline
 from fcn_jax.errors import UserError
 from fcn_jax.models import cost
-from fcn_jax.run import checkpoint, devices, early_stopping, environment, hosts, memory, progress, signals
+from fcn_jax.run import advice, checkpoint, devices, early_stopping, environment, hosts, memory, progress, signals
 from fcn_jax.run.clock import Clock, peak_memory
 from fcn_jax.run.directory import RunDirectory
 from fcn_jax.run.lock import RunLock
@@ -103,9 +103,9 @@ class Session:
     hosts.barrier('the logs are read')  # before the first host writes them
     self._entered.enter_context(self.stop_signals)
     self._log.write('running', self.step)
-    batch_size = self._config.train.batch_size
-    self._bar = progress.Bar(self.step, self._steps, batch_size, quiet=not self._directory.writes)
-    self._clock = Clock(self.step, batch_size)
+    images = -(-len(self.data.splits[self.data.watched]) // jax.process_count())  # that this host evaluates
+    self._bar = progress.Bar(self.step, self._config, images, quiet=not self._directory.writes)
+    self._clock = Clock(self.step, self._config.train.batch_size)
 
   def batches(self) -> Iterator[dict]:
     """Batches on the devices, from the restored step to the last; ends early if the run should stop."""
@@ -197,7 +197,7 @@ class Session:
       self.data,
       self._directory,
       keep=self._config.eval.keep if self._ends_with(-1) else 0,  # that is, if this may be the last evaluation
-      stop=lambda: self._log.write_in_time(self.step) or self.stop_reason(),
+      stop=lambda: self._bar.evaluated() or self._log.write_in_time(self.step) or self.stop_reason(),
     )
     if scores is None:
       return
@@ -205,6 +205,7 @@ class Session:
     self._act_on(row['eval/mean_iou'])
     logger.info('\n'.join(evaluation.summary_lines(self.step, scores)))
     self._log.metrics.add(self.step, row)
+    advice.at_evaluation(self._log.metrics.rows, self._config, scores, self.class_weights)
     self._log.timing.add(self.step, {'eval_seconds': round(time.time() - began, 3)})
     self.write_logs()
     self._clock.restart(self.step)
@@ -243,7 +244,9 @@ class Session:
     else:
       if self._stopped_early:
         logger.info(early_stopping.explanation(self._log.metrics, self.step, self._steps))
-      self._log.write('done', self.step, **({'stopped_early': True} if self._stopped_early else {}))
+      warnings = advice.at_end(self._directory, self.data, self._log.metrics.rows, self._config, self.class_weights)
+      early = {'stopped_early': True} if self._stopped_early else {}
+      self._log.write('done', self.step, warnings=warnings, **early)
       if self._directory.writes:
         progress.show_results(self._directory, self._log.status)
 

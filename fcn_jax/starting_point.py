@@ -63,7 +63,7 @@ def record(run_directory: RunDirectory, config, data: Data, model, parameters: i
   if run_directory.writes:  # the summary reads images
     for line in summary.startup_lines(config, data, model, parameters):
       logger.info(line)
-    logger.info(f'results  {run_directory}')
+    logger.info(f'writes to {run_directory}')
   directory.write_config(run_directory, config)
   directory.write_data(run_directory, data)
   environment.add_environment(run_directory, [d.device_kind for d in jax.devices()], data.fingerprint)

@@ -24,8 +24,8 @@ def command(without_jax, tmp_path):
   ('module', 'flags'),
   [
     ('main', ['config', 'workdir', 'take_over', 'profile', 'coordinator', 'num_processes', 'process_id']),
-    ('evaluate', ['config', 'workdir', 'split', 'checkpoint', 'save_predictions', 'weights', 'out']),
-    ('predict', ['config', 'workdir', 'weights', 'out', 'checkpoint', 'heatmaps', 'save_scores', 'overwrite']),
+    ('evaluate', ['config', 'workdir', 'split', 'checkpoint', 'save_predictions', 'worst', 'weights', 'out']),
+    ('predict', ['config', 'workdir', 'weights', 'out', 'checkpoint', 'save', 'heatmaps', 'save_scores', 'overwrite']),
     ('bounds', ['config', 'split', 'masks', 'classes', 'out', 'overwrite']),
   ],
 )

@@ -42,7 +42,7 @@ class Result:
     split: the split that was scored: test or validation.
     examples_folder: of the images that have files ID.image.jpg, ID.label.png and ID.prediction.png.
     examples: the ids of these images.
-    scores: the metrics of the evaluation, by `metrics.METRICS` and iou/CLASS; fractions of 1.
+    scores: the metrics of the evaluation, by `metrics.METRICS`, and by iou/CLASS and so on; fractions of 1.
     bands: mean IoU near class boundaries, by width in pixels; fractions of 1.
     ids: of the scored images.
     confusion: int64 [N, C, C], one confusion matrix per image.
