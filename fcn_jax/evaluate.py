@@ -7,7 +7,7 @@
     --weights=fcn8s-heavy-pascal.caffemodel --out=released
 
 Prints the scores and writes to the run directory, or to the folder --out:
-  eval/SPLIT.json           the scores
+  eval/SPLIT.json           the scores, with IoU, precision, recall and F1 of each class
   eval/SPLIT.npz            one confusion matrix per image
   eval/SPLIT.images.csv     one line per image, worst first: id, mean IoU, pixel accuracy, most confused pair of classes
   eval/SPLIT.confusion.png  the confusion matrix as an image; each row adds up to 1
