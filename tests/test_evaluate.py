@@ -109,7 +109,7 @@ def test_the_saved_predictions_give_the_same_scores(scored):
   assert scores['boundary_iou'] == {str(w): metrics.summarize(x, CLASSES.names)['mean_iou'] for w, x in widths}
   assert scores['images'] == len(truth) == 8
   assert scores['pixels'] == sum(np.count_nonzero(e['label'] != IGNORE) for e in truth)
-  assert set(scores) == {*metrics.METRICS, 'iou', 'images', 'pixels', 'boundary_iou', 'step'}
+  assert set(scores) == {*metrics.METRICS, *metrics.OF_CLASS, 'share', 'images', 'pixels', 'boundary_iou', 'step'}
 
 
 def test_examples_and_the_upper_bound_are_written(scored):
@@ -158,7 +158,7 @@ def test_the_scores_are_printed(scored):
   assert 'on validation of scenes/1.0.0' in output and f'8 images, {scores["pixels"]:,} pixels' in output
   for name in metrics.METRICS:
     assert f'{100 * scores[name]:.2f} %' in output
-  assert 'IoU sky' in output and 'mean IoU within 16 px of a boundary' in output
+  assert f'{100 * scores["f1"]["sky"]:.2f} %' in output and 'mean IoU within 16 px of a boundary' in output
   assert '8/8' not in output, 'the progress bar is for terminals only'
 
 
