@@ -2,6 +2,7 @@
 
 import io
 import shlex
+import time
 import types
 
 import numpy as np
@@ -84,11 +85,16 @@ def test_on_a_terminal_there_is_a_bar_in_any_encoding(monkeypatch):
   bar = make(20, start=10)
   bar.update(15, 0.25, 4.0)
   bar.close()
-  with progress.Counter(2) as counter:
-    counter.advance()
+  for seconds in (60, 0):  # a bar that does not appear, and one that does
+    monkeypatch.setattr(progress, '_AFTER', seconds)
+    with progress.Counter(2 + seconds) as counter:
+      counter.advance()
+      while not seconds and not counter._line:
+        time.sleep(0.01)
   output.seek(0)
   text = output.read()
-  assert 'step 15/20' in text and 'image 1/2' in text and text.rpartition('step')[2].count('loss 0.2500') == 1
+  assert 'step 15/20' in text and 'image 1/2' in text and 'image 1/62' not in text
+  assert text.rpartition('step')[2].count('loss 0.2500') == 1
 
 
 def test_images_are_counted_in_lines_where_there_is_no_terminal(screen, clock):
