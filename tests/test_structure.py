@@ -15,13 +15,25 @@ MOST_LINES = {'file': 300, 'function': 50, 'method of Session': 25}
 # Modules and packages below fcn_jax, lowest layer first. A module imports from its layer and from lower ones. Commands
 # are also the `__main__` of each package. The last layer is the package itself: the Python API, which loads lazily.
 LAYERS = (
-  ('errors', 'files', 'image_files', 'images', 'loss_names', 'machine', 'metrics', 'optim', 'outputs'),
+  (
+    'confusions',
+    'errors',
+    'files',
+    'image_files',
+    'images',
+    'loss_names',
+    'machine',
+    'metrics',
+    'optim',
+    'outputs',
+    'outside',
+  ),
   ('data', 'losses'),
   ('models',),
   ('config', 'run'),
   ('counting', 'evaluation', 'cli', 'weights'),
   ('report', 'sweep', 'bounds', 'runs', 'session', 'starting_point'),
-  ('train', 'api', 'predict_files'),
+  ('train', 'api', 'predict_files', 'predict_jobs', 'predict_outputs', 'evaluate_files'),
   ('main', 'evaluate', 'predict', '__main__'),
   ('',),
 )
@@ -31,13 +43,7 @@ HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 FORBIDDEN = {
   ('report', 'sweep', 'runs'): ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'fcn_jax.train'),
   ('models', 'losses', 'metrics', 'data'): ('fcn_jax.run',),  # but for the command in `data`
-  ('errors', 'files', 'image_files', 'images', 'loss_names', 'machine', 'metrics', 'outputs', 'config', 'cli'): (
-    'jax',
-    'jaxlib',
-    'flax',
-    'optax',
-    'orbax',
-  ),
+  (*sorted({*LAYERS[0]} - {'optim'}), 'config', 'cli'): ('jax', 'jaxlib', 'flax', 'optax', 'orbax'),
 }
 
 

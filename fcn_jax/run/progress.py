@@ -156,7 +156,11 @@ def show_if_done(directory: RunDirectory, steps: int) -> bool:
   status = directory.status(steps)
   if status.state != 'done':
     return False
-  logger.info(f'{directory} is done already; delete it to train again')
+  early = ' (it stopped early)' if saved.read_status(directory.path).get('stopped_early') else ''
+  logger.info(
+    f'{directory} is done already{early}; start another run with --config.init.run={directory} to go on from it, or '
+    'delete it to train again'
+  )
   if directory.writes:
     show_results(directory, status)
   return True
@@ -200,10 +204,13 @@ def last_evaluation(workdir: epath.Path, step: int) -> dict:
 
 def show_scores(values: dict) -> None:
   """Shows the scores of one head on a split, as in `eval/SPLIT.json`."""
-  scores = {name: values[name] for name in metrics.METRICS} | {f'iou/{name}': x for name, x in values['iou'].items()}
   bands = {f'mean IoU within {width} px of a boundary': value for width, value in values['boundary_iou'].items()}
-  sections = ([(_title(name), percent(value)) for name, value in part.items()] for part in (scores, bands))
+  of_split = {name: values[name] for name in metrics.METRICS}
+  sections = ([(_title(name), percent(value)) for name, value in part.items()] for part in (of_split, bands))
   show_table(None, ['metric', 'value'], *sections)
+  kinds = ('share', *metrics.OF_CLASS)
+  rows = [(name, *(percent(values[kind][name]) for kind in kinds)) for name in values['iou']]
+  show_table(None, ['class', 'share of the pixels', *map(_title, kinds[1:])], rows)
 
 
 def show_table(title: str | None, columns: Sequence[str], *sections: Sequence[Sequence[str]]) -> None:
@@ -217,9 +224,9 @@ def show_table(title: str | None, columns: Sequence[str], *sections: Sequence[Se
 
 
 def percent(value: float | None) -> str:
-  """A fraction as a percentage; None, for a class in neither labels nor predictions, is 'absent'."""
+  """A fraction as a percentage; None, for a class without the pixels that the score is a share of, is 'absent'."""
   return 'absent' if value is None else f'{100 * value:.2f} %'
 
 
 def _title(name: str) -> str:
-  return name.replace('iou/', 'IoU ').replace('_', ' ').replace('iou', 'IoU')
+  return name.replace('iou/', 'IoU ').replace('_', ' ').replace('iou', 'IoU').replace('f1', 'F1')

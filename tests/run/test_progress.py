@@ -4,10 +4,12 @@ import io
 import shlex
 import types
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from fcn_jax import config as config_lib
+from fcn_jax import metrics
 from fcn_jax.run import progress
 from fcn_jax.run.directory import RunDirectory
 
@@ -162,10 +164,12 @@ def test_the_metrics_of_several_heads_are_shown_under_their_names(screen, tmp_pa
 
 
 def test_the_scores_of_a_split_include_those_near_boundaries(screen):
-  values = {'pixel_accuracy': 0.5, 'mean_accuracy': 0.4, 'mean_iou': 0.25, 'fw_iou': 0.3}
-  progress.show_scores(values | {'iou': {'sky': 1.0}, 'boundary_iou': {'2': 0.125, '8': None}})
-  assert cells(screen)[-3:] == [
-    ['IoU sky', '100.00 %'],
+  values = metrics.summarize(np.array([[3, 1], [0, 0]]), ('sky', 'tree'))
+  progress.show_scores(values | {'boundary_iou': {'2': 0.125, '8': None}})
+  assert cells(screen)[-5:] == [
+    ['mean F1', '42.86 %'],
     ['mean IoU within 2 px of a boundary', '12.50 %'],
     ['mean IoU within 8 px of a boundary', 'absent'],
+    ['sky', '100.00 %', '75.00 %', '100.00 %', '75.00 %', '85.71 %'],
+    ['tree', '0.00 %', '0.00 %', '0.00 %', 'absent', '0.00 %'],
   ]
