@@ -92,6 +92,10 @@ class Bar:
     is_last = self._step == self._steps and self._evaluated >= self._images
     self._show('saving' if is_last else f'evaluating {self._evaluated}/{self._images}')
 
+  def saving(self) -> None:
+    """Shows that the run saves before it ends."""
+    self._show('saving')
+
   def close(self) -> None:
     """Stops updating the bar, which stays on the terminal."""
     self._line.close(self._loss)

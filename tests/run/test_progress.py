@@ -57,11 +57,12 @@ def test_the_time_left_includes_the_evaluations_once_one_is_timed(screen, clock,
     for _ in range(4 if step in (2, 4, 5) else 0):
       clock[0] += 20
       bar.evaluated()
+  bar.saving()
   texts = [line.split('  loss 2.0000  ')[1] for line in screen.getvalue().splitlines()[1:]]
   assert texts[:3] == ['8.0 images/s  over 4 s left', 'evaluating 0/4  over 3 s left', 'evaluating 1/4  over 3 s left']
   assert texts[6] == '8.0 images/s  2 min left'  # two steps, and two evaluations of 80 s
   assert texts[7:9] == ['evaluating 0/4  2 min left', 'evaluating 1/4  2 min left']
-  assert texts[-5:] == [f'evaluating {n}/4  {80 - 20 * n} s left' for n in range(4)] + ['saving']
+  assert texts[-6:] == [f'evaluating {n}/4  {80 - 20 * n} s left' for n in range(4)] + ['saving'] * 2
 
 
 def test_a_speed_that_is_not_measured_yet_is_not_shown(screen, clock):
