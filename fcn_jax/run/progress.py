@@ -77,7 +77,7 @@ class Bar:
     self._began, self._evaluated, self._spent = None, 0, 0.0  # of the evaluation that follows `step`
     self._seconds = 0.0  # of an evaluation; 0 if none has ended
     self._line = _Line('step', start, self._steps, quiet=quiet)
-    self._line.show(start, 'compiling')
+    self._line.show(start, 'compiling', now=True)
 
   def update(self, step: int, loss: float, rate: float) -> None:
     """Shows a step; `rate` is in images per second, 0 if it is not measured yet."""
@@ -93,6 +93,10 @@ class Bar:
     self._evaluated, self._spent = self._evaluated + 1, time.time() - self._began
     is_last = self._step == self._steps and self._evaluated >= self._images
     self._show('saving' if is_last else f'evaluating {self._evaluated}/{self._images}')
+
+  def saving(self) -> None:
+    """Shows that the run saves before it ends."""
+    self._show('saving')
 
   def close(self) -> None:
     """Stops updating the bar, which stays on the terminal."""
@@ -197,7 +201,7 @@ def show_results(directory: RunDirectory, status: Status) -> None:
     of_head = [name for name in scores if name.partition('/')[0] in ('iou', *metrics.METRICS)]
     title = [(f'head {head}', '')] if len(heads) > 1 else []
     sections.append(title + [(_title(name), percent(scores[name])) for name in of_head])
-  usage = [('time', duration(status.wall_seconds))]
+  usage = [('time', f'{status.wall_seconds:.0f} s')]
   if timing:  # absent from a run that was copied without it
     speed, memory = np.median([row['images_per_second'] for row in timing]), timing[-1]['peak_memory_gib']
     usage += [('training', f'{speed:.1f} images/s'), ('peak memory', f'{memory:.2f} GiB')]
