@@ -31,7 +31,19 @@ HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 FORBIDDEN = {
   ('report', 'sweep'): ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'fcn_jax.train'),
   ('models', 'losses', 'metrics', 'data'): ('fcn_jax.run',),  # but for the command in `data`
-  ('errors', 'files', 'image_files', 'images', 'loss_names', 'machine', 'metrics', 'outputs', 'config', 'cli'): (
+  (
+    'errors',
+    'files',
+    'image_files',
+    'images',
+    'loss_names',
+    'machine',
+    'metrics',
+    'outputs',
+    'outside',
+    'config',
+    'cli',
+  ): (
     'jax',
     'jaxlib',
     'flax',
