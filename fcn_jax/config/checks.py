@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from fcn_jax import loss_names, outside
-from fcn_jax.config import defaults, recipes
+from fcn_jax.config import defaults, length, recipes
 from fcn_jax.errors import UserError, closest, nearest
 from fcn_jax.models import names
 
@@ -32,15 +32,18 @@ _BY_RANGE = {
   (1, 512): 'model.group_size',
   (1, 8): 'model.depth',
   (0, 0.99): 'model.dropout',
-  (0, 1): 'data.flip data.brightness data.contrast data.color',
+  (0, 1): 'data.flip data.flip_vertical data.rotate90 data.crop_rare data.brightness data.contrast data.color',
+  (0, 180): 'data.rotate',
+  (0, 5): 'data.blur',
+  (0, 128): 'data.noise',
   (0, 0.9999): 'optim.momentum',
   (0, 10): 'loss.gamma',
   (0.01, 1): 'loss.sampling',
   (1, 16): 'eval.canvases',
+  (0, 1_000_000): 'train.epochs',
   (0, math.inf): 'data.cache_gib data.jitter optim.lr optim.lr_backbone optim.weight_decay optim.bias_lr optim.power '
-  'optim.clip optim.warmup eval.every eval.keep checkpoint.every',
-  (1, math.inf): 'data.threads train.steps train.batch_size train.accumulation train.log_every eval.batch_size '
-  'checkpoint.keep',
+  'optim.clip optim.warmup train.steps train.patience eval.every eval.keep checkpoint.every',
+  (1, math.inf): 'data.threads train.batch_size train.accumulation train.log_every eval.batch_size checkpoint.keep',
 }
 RANGES = {field: limits for limits, fields in _BY_RANGE.items() for field in fields.split()}
 
@@ -74,7 +77,7 @@ _SYNONYMS = {
   'wd': 'optim.weight_decay',
   'batch': 'train.batch_size',
   'batch_size': 'train.batch_size',
-  'epochs': 'train.steps',
+  'early_stopping': 'train.patience',
   'max_steps': 'train.steps',
   'num_steps': 'train.steps',
   'max_iters': 'train.steps',
@@ -114,8 +117,10 @@ def validate(config: ml_collections.ConfigDict, settings: dict | None = None) ->
   for recipe in config.recipe.split('+'):
     if recipe not in recipes.RECIPES:
       raise UserError(f'recipe is {config.recipe!r}{nearest(recipe, recipes.RECIPES)}')
+  usual_config = defaults.usual(config) if usual else config
   if usual or '.' not in config.model.backbone:
-    check_model(config.model, defaults.usual(config).model if usual else config.model)
+    check_model(config.model, usual_config.model)
+  length.check(config, usual_config.train.steps if usual else None)
   _check_data(config.data)
   if usual:
     _check_outside(config)
@@ -266,11 +271,8 @@ def _check_training(config: ml_collections.ConfigDict) -> None:
       f'init.preprocessing is {config.init.preprocessing!r}, but the network starts from init.run and keeps the mean '
       'and std of that run; leave init.preprocessing out, or set model.mean and model.std'
     )
+  if config.init.optimizer and not config.init.run:
+    raise UserError('init.optimizer is set, but init.run is not; set init.run to the run that has the optimizer state')
   if config.optim.lr_backbone and (config.optim.freeze_backbone or not config.optim.lr):
     other = 'optim.freeze_backbone is set' if config.optim.freeze_backbone else 'optim.lr is 0'
     raise UserError(f'optim.lr_backbone is {config.optim.lr_backbone:g}, but {other}; set one of them')
-  if config.optim.warmup >= config.train.steps:
-    raise UserError(
-      f'optim.warmup is {config.optim.warmup}, but train.steps is {config.train.steps}; set optim.warmup below '
-      f'{config.train.steps}'
-    )

@@ -151,6 +151,7 @@ def parts(
       Part(tables.published_table(example.settings['data.name'], folds)),
       Part(tables.bands(networks, folds)),
       Part(tables.classes(networks, folds), heat=True),
+      Part(tables.precision_and_recall(networks, folds), heat=True),
       Part(tables.kernels(networks), 'kernels', figures.kernels(networks)),
       Part(tables.costs(networks)),
       Part(curves, 'curves', figures.curves(networks)),

@@ -42,7 +42,7 @@ class Result:
     split: the split that was scored: test or validation.
     examples_folder: of the images that have files ID.image.jpg, ID.label.png and ID.prediction.png.
     examples: the ids of these images.
-    scores: the metrics of the evaluation, by `metrics.METRICS` and iou/CLASS; fractions of 1.
+    scores: the metrics of the evaluation, by `metrics.METRICS`, and by iou/CLASS and so on; fractions of 1.
     bands: mean IoU near class boundaries, by width in pixels; fractions of 1.
     ids: of the scored images.
     confusion: int64 [N, C, C], one confusion matrix per image.
@@ -160,8 +160,10 @@ def _read_run(path: epath.Path, sweep: dict, checkpoint: str, *, begun: bool) ->
     with run_files.noted(faults, path.parent / 'sweep.json'):
       base = config_lib.flatten(identity.from_plain(sweep['config']))
       found['settings'] = base | identity.with_tuples(point)
-  # How often a run is evaluated decides which of its checkpoints is the best one.
-  neutral = [name for name in identity.NEUTRAL if (name, checkpoint) != ('eval.every', 'best')]
+  # How often a run is evaluated decides which of its checkpoints is the best one, and when its patience ends it.
+  counts = checkpoint == 'best' or found['settings'].get('train.patience')
+  neutral = [name for name in identity.NEUTRAL if name != 'eval.every' or not counts]
+  neutral += ['train.steps'] if found['settings'].get('train.epochs') else []  # they follow from the epochs
   found['settings'] = {name: value for name, value in found['settings'].items() if name not in neutral}
   return Result(path.name, path, faults=tuple(faults), **found)
 

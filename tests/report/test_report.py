@@ -89,7 +89,19 @@ def test_a_table_has_means_deviations_and_counts_and_marks_unfinished_runs(conte
 def test_the_csv_has_one_row_per_run_with_every_varying_setting(contents):
   table = pd.read_csv(io.StringIO(contents['table.csv']))
   assert len(table) == 9
-  named = {'run', 'state', 'model.stride', 'model.upsample', 'seed', 'mean_iou', 'iou/sky', 'minutes', 'parameters'}
+  named = {
+    'run',
+    'state',
+    'model.stride',
+    'model.upsample',
+    'seed',
+    'mean_iou',
+    'iou/sky',
+    'recall/sky',
+    'mean_f1',
+    'minutes',
+    'parameters',
+  }
   assert named | {'mean_iou_within_16_px'} <= set(table)
   row = table[(table['model.stride'] == 16) & (table['model.upsample'] == 'bilinear_fixed') & (table.seed == 1)].iloc[0]
   assert row.mean_iou == pytest.approx(iou(0.81) / 100) and row.minutes == 1.5
@@ -97,11 +109,11 @@ def test_the_csv_has_one_row_per_run_with_every_varying_setting(contents):
 
 
 def test_rows_columns_metric_and_folder_follow_the_flags(ablation, tmp_path):
-  flags = ['--rows=model.upsample', '--cols=model.stride', '--metric=pixel_accuracy']
+  flags = ['--rows=model.upsample', '--cols=model.stride', '--metric=mean_f1']
   done = run(ablation, *flags, f'--out={tmp_path}/other')
   assert done.returncode == 0
   text = (tmp_path / 'other' / 'table.md').read_text()
-  assert '| upsample | stride 16 | stride 32 |' in text and '## Pixel accuracy' in text
+  assert '| upsample | stride 16 | stride 32 |' in text and '## Mean F1' in text
   assert f'{80.5:.2f} ± {0.71:.2f} (2)' in text
   latex = (tmp_path / 'other' / 'table.tex').read_text()
   assert 'bilinear\\_fixed & ' in latex and '\\textbf{80.50 $\\pm$ 0.71 (2); 1 missing}' in latex
