@@ -1,16 +1,16 @@
 """The tables of a report."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
 
 from fcn_jax import metrics
 from fcn_jax.metrics import METRICS
-from fcn_jax.report import comparison, published, run_files
+from fcn_jax.report import bootstrap, comparison, published, run_files
 from fcn_jax.report.comparison import Cells, by_fold, label, scored, short, texts
-from fcn_jax.report.markup import Table
+from fcn_jax.report.markup import Table, number
 from fcn_jax.report.results import Result, in_order
 
 TITLES = {metric: metric.replace('_', ' ').replace('iou', 'IoU') for metric in METRICS}
@@ -35,12 +35,17 @@ def folds_of(runs: list[Result]) -> list[str]:
   return sorted({run.fold for run in runs if comparison.comparable(run)}, key=in_order)
 
 
+def images(runs: list[Result]) -> int:
+  """The number of scored images; in a cross-validation, of all folds."""
+  return sum(len(ids) for ids in {run.fold: run.ids for run in runs if run.done}.values())
+
+
 def pooled(members: list[Result]) -> list[dict]:
   """The scores over the pixels of all folds, once per seed: the i-th runs of the folds are counted together."""
   folds = list(by_fold(members).values())
   out = []
-  for number in range(max(map(len, folds), default=0)):
-    runs = [group[number % len(group)] for group in folds]
+  for place in range(max(map(len, folds), default=0)):
+    runs = [group[place % len(group)] for group in folds]
     matrix = sum(run.confusion.sum(0) for run in runs)
     out.append(run_files.flat(metrics.summarize(matrix, comparison.names_of_classes(runs[0]))))
   return out
@@ -107,21 +112,21 @@ def main(cells: Cells, rows: list[str], cols: list[str], metric: str, selecting:
   lines, means = [], {}
   for row, row_runs in by_row.items():
     line = texts(rows, row, row_runs)
-    for number, column in enumerate(by_column):
+    for place, column in enumerate(by_column):
       members = cells.get(row + column, [])
       folds, found = folds_of(members) if by_one_fold else all_folds, by_fold(members)
       line.append(cell(members, metric, folds))
       if found and len(found) == len(folds):
-        means[len(lines), split + number] = np.mean([scores[metric] for scores in pooled(members)])
+        means[len(lines), split + place] = np.mean([scores[metric] for scores in pooled(members)])
     lines.append(line)
   columns = [label(cols, values, runs) if cols else TITLES[metric] for values, runs in by_column.items()]
   # Scores in different folds are of different images.
-  best = max(means, key=means.get) if len(means) > 1 and not by_one_fold else None
+  best = {max(means, key=means.get)} if len(means) > 1 and not by_one_fold else ()
   note = _SPREAD_OF_FOLDS if len(all_folds) > 1 and not by_one_fold else _SPREAD
   if not all(run.done for members in cells.values() for run in members):
     note += ' Other runs are marked and excluded.'
   title = TITLES[metric][0].upper() + TITLES[metric][1:]
-  return Table(title, note, [*map(short, rows), *columns], lines, best)
+  return Table(title, note, [*map(short, rows), *columns], lines, frozenset(best))
 
 
 def faults(runs: list[Result]) -> Table:
@@ -149,7 +154,24 @@ def scores(networks: Networks, folds: list[str]) -> Table:
     f'{_SPREAD_OF_FOLDS if several else _SPREAD}{_lacking(networks, folds)} Upper bounds: the labels are downsampled '
     'to the stride, upsampled again by bilinear interpolation, and scored.'
   )
-  return Table('All metrics', note, ['network', *['folds'] * several, *TITLES.values()], lines)
+  first = 1 + several
+  best = _highest(lines, range(first, first + len(METRICS)), _whole(networks, folds))
+  return Table('All metrics', note, ['network', *['folds'] * several, *TITLES.values()], lines, best)
+
+
+def _highest(lines: list[list[str]], columns: Iterable[int], whole: list[bool]) -> frozenset[tuple[int, int]]:
+  """The cells with the highest score of each column, among the networks with all folds; none for a single network."""
+  out = set()
+  for column in columns:
+    # In a cross-validation, a cell starts with the score of all pixels.
+    scores = {i: x for i, of in enumerate(whole) if of and (x := number(lines[i][column])) is not None}
+    out |= {(i, column) for i, x in scores.items() if len(scores) > 1 and x == max(scores.values())}
+  return frozenset(out)
+
+
+def _whole(networks: Networks, folds: list[str]) -> list[bool]:
+  """Which networks have all folds."""
+  return [len(by_fold(members)) == len(folds) for members in networks.values()]
 
 
 def bands(networks: Networks, folds: list[str]) -> Table:
@@ -164,19 +186,28 @@ def bands(networks: Networks, folds: list[str]) -> Table:
     f'{"seeds and folds" if len(folds) > 1 else "seeds"}.{_lacking(networks, folds)}'
   )
   head = ['network', *(f'{width} px' for width in widths), 'everywhere']
-  return Table('Mean IoU near class boundaries', note, head, lines)
+  best = _highest(lines, range(1, len(head)), _whole(networks, folds))
+  return Table('Mean IoU near class boundaries', note, head, lines, best)
 
 
 def classes(networks: Networks, folds: list[str]) -> Table:
-  """IoU per class; `networks` is not empty."""
+  """IoU per class, with intervals; `networks` is not empty."""
   names, lines = comparison.names_of_classes(next(iter(networks.values()))[0]), []
   for network, members in networks.items():
+    of_folds = [np.stack([run.confusion for run in group]) for group in by_fold(members).values()]
+    low, high = bootstrap.class_intervals(of_folds)
     found = pooled(members)
     values = ([100 * x[f'iou/{name}'] for x in found if x[f'iou/{name}'] is not None] for name in names)
-    lines.append([network, *(f'{sum(x) / len(x):.2f}' if x else '' for x in values)])
+    ranges = (f' ({100 * a:.1f} to {100 * b:.1f})' for a, b in zip(low, high, strict=True))
+    shown = zip(values, ranges, strict=True)
+    lines.append([network, *(f'{sum(x) / len(x):.2f}{ends}' if x else '' for x, ends in shown)])
   pixels = f' The pixels of all folds are counted together.{_lacking(networks, folds)}' if len(folds) > 1 else ''
-  note = f'Percent, mean over seeds. Empty if a class appears in neither labels nor predictions.{pixels}'
-  return Table('IoU per class', note, ['network', *names], lines)
+  note = (
+    'Percent, mean over seeds, with 95 % intervals by a bootstrap over the images; they do not cover what another seed '
+    f'would change. Empty if a class appears in neither labels nor predictions.{pixels}'
+  )
+  best = _highest(lines, range(1, 1 + len(names)), _whole(networks, folds))
+  return Table('IoU per class', note, ['network', *names], lines, best)
 
 
 def kernels(networks: Networks) -> Table:
