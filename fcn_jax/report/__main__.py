@@ -111,7 +111,7 @@ def report(
     only: paths of runs below the folder, instead of all of its runs.
     out: the folder to which the files will be written; links to the pages of runs are relative to it.
   """
-  from fcn_jax.report import figures, gallery, page
+  from fcn_jax.report import figures, page
 
   runs, selecting = comparison.compare(results.read(folder, checkpoint, only))
   rows, cols = comparison.layout(runs, rows, cols, selecting)
@@ -130,9 +130,7 @@ def report(
       plot = figures.encoded(part.figure, part.form)
     if part.table.lines:
       text.append(part.table.markdown())
-    sections.append(page.section(part.table, heat=part.heat, plot=plot, form=part.form))
-    if part.name == 'confusion':
-      sections.append(gallery.gallery(networks))
+    sections.append(part.content or page.section(part.table, heat=part.heat, plot=plot, form=part.form))
   return contents | {
     'table.md': '\n'.join(text),
     'table.tex': first.latex(),
@@ -158,6 +156,7 @@ class Part:
     figure: a matplotlib figure, or None.
     heat: whether the page colors the table's numbers.
     form: the format of the figure in the page: svg, or png for images.
+    content: HTML of the section, if it is only on the page.
   """
 
   table: markup.Table
@@ -165,6 +164,7 @@ class Part:
   figure: object = None
   heat: bool = False
   form: str = 'svg'
+  content: str = ''
 
 
 def parts(
@@ -177,7 +177,7 @@ def parts(
   out: epath.Path | None,
 ) -> list[Part]:
   """The sections of the report, in order; the arguments are those of `report` and its variables."""
-  from fcn_jax.report import figures
+  from fcn_jax.report import figures, gallery
 
   networks, listed = tables.labeled(cells, fields), [Part(tables.faults(runs)), Part(first)]
   if networks:
@@ -193,12 +193,13 @@ def parts(
       Part(tables.published_table(example.settings['data.name'], folds)),
       Part(tables.classes(networks, folds), heat=True),
       Part(_only('Confusion matrices', CONFUSION), 'confusion', figures.confusions(networks), form='png'),
+      Part(_only('Sample predictions', ''), content=gallery.gallery(networks)),
       Part(tables.bands(networks, folds)),
       Part(_only('Learning curves', CURVES), 'curves', figures.curves(cells, fields)),
       Part(tables.kernels(networks), 'kernels', figures.kernels(networks), form='png'),
       Part(tables.costs(networks)),
     ]
-  return [part for part in [*listed, Part(overview.abbreviations())] if part.table.lines or part.figure]
+  return [part for part in [*listed, Part(overview.abbreviations())] if part.table.lines or part.figure or part.content]
 
 
 CONFUSION = (

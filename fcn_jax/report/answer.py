@@ -40,8 +40,13 @@ def sentences(
     best = max(whole, key=whole.get)
     network = differences.label(best, fields, cells, fields)
     out.append(f'The highest of {len(whole)} networks: {network} with {whole[best]:.1f} % mean IoU.')
-  for factor in factors:
+  if networks and not whole:
+    out.append('Not decided: no network has all folds.')
+  lacking = [differences.label(key, fields, cells, fields) for key in networks if key not in whole]
+  for factor in factors if whole else ():
     out.append(_of_factor(factor, whole, cells, fields, [d for d in pairs if d.factor == factor and d.folds == folds]))
+  if lacking:
+    out.append(f'Not ranked: {"; ".join(lacking)} ({"it lacks" if len(lacking) == 1 else "they lack"} folds).')
   if pairs:
     out.append(_coverage(runs, pairs, folds))
   return out + _missing(runs, cells, folds)
@@ -75,7 +80,8 @@ def _of_factor(
   used = [d if d.second == best else d.reversed() for d in pairs if best in (d.first, d.second)]
   used = [d for d in used if d.context in contexts and d.first in values]
   against = sorted(differences.effects(used), key=lambda d: -means[d.first])
-  parts = [_verdict(best, means[best], against)]
+  interaction = _interaction(used, against)
+  parts = [_verdict(best, means[best], against, on_average=bool(interaction))]
   if len(contexts) > 1:
     ahead = sum(by_context[context][best] > by_context[context][second] for context in contexts)
     of = f'all {len(contexts)}' if ahead == len(contexts) else f'{ahead} of {len(contexts)}'
@@ -84,14 +90,14 @@ def _of_factor(
     )
   if left_out:
     parts.append(f'Not ranked: {"; ".join(left_out)} (no such combination with the others).')
-  return ' '.join([*parts, *_interaction(used, against)])
+  return ' '.join([*parts, *interaction])
 
 
-def _verdict(best: str, score: float, against: list[Difference]) -> str:
+def _verdict(best: str, score: float, against: list[Difference], *, on_average: bool) -> str:
   """Whether the best value is best, by its differences from the others, the closest first."""
   clear, open_ = ([d for d in against if d.clear == wanted] for wanted in (True, False))
   if not open_:
-    return f'{_upper(best)} is best: {score:.1f} % mean IoU, {_above(clear)}.'
+    return f'{_upper(best)} is best{" on average" if on_average else ""}: {score:.1f} % mean IoU, {_above(clear)}.'
   text = f'Not decided: {best} has the highest mean IoU, {score:.1f} %, {_above(open_)}'
   if not all(d.over_seeds for d in open_):
     text += '; with one seed, an interval does not cover what another seed would change'

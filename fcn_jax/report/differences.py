@@ -168,7 +168,8 @@ def note(images: int, folds: list[str]) -> str:
     f'from a paired bootstrap over {images} images and, if both networks have several seeds, over the seeds '
     f'({bootstrap.RESAMPLES:,} resamples).{within if len(folds) > 1 else ""} About 1 in 20 intervals misses the true '
     'difference; with few seeds, the intervals are too narrow. An interval over images only does not account '
-    'for what another seed would change.'
+    'for what another seed would change. In the plot, these intervals are gray, and so are those that include 0: they '
+    'show no clear difference.'
   )
 
 

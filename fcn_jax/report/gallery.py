@@ -15,7 +15,7 @@ from fcn_jax.report.page import image_tag, section_of
 from fcn_jax.report.results import Result
 from fcn_jax.report.tables import Networks
 
-_NETWORKS = 4  # that are shown
+_NETWORKS = 3  # that are shown
 _EACH = 2  # images of each kind
 _LONGEST = 320  # pixels of the longer side
 _RIGHT, _WRONG, _GRAY = (255, 255, 255), (214, 39, 40), (160, 160, 160)
@@ -38,10 +38,10 @@ def gallery(networks: Networks) -> str:
       cells += _prediction(run, name, text)
   columns = 2 + 2 * len(runs)
   grid = f'<div class="gallery" style="grid-template-columns: repeat({columns}, auto)">{"".join(cells)}</div>'
-  of = f' of {len(networks)} networks, from the best to the worst,' if len(networks) > len(runs) else ''
+  some = f'{len(runs)} of {len(networks)} networks, from the best to the worst' if len(runs) > 1 else 'The network'
   note = (
-    f'From the images whose predictions the last evaluation kept. Each network{of} has the predictions of its first '
-    f'run{fold and f" on {fold}"}; below a prediction is the mean IoU of the image. Click an image to enlarge it.'
+    f'From the images whose predictions the last evaluation kept. {some}, with the predictions of the first run'
+    f'{fold and f" on {fold}"}; below a prediction is the mean IoU of the image. Click an image to enlarge it.'
   )
   return section_of('Sample predictions', note, f'{_legend(first)}<div class="wide">{grid}</div>')
 

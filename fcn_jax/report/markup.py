@@ -82,6 +82,12 @@ class Table:
     lines = [begin, '\\toprule', head, '\\midrule', *lines, '\\bottomrule', '\\end{tabular}']
     return '\n'.join(['% \\usepackage{booktabs}', '\\begin{table}', '\\centering', caption, *lines, '\\end{table}', ''])
 
+  @property
+  def numbers(self) -> set[int]:
+    """The columns of numbers, which are aligned at the right; the first column never is."""
+    cells = ((place, [cell for cell in column if cell]) for place, column in enumerate(zip(*self.lines, strict=True)))
+    return {place for place, found in cells if place and found and all(number(cell) is not None for cell in found)}
+
   def _escaped(self, escape, mark: str) -> list[list[str]]:
     rows = [[escape(cell) for cell in row] for row in (self.head, *self.lines)]
     for row, column in self.best:

@@ -46,14 +46,16 @@ def section(shown: Table, *, heat: bool = False, plot: bytes | None = None, form
 
 def _table(shown: Table, heat: bool) -> str:
   heads, lines = [], []
-  for texts in zip(shown.head, *shown.lines, strict=True):
-    kind = 'number' if any(number(text) is not None for text in texts[1:]) else ''
-    heads.append(f'<th{_attribute("class", kind)}><button type="button">{html(texts[0])}</button></th>')
+  for j, text in enumerate(shown.head):
+    kind = 'number' if j in shown.numbers else ''
+    heads.append(f'<th{_attribute("class", kind)}><button type="button">{html(text)}</button></th>')
   for i, line in enumerate(shown.lines):
     cells = []
     for j, text in enumerate(line):
       value = number(text)
-      kind = ' '.join(['number'] * (value is not None) + ['best'] * ((i, j) in shown.best))
+      kind = ' '.join(
+        ['number'] * (j in shown.numbers) + ['best'] * ((i, j) in shown.best) + ['long'] * (not j and len(text) > 24)
+      )
       style = _heat(value) if heat and value is not None else ''
       link = shown.links.get((i, j))
       shown_text = f'<a href="{html(link)}">{html(text)}</a>' if link else html(text)

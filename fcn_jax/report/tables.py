@@ -14,6 +14,7 @@ from fcn_jax.report.markup import Table, number
 from fcn_jax.report.results import Result, in_order
 
 TITLES = {metric: metric.replace('_', ' ').replace('iou', 'IoU') for metric in METRICS}
+_MANY = 12  # networks: with more, tables of details are folded
 _SPREAD = 'Percent: mean ± standard deviation over seeds (number of seeds).'
 _SPREAD_OF_FOLDS = (
   'Percent. First, the score of the pixels of all folds together, mean over seeds. Then the mean ± standard deviation '
@@ -187,7 +188,7 @@ def bands(networks: Networks, folds: list[str]) -> Table:
   )
   head = ['network', *(f'{width} px' for width in widths), 'everywhere']
   best = _highest(lines, range(1, len(head)), _whole(networks, folds))
-  return Table('Mean IoU near class boundaries', note, head, lines, best)
+  return Table('Mean IoU near class boundaries', note, head, lines, best, folded=len(lines) > _MANY)
 
 
 def classes(networks: Networks, folds: list[str]) -> Table:
@@ -207,7 +208,7 @@ def classes(networks: Networks, folds: list[str]) -> Table:
     f'would change. Empty if a class appears in neither labels nor predictions.{pixels}'
   )
   best = _highest(lines, range(1, 1 + len(names)), _whole(networks, folds))
-  return Table('IoU per class', note, ['network', *names], lines, best)
+  return Table('IoU per class', note, ['network', *names], lines, best, folded=len(lines) > _MANY)
 
 
 def kernels(networks: Networks) -> Table:
@@ -222,10 +223,10 @@ def kernels(networks: Networks) -> Table:
   note = (
     'Relative distance ||K - B|| / ||B|| (Frobenius norm) of a trained kernel K from the bilinear kernel B. '
     '0 = bilinear; 1 = as far as an all-zero kernel. Mean, minimum and maximum are over classes and runs. The plot '
-    'shows the first run, averaged over classes.'
+    'shows the first run of at most 12 layers, averaged over classes.'
   )
   head = ['network', 'layer', 'mean', 'minimum', 'maximum']
-  return Table('Upsampling kernels: distance from bilinear', note, head, lines)
+  return Table('Upsampling kernels: distance from bilinear', note, head, lines, folded=len(lines) > _MANY)
 
 
 def costs(networks: Networks) -> Table:
