@@ -117,7 +117,7 @@ def report(
   rows, cols = comparison.layout(runs, rows, cols, selecting)
   fields, contents = [field for field in rows + cols if field not in selecting], {}
   cells, folds = comparison.by_values(runs, fields), tables.folds_of(runs)
-  networks, pairs = tables.labeled(cells, fields), differences.between(cells, fields, folds)
+  pairs = differences.between(cells, fields, folds)
   first = tables.main(comparison.by_values(runs, rows + cols), rows, cols, metric, selecting)
   sentences = [overview.about(runs), *answer.sentences(runs, cells, fields, pairs, folds)]
   heading = _heading(folder, only)
