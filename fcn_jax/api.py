@@ -199,7 +199,7 @@ def load_run(workdir: str, *, checkpoint: str = 'last') -> Predictor:
 
   Args:
     workdir: the run directory, on a disk or in a bucket.
-    checkpoint: 'last', or 'best' (only for data sets with both a validation and a test split).
+    checkpoint: 'last', or 'best' (with `train.patience`, or if there are a validation and a test split).
 
   Raises:
     UserError: there is no run, or no such checkpoint.
@@ -259,7 +259,9 @@ def build_model(
     config.model, inputs or {'rgb': 3}, classes if isinstance(classes, Mapping) else {'semantic': classes}
   )
   params = models.init(model, seed)
-  return model, match.fit(params, file, config, weights, allow="allow_mismatch='{}'") if weights and file else params
+  if weights and file:
+    params, _ = match.fit(params, file, config, weights, allow="allow_mismatch='{}'")
+  return model, params
 
 
 def _config(settings: dict) -> ml_collections.ConfigDict:

@@ -192,6 +192,7 @@ def parts(
       Part(tables.scores(networks, folds)),
       Part(tables.published_table(example.settings['data.name'], folds)),
       Part(tables.classes(networks, folds), heat=True),
+      Part(tables.precision_and_recall(networks, folds), heat=True),
       Part(_only('Confusion matrices', CONFUSION), 'confusion', figures.confusions(networks), form='png'),
       Part(_only('Sample predictions', ''), content=gallery.gallery(networks)),
       Part(tables.bands(networks, folds)),

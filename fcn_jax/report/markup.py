@@ -74,10 +74,8 @@ class Table:
   def latex(self) -> str:
     """A table environment for the package booktabs; columns of numbers are aligned at the right."""
     head, *lines = [' & '.join(row) + ' \\\\' for row in self._escaped(latex, '\\textbf{{{}}}')]
-    columns = ''.join(
-      'r' if any(number(x) is not None for x in cells) else 'l' for cells in zip(*self.lines, strict=True)
-    )
-    begin = f'\\begin{{tabular}}{{{columns or "l" * len(self.head)}}}'
+    columns = ''.join('r' if column in self.numbers else 'l' for column in range(len(self.head)))
+    begin = f'\\begin{{tabular}}{{{columns}}}'
     caption = f'\\caption{{{latex(f"{self.title}. {self.note}")}}}'
     lines = [begin, '\\toprule', head, '\\midrule', *lines, '\\bottomrule', '\\end{tabular}']
     return '\n'.join(['% \\usepackage{booktabs}', '\\begin{table}', '\\centering', caption, *lines, '\\end{table}', ''])

@@ -19,6 +19,11 @@ _ABBREVIATIONS = [
   ('fw IoU', 'frequency-weighted IoU: the mean weighted by the labeled pixels of each class (--metric=fw_iou)'),
   ('pixel accuracy', 'the fraction of labeled pixels that are correct (--metric=pixel_accuracy)'),
   ('mean accuracy', 'the mean over classes of the fraction of their pixels that are correct (--metric=mean_accuracy)'),
+  (
+    'mean precision',
+    'the mean over classes of the fraction of predicted pixels that are correct (--metric=mean_precision)',
+  ),
+  ('mean F1', 'the mean over classes of F1 (Dice), see precision and recall (--metric=mean_f1)'),
   ('points', 'percentage points'),
   ('px', 'pixels'),
   ('M', 'million'),
@@ -60,7 +65,10 @@ def trained(runs: list[Result], checkpoint: str) -> Table:
     ('learning rate', _setting(done, 'optim.lr')),
     ('command of the first run', starts[0]['command'] if starts else ''),
     ('hardware per run', _listed(map(_hardware, starts))),
-    ('training time', f'{sum(minutes) / 60:.2f} hours for {len(minutes)} runs' if minutes else ''),
+    (
+      'training time',
+      f'{sum(minutes) / 60:.2f} hours for {len(minutes)} run{"s" if len(minutes) > 1 else ""}' if minutes else '',
+    ),
     ('commit', _listed(commits)),
     ('date', ' to '.join(dict.fromkeys((days[0], days[-1]))) if days else ''),
   ]

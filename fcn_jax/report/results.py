@@ -45,7 +45,7 @@ class Result:
     split: the split that was scored: test or validation.
     examples_folder: of the predictions that the last evaluation kept, ID.prediction.png.
     examples: the folder of ID.image.jpg and ID.label.png, by the id of each of these images.
-    scores: the metrics of the evaluation, by `metrics.METRICS` and iou/CLASS; fractions of 1.
+    scores: the metrics of the evaluation, by `metrics.METRICS`, and by iou/CLASS and so on; fractions of 1.
     bands: mean IoU near class boundaries, by width in pixels; fractions of 1.
     ids: of the scored images.
     confusion: int64 [N, C, C], one confusion matrix per image.
@@ -182,8 +182,10 @@ def _read_run(path: epath.Path, name: str, sweep: dict, checkpoint: str, *, begu
     with run_files.noted(faults, path.parent / 'sweep.json'):
       base = config_lib.flatten(identity.from_plain(sweep['config']))
       found['settings'] = base | identity.with_tuples(point)
-  # How often a run is evaluated decides which of its checkpoints is the best one.
-  neutral = [field for field in identity.NEUTRAL if (field, checkpoint) != ('eval.every', 'best')]
+  # How often a run is evaluated decides which of its checkpoints is the best one, and when its patience ends it.
+  counts = checkpoint == 'best' or found['settings'].get('train.patience')
+  neutral = [field for field in identity.NEUTRAL if field != 'eval.every' or not counts]
+  neutral += ['train.steps'] if found['settings'].get('train.epochs') else []  # they follow from the epochs
   found['settings'] = {field: value for field, value in found['settings'].items() if field not in neutral}
   return Result(name, path, faults=tuple(faults), **found)
 

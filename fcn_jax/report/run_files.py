@@ -86,7 +86,7 @@ def scores(path: epath.Path, stem: str) -> dict | None:
   arrays = saved.read_arrays(path / 'eval' / f'{stem}.npz')
   ids, confusion = tuple(map(str, arrays['id'])), arrays['confusion'].astype(np.int64)
   recomputed = metrics.summarize(confusion.sum(0), tuple(found['iou']))
-  if len(ids) != len(confusion) or any(abs(recomputed[name] - found[name]) > 1e-6 for name in metrics.METRICS):
+  if len(ids) != len(confusion) or any(abs(recomputed[name] - found[name]) > 1e-6 for name in metrics.PAPERS):
     raise UserError(
       f'{path / "eval" / stem}.json and .npz are of different evaluations; run python -m fcn_jax.evaluate '
       f'--workdir={path}'
@@ -101,8 +101,9 @@ def scores(path: epath.Path, stem: str) -> dict | None:
 
 
 def flat(summary: dict) -> dict:
-  """The scores that `metrics.summarize` returns, without nesting: by `metrics.METRICS` and iou/CLASS."""
-  return {n: summary[n] for n in metrics.METRICS} | {f'iou/{name}': x for name, x in summary['iou'].items()}
+  """The scores that `metrics.summarize` returns, without nesting: by `metrics.METRICS`, and iou/CLASS and so on."""
+  of_class = {f'{kind}/{name}': x for kind in metrics.OF_CLASS for name, x in summary[kind].items()}
+  return {n: summary[n] for n in metrics.METRICS} | of_class
 
 
 def details(path: epath.Path, split: str, suffix: str, faults: list[str]) -> dict:
@@ -177,9 +178,7 @@ def _network(path: epath.Path, split: str, suffix: str) -> dict:
   found = {
     'costs': {name: float(network[name]) for name in ('parameters', 'gflop')},
     'size': '{}x{}'.format(*map(int, network['size'])),
-    'upper_bound': {n: float(network['upper_bound'][split][n]) for n in metrics.METRICS}
-    if split in network['upper_bound']
-    else {},
+    'upper_bound': {name: float(bound) for name, bound in network['upper_bound'].get(split, {}).items()},
   }
   if network['kernel_distance']:  # otherwise upsampling is fixed
     arrays = saved.read_arrays(path / 'eval' / f'kernels{suffix}.npz')

@@ -13,7 +13,7 @@ from fcn_jax.report.comparison import Cells, by_fold, label, scored, short, text
 from fcn_jax.report.markup import Table, number
 from fcn_jax.report.results import Result, in_order
 
-TITLES = {metric: metric.replace('_', ' ').replace('iou', 'IoU') for metric in METRICS}
+TITLES = {metric: metric.replace('_', ' ').replace('iou', 'IoU').replace('f1', 'F1') for metric in METRICS}
 _MANY = 12  # networks: with more, tables of details are folded
 _SPREAD = 'Percent: mean ± standard deviation over seeds (number of seeds).'
 _SPREAD_OF_FOLDS = (
@@ -197,18 +197,45 @@ def classes(networks: Networks, folds: list[str]) -> Table:
   for network, members in networks.items():
     of_folds = [np.stack([run.confusion for run in group]) for group in by_fold(members).values()]
     low, high = bootstrap.class_intervals(of_folds)
-    found = pooled(members)
-    values = ([100 * x[f'iou/{name}'] for x in found if x[f'iou/{name}'] is not None] for name in names)
-    ranges = (f' ({100 * a:.1f} to {100 * b:.1f})' for a, b in zip(low, high, strict=True))
-    shown = zip(values, ranges, strict=True)
-    lines.append([network, *(f'{sum(x) / len(x):.2f}{ends}' if x else '' for x, ends in shown)])
-  pixels = f' The pixels of all folds are counted together.{_lacking(networks, folds)}' if len(folds) > 1 else ''
+    ends = [f' ({100 * a:.1f} to {100 * b:.1f})' for a, b in zip(low, high, strict=True)]
+    values = zip(_of_classes(pooled(members), 'iou', names), ends, strict=True)
+    lines.append([network, *(text and text + between for text, between in values)])
   note = (
     'Percent, mean over seeds, with 95 % intervals by a bootstrap over the images; they do not cover what another seed '
-    f'would change. Empty if a class appears in neither labels nor predictions.{pixels}'
+    'would change. Empty if a class appears in neither labels nor predictions.'
+    f'{_pixels(networks, folds)}'
   )
   best = _highest(lines, range(1, 1 + len(names)), _whole(networks, folds))
   return Table('IoU per class', note, ['network', *names], lines, best, folded=len(lines) > _MANY)
+
+
+def precision_and_recall(networks: Networks, folds: list[str]) -> Table:
+  """Precision, recall and F1 per class; `networks` is not empty."""
+  names, lines = comparison.names_of_classes(next(iter(networks.values()))[0]), []
+  for network, members in networks.items():
+    found = pooled(members)
+    lines += [[network, title, *_of_classes(found, title.lower(), names)] for title in ('precision', 'recall', 'F1')]
+  note = (
+    'Percent, mean over seeds. Precision: correct pixels among those predicted as the class; recall: among those '
+    'labeled as the class; F1 (Dice): their harmonic mean. Empty if there are no such pixels.'
+    f'{_pixels(networks, folds)}'
+  )
+  return Table(
+    'Precision, recall and F1 per class', note, ['network', 'score', *names], lines, folded=len(lines) > 3 * _MANY
+  )
+
+
+def _of_classes(found: list[dict], kind: str, names: list[str]) -> list[str]:
+  """The means of one of `metrics.OF_CLASS` over scores, by class."""
+  values = (
+    [100 * scores[f'{kind}/{name}'] for scores in found if scores[f'{kind}/{name}'] is not None] for name in names
+  )
+  return [f'{sum(x) / len(x):.2f}' if x else '' for x in values]
+
+
+def _pixels(networks: Networks, folds: list[str]) -> str:
+  """Sentences for a note on scores of several folds; '' without folds."""
+  return f' The pixels of all folds are counted together.{_lacking(networks, folds)}' if len(folds) > 1 else ''
 
 
 def kernels(networks: Networks) -> Table:

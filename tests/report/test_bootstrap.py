@@ -84,6 +84,17 @@ def test_a_spread_over_seeds_widens_the_interval():
   assert wide['high'] - wide['low'] > 3 * (narrow['high'] - narrow['low'])
 
 
+def test_intervals_of_classes_include_their_iou_and_shrink_with_more_images():
+  rng, widths = np.random.default_rng(6), []
+  for images in (20, 320):
+    matrices = confusions(rng, 2, images, 3, 0.8)
+    low, high = bootstrap.class_intervals([matrices])
+    iou = np.mean([list(metrics.summarize(m.sum(0), tuple('abc'))['iou'].values()) for m in matrices], axis=0)
+    assert (low < iou).all() and (iou < high).all()
+    widths.append((high - low).mean())
+  assert widths[1] < widths[0] / 2
+
+
 def test_different_numbers_of_images_are_an_error():
   rng = np.random.default_rng(5)
   with pytest.raises(ValueError, match='20 images against 19'):

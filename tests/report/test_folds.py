@@ -127,7 +127,7 @@ def test_a_missing_fold_is_named_and_its_network_is_not_the_best(tmp_path):
   text = report.report(epath.Path(tmp_path))['table.md']
   first = text.split('## Mean IoU')[1].split('##')[0]
   assert '(2 folds); without fold 0 |' in first and '| **' not in first.split('| 16 |')[1] and '| 32 | ' in first
-  assert text.count('These networks lack folds: stride 16: fold 0.') == 3
+  assert text.count('These networks lack folds: stride 16: fold 0.') == 4
   (line,) = (line for line in text.splitlines() if line.startswith('| stride') and 'images only' in line)
   assert line.endswith('| 2, without fold 0 |')  # the pair is compared in the folds that both have
 

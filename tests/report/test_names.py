@@ -77,6 +77,11 @@ def test_latex_escapes_every_special_character():
   assert '\\textbf{1 $\\pm$ 2} & \\$x \\\\' in table.latex() and 'a\\_b & \\{ \\\\' in table.latex()
 
 
+def test_latex_has_a_caption_and_numbers_at_the_right():
+  text = markup.Table('Mean IoU', 'Percent.', ['stride', 'mean IoU'], [['8', '53.85 (1)'], ['32', '']]).latex()
+  assert '\\caption{Mean IoU. Percent.}' in text and '\\begin{tabular}{lr}' in text and '\\toprule' in text
+
+
 def test_markdown_keeps_underscores_inside_words():
   assert markup.markdown('bilinear_fixed _x_ x__y') == 'bilinear_fixed \\_x\\_ x\\_\\_y'
 

@@ -73,7 +73,7 @@ def test_backbone_equals_torchvisions_in_pytorch(tmp_path, batch_norm):
 
   weights = formats.read(tmp_path / 'vgg16.safetensors')
   config = normalization.resolve(config, weights, 'vgg16.safetensors')
-  loaded = match.fit(params, weights, config, 'vgg16.safetensors')
+  loaded, _ = match.fit(params, weights, config, 'vgg16.safetensors')
   image = smooth_image(224, 224)
   x = (image / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)  # torchvision's form
   with torch.no_grad():
@@ -92,13 +92,14 @@ def test_backbone_equals_torchvisions_in_pytorch(tmp_path, batch_norm):
 
 @pytest.fixture
 def fit(caplog):
-  """A function that loads a file into a network and returns the parameters and the logged lines."""
+  """A function that loads a file into a network and returns the parameters, the logged line, and one per tensor."""
   caplog.set_level(logging.INFO, logger='fcn_jax')
 
   def fit(path, config, whole=False):
     caplog.clear()
-    params = match.fit(network(config, seed=1)[1], formats.read(path), config, str(path), whole=whole)
-    return params, [record.getMessage() for record in caplog.records]
+    params, rows = match.fit(network(config, seed=1)[1], formats.read(path), config, str(path), whole=whole)
+    (line,) = (record.getMessage() for record in caplog.records)
+    return params, [line, *(f'  {match.row_text(row)}' for row in rows)]
 
   return fit
 
@@ -109,7 +110,8 @@ def test_every_tensor_is_accounted_for(tmp_path, fit):
   path = tmp_path / 'vgg.caffemodel'
   path.write_bytes(weight_formats.caffemodel(weight_formats.vgg_blobs(params)))
   loaded, lines = fit(path, config)
-  outcomes = [line.split()[0] for line in lines]
+  outcomes = [line.split()[0] for line in lines[1:]]
+  assert lines[0] == f'restored 15 of 17 layers from {path}; new: score_fr, score_pool4 (missing there); unused: fc8'
   assert outcomes.count('loaded') == 28 and outcomes.count('reshaped') == 2 and outcomes.count('new') == 4
   assert [line.split()[:2] for line in lines[-2:]] == [['unused', 'fc8'], ['unused', 'fc8[1]']]
   assert '  reshaped  trunk/fc6/kernel [7, 7, 32, 16]  fc6, reshaped from [16, 1568]' in lines
