@@ -148,7 +148,7 @@ def test_curves_have_at_most_eight_lines_in_a_panel_on_the_same_axes_and_upper_b
 def test_the_gallery_has_the_images_that_differ_most_the_worst_and_the_best():
   ious = {'a': {str(i): i / 10 for i in range(9)}, 'b': {str(i): 0.9 if i == 4 else i / 10 for i in range(9)}}
   found = gallery.choose(ious)
-  assert list(found)[0] == '4' and found['4'] == 'networks differ most (mean IoU 65.0 %, 50.0 points apart)'
+  assert next(iter(found)) == '4' and found['4'] == 'networks differ most (mean IoU 65.0 %, 50.0 points apart)'
   assert found['1'].startswith('among the worst') and found['8'].startswith('among the best') and len(found) == 6
   assert gallery.choose({}) == {} and 'apart' not in ''.join(gallery.choose({'a': ious['a']}).values())
 
