@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import grain
 import numpy as np
 
-from fcn_jax.data import augment
+from fcn_jax.data import augment, outside_augment
 from fcn_jax.data.augment import on_canvas
 from fcn_jax.data.buffers import Buffers
 from fcn_jax.data.canvases import eval_plan, label_canvases
@@ -44,10 +44,10 @@ def train_batches(
   """
   order = grain.MapDataset.range(len(split)).seed(seed).shuffle().repeat()
   make = _maker(split, types.SimpleNamespace(**data), batch_size // hosts)  # a config takes microseconds per setting
-  with_replacement = data.with_replacement
+  with_replacement, change = data.with_replacement, outside_augment.function(data.augment)
 
   def drawn(position: int, rng: np.random.Generator) -> tuple[Example, np.random.Generator]:
-    return split[int(rng.integers(len(split)) if with_replacement else order[position])], rng
+    return change(split[int(rng.integers(len(split)) if with_replacement else order[position])], rng), rng
 
   def batch(number: int) -> dict:
     positions = range(number * batch_size + host, (number + 1) * batch_size, hosts)
