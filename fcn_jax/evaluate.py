@@ -130,6 +130,9 @@ def evaluate(given) -> None:
     raise predictions.error
   if given.save_predictions:
     logger.info('wrote %s predictions to %s', len(split), given.save_predictions)
+  if not isinstance(output, Folder):
+    of_best = ['--checkpoint=best'] if given.checkpoint == 'best' else []
+    progress.show_next(('predict', f'--workdir={output}', *of_best, 'photo.jpg'), ('report', *of_best, str(output)))
 
 
 def _written(output, stem: str, worst: Worst) -> str:
