@@ -230,7 +230,7 @@ def build_model(
   Args:
     name: a key of `MODELS`: 'fcn32s', 'fcn16s', 'fcn8s' or 'unet'.
     classes: the number of classes, or a dict of these by head.
-    backbone: a key of `models.names.BACKBONES`; not for 'unet'.
+    backbone: a key of `models.names.BACKBONES`, or the dotted path of a linen module; not for 'unet'.
     weights: a weights file (`weights/formats.py`), or 'vgg16', which is downloaded. The file also sets `mean` and
       `std`, unless `settings` have them. Score layers that the file lacks start at zero.
     preprocessing: what sets `mean` and `std` instead of the file: 'caffe', 'torchvision' or 'none'.

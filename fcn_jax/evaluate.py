@@ -7,7 +7,7 @@
     --weights=fcn8s-heavy-pascal.caffemodel --out=released
 
 Prints the scores and writes to the run directory, or to the folder --out:
-  eval/SPLIT.json           the scores
+  eval/SPLIT.json           the scores, with IoU, precision, recall and F1 of each class
   eval/SPLIT.npz            one confusion matrix per image
   eval/SPLIT.images.csv     one line per image, worst first: id, mean IoU, pixel accuracy, most confused pair of classes
   eval/SPLIT.confusion.png  the confusion matrix as an image; each row adds up to 1
@@ -130,6 +130,9 @@ def evaluate(given) -> None:
     raise predictions.error
   if given.save_predictions:
     logger.info('wrote %s predictions to %s', len(split), given.save_predictions)
+  if not isinstance(output, Folder):
+    of_best = ['--checkpoint=best'] if given.checkpoint == 'best' else []
+    progress.show_next(('predict', f'--workdir={output}', *of_best, 'photo.jpg'), ('report', *of_best, str(output)))
 
 
 def _written(output, stem: str, worst: Worst) -> str:

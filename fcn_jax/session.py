@@ -230,6 +230,7 @@ class Session:
   def finish(self) -> None:
     """Ends a run whose loop has ended: done, preempted or superseded."""
     reason = self.stop_reason()
+    self._bar.saving()
     if (reason or self._stopped_early) and reason != signals.SUPERSEDED:
       self.write_logs()
       self._checkpoints.save(self.step, self.state)

@@ -90,7 +90,7 @@ def load(model, state, config, data: Data, evaluator: Evaluator, run_directory: 
   """
   if config.init.run:
     restored = initialize.from_run(state.params, config)
-    _write_rows(run_directory, restored.rows, config.init.run)
+    _write_rows(run_directory, restored.rows, f'step {restored.step} of {config.init.run}')
     _check_scores(model, restored, config, data)
     state = state.replace(params=devices.replicate(restored.params))
     if config.init.optimizer:
@@ -107,7 +107,7 @@ def load(model, state, config, data: Data, evaluator: Evaluator, run_directory: 
 def _write_rows(run_directory: RunDirectory, rows: list[match.Row], source: str) -> None:
   tensors = [{k: x for k, x in dataclasses.asdict(row).items() if k != 'refused'} for row in rows]
   run_directory.write_json('restored.json', {'from': source, 'tensors': tensors})
-  logger.info(f'all tensors are listed in {run_directory / "restored.json"}')
+  logger.info(f'{match.summary_line(rows, source)}; all tensors are listed in {run_directory / "restored.json"}')
 
 
 def _check_scores(model, restored: initialize.Restored, config, data: Data) -> None:

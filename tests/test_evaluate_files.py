@@ -175,12 +175,13 @@ def test_the_worst_images_of_every_head_are_saved_and_replace_earlier_ones(tmp_p
     outputs.replace(files.path(folder), ['0001.day_3.png'])
 
 
-def test_the_number_of_worst_images_and_what_was_written_is_shown(run, caplog):
+def test_what_was_written_and_the_next_commands_are_shown(run, caplog, capsys):
   with caplog.at_level('INFO', 'fcn_jax'):
     evaluated(run, worst=3)
   assert len(names(run / 'eval' / 'validation.worst') - {outputs.LIST}) == 3
   assert f'{run}/eval/validation.json, .npz, .images.csv' in caplog.text
   assert f'the 3 worst images to {run}/eval/validation.worst' in caplog.text
+  assert f'python -m fcn_jax.predict --workdir={run} photo.jpg\n' in capsys.readouterr().out
 
 
 def test_a_prediction_that_cannot_be_written_does_not_cost_the_scores(run, tmp_path, capsys):

@@ -28,7 +28,7 @@ def of_user(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ('setting', 'path', 'message'),
   [
-    ('model.backbone', 'vgg61', r"is 'vgg61' \(did you mean vgg16\?\); expected one of vgg16, .*, or the dotted path"),
+    ('model.backbone', 'vgg61', r"is 'vgg61' \(did you mean vgg16\?\); expected one of vgg16, .*, or a dotted path"),
     ('model.backbone', 'not_there.Net', 'there is no module not_there; expected MODULE.NAME, .* PYTHONPATH'),
     ('model.backbone', 'of_user.Nett', r'of_user.py defines no class or function Nett \(did you mean Net\?\)'),
     ('model.backbone', 'of_user.Net', 'expected a linen module with taps and grids'),

@@ -111,7 +111,7 @@ def backbone(name: str) -> Backbone:
   if name in BACKBONES:
     return BACKBONES[name]
   if '.' not in name:
-    raise UserError(f'model.backbone is {name!r}{nearest(name, BACKBONES)}, or the dotted path of a class')
+    raise UserError(f'model.backbone is {name!r}{nearest(name, BACKBONES)}, or a dotted path, MODULE.CLASS')
   return _described(name)
 
 

@@ -15,21 +15,25 @@ from fcn_jax.run.directory import RunDirectory
 
 logger = logging.getLogger(__name__)
 
-# An IoU or a recall below this is as good as none: a class that is learned at all soon has ten times as much.
+# An IoU or a recall below this is as good as none. At the end of 47 runs of 300 to 800 steps, the lowest IoU of a class
+# was at most 0.005 (5 runs) or at least 0.03.
 _NONE = 0.01
-# Evaluations in a row that a collapse must last: early in a training, one may catch the network between two states.
+# Evaluations in a row that a collapse must last: one may catch a network that is about to learn a second class.
 _COLLAPSED = 2
 # Of evaluations and losses, only those after twice the warmup count: before, the network has hardly been trained.
 _WARMUPS = 2
-# Logged losses whose mean is compared. The loss of a single batch varies by some 10 %, the mean of ten by some 3 %.
+# Logged losses whose mean is compared. In these 47 runs, the loss of a batch varied by 9 to 18 %, their mean by a third
+# of that.
 _LOSSES = 10
-# A loss above this share of the chance level has learned nothing: a network that learns the most frequent classes
-# halves it within an epoch or two.
+# A loss above this share of the chance level has learned nothing. At the first evaluation of these runs, after 50 to
+# 400 steps, it was 0.19 to 0.85.
 _CHANCE = 0.95
-# At chance, the mean accuracy of C classes is 1 / C; this factor allows for the first traces of a second class.
+# At chance, the mean accuracy of C classes is 1 / C; this factor allows for the first traces of a second class. If the
+# chance level is a plain number, half the way from 1 / C to 1 is allowed: the largest of nearly equal scores is often
+# right. The level is that of the evaluated split, so a network that is right more often may have an easier one.
 _ACCURACY = 1.5
-# Evaluations in a row that must be worse than the best one, and by how much. On a few dozen images, mean IoU varies by
-# about a point from one evaluation to the next.
+# Evaluations in a row that must be worse than the best one, and by how much. The best of many evaluations is partly
+# luck, so a small or a short fall means little.
 _WORSE, _FALL = 3, 0.02
 _LOSS_FALL = 0.95  # the training loss still falls if it is below this share of that at the best evaluation
 _NAMED = 10  # classes that a warning lists
@@ -139,9 +143,9 @@ def never_learned(matrix: np.ndarray, names: tuple[str, ...], split: str) -> str
   which = 'each class' if len(lost) > 1 else 'the class'
   return (
     f'never learned: {", ".join(listed)}{more}. Fewer than {100 * _NONE:.0f} % of the pixels of {which} in {split} are '
-    'found. What helps rare classes: loss.balance=median_frequency, loss.name=cross_entropy+dice, more steps '
-    '(train.steps). If a class is frequent, check the training masks (python -m fcn_jax.data inspect) and try a '
-    'higher optim.lr'
+    'found. What helps rare classes: data.crop_rare=0.5, loss.balance=median_frequency, '
+    'loss.name=cross_entropy+dice, more steps (train.steps). If a class is frequent, check the training masks (python '
+    '-m fcn_jax.data inspect) and try a higher optim.lr'
   )
 
 
@@ -171,22 +175,23 @@ def at_chance(rows: list[dict], config, level: float | None) -> str | None:
   """A warning if the training loss and the scores are those of a network that ignores its input.
 
   The loss is compared with `level`, from `chance_level`; if that is None, with the first losses of the run. In
-  addition, the mean accuracy must be at chance: a run that starts from trained parameters has a low loss at once.
+  addition, the mean accuracy must be low: a run that starts from trained parameters has a low loss at once.
   """
   losses = [(row['step'], row['train/loss']) for row in rows if 'train/loss' in row]
   late = [x for step, x in losses if step >= _WARMUPS * config.optim.warmup][-_LOSSES:]
   evaluated = _evaluations(rows)[-1]
-  if len(late) < _LOSSES or evaluated['eval/mean_accuracy'] > _ACCURACY / max(len(_iou(evaluated)), 1):
+  chance = 1 / max(len(_iou(evaluated)), 1)
+  if len(late) < _LOSSES or evaluated['eval/mean_accuracy'] > ((1 + chance) / 2 if level else _ACCURACY * chance):
     return None
   mean, first = float(np.mean(late)), float(np.mean([x for _, x in losses[:3]]))
   compared = f'the chance level of {level:.4g}' if level else f'{first:.4g} in the first steps'
   if mean < _CHANCE * (level or first):
     return None
   return (
-    f'step {rows[-1]["step"]}: the training loss is {mean:.4g}, compared to {compared}: the network has not learned '
-    'anything from the images yet. Usual causes: a learning rate that is too low, or so high that the network does not '
-    'recover (try optim.lr three times, and a third as high, and optim.clip=1); no normalization in a network that '
-    'starts from random parameters (model.norm=group); images and masks that do not belong together'
+    f'step {rows[-1]["step"]}: the training loss is {mean:.4g}, compared to {compared}: the network has learned '
+    'almost nothing from the images so far. Usual causes: a learning rate that is too low, or so high that the network '
+    'does not recover (try optim.lr three times, and a third as high, and optim.clip=1); no normalization in a network '
+    'that starts from random parameters (model.norm=group); images and masks that do not belong together'
   )
 
 
@@ -203,7 +208,7 @@ def overfits(rows: list[dict]) -> str | None:
   return (
     f'step {scored[-1][0]}: mean IoU has fallen to {100 * scored[-1][1]:.2f} % from {100 * highest:.2f} % at step '
     f'{step}, while the training loss still falls (from {before:.4g} to {now:.4g}): the network overfits. What helps: '
-    'fewer steps (train.steps, or train.patience), more images, more augmentation (data.flip, data.scale, data.color), '
+    'fewer steps (train.steps, or train.patience), more images, more augmentation (data.flip, data.scale, data.blur), '
     'a smaller network (model.width), a larger optim.weight_decay'
   )
 

@@ -3,6 +3,7 @@
 import logging
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
@@ -26,6 +27,7 @@ console = Console(
   highlight=False, soft_wrap=True, markup=False, emoji=False, force_interactive=None if sys.stdout.isatty() else False
 )
 _EVERY = 10.0  # seconds between lines if there is no terminal
+_AFTER = 3.0  # seconds until images are counted on a terminal
 _BAR_WIDTH = 12  # leaves room for the text on a terminal of 80 columns
 
 
@@ -75,7 +77,7 @@ class Bar:
     self._began, self._evaluated, self._spent = None, 0, 0.0  # of the evaluation that follows `step`
     self._seconds = 0.0  # of an evaluation; 0 if none has ended
     self._line = _Line('step', start, self._steps, quiet=quiet)
-    self._line.show(start, 'compiling')
+    self._line.show(start, 'compiling', now=True)
 
   def update(self, step: int, loss: float, rate: float) -> None:
     """Shows a step; `rate` is in images per second, 0 if it is not measured yet."""
@@ -91,6 +93,10 @@ class Bar:
     self._evaluated, self._spent = self._evaluated + 1, time.time() - self._began
     is_last = self._step == self._steps and self._evaluated >= self._images
     self._show('saving' if is_last else f'evaluating {self._evaluated}/{self._images}')
+
+  def saving(self) -> None:
+    """Shows that the run saves before it ends."""
+    self._show('saving')
 
   def close(self) -> None:
     """Stops updating the bar, which stays on the terminal."""
@@ -116,23 +122,40 @@ class Bar:
 
 
 class Counter:
-  """How many images are done, and the time until all are: a bar on a terminal, elsewhere a line every ten seconds."""
+  """How many images are done, and the time until all are: a bar on a terminal, elsewhere a line every ten seconds.
+
+  The bar appears after three seconds, even if no image is done by then; a command that ends sooner has none.
+  """
 
   def __init__(self, total: int):
-    self._total, self._done = total, 0
+    self._total, self._done, self._line = total, 0, None
 
   def __enter__(self) -> 'Counter':
-    self._line, self._began = _Line('image', 0, self._total), time.time()
+    self._began, self._timer = time.time(), threading.Timer(_AFTER, self._begin)
+    if console.is_interactive:
+      self._timer.daemon = True
+      self._timer.start()
+    else:
+      self._begin()
     return self
 
+  def _begin(self) -> None:
+    self._line = _Line('image', self._done, self._total)
+
   def __exit__(self, *_) -> None:
-    self._line.close()
+    self._timer.cancel()
+    if self._timer.ident:  # it was started
+      self._timer.join()
+    if self._line:
+      self._line.show(self._done, '')
+      self._line.close()
 
   def advance(self) -> None:
     """Counts one more image."""
     self._done += 1
     seconds = (time.time() - self._began) * (self._total - self._done) / self._done
-    self._line.show(self._done, f'{duration(seconds)} left' if seconds >= 1 else '')
+    if self._line:
+      self._line.show(self._done, f'{duration(seconds)} left' if seconds >= 1 else '')
 
 
 def duration(seconds: float) -> str:
@@ -178,7 +201,7 @@ def show_results(directory: RunDirectory, status: Status) -> None:
     of_head = [name for name in scores if name.partition('/')[0] in ('iou', *metrics.METRICS)]
     title = [(f'head {head}', '')] if len(heads) > 1 else []
     sections.append(title + [(_title(name), percent(scores[name])) for name in of_head])
-  usage = [('time', duration(status.wall_seconds))]
+  usage = [('time', f'{status.wall_seconds:.0f} s')]
   if timing:  # absent from a run that was copied without it
     speed, memory = np.median([row['images_per_second'] for row in timing]), timing[-1]['peak_memory_gib']
     usage += [('training', f'{speed:.1f} images/s'), ('peak memory', f'{memory:.2f} GiB')]

@@ -46,13 +46,15 @@ def main(arguments: list[str]) -> None:
   given = flags.FLAGS
   if len(arguments) != 2:
     raise UserError(f'found {len(arguments)} arguments; expected 2: SOURCE and OUT.npz')
-  from fcn_jax.weights import formats, match
-
   source, out = arguments[0], files.path(arguments[1])
-  if source not in match.KNOWN:
-    formats.refuse_run(files.path(source))
+  from fcn_jax.weights import formats
+
   if out.suffix.lower() != '.npz':
+    formats.refuse_run(files.path(source))
     raise UserError(f'the output {out} does not end in .npz; expected a file name that does')
+
+  from fcn_jax.weights import match  # imports jax
+
   if files.exists(out):
     if source not in match.KNOWN and not files.exists(files.path(source)):
       raise UserError(f'there is no weights file {source}')

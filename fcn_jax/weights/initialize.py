@@ -101,7 +101,6 @@ def from_run(params: dict, config: ml_collections.ConfigDict) -> Restored:
   source_config = saved.read_config(workdir)
   step, source = checkpoint.load_params(workdir)
   restored, rows = restore_matching(params, source)
-  logger.info(match.summary_line(rows, f'step {step} of {workdir}'))
   mine, theirs = config.model, source_config.model
   differences = [f'model.{name}' for name in _SCORE_SETTINGS if mine[name] != theirs[name]]
   if mine.stride > theirs.stride:

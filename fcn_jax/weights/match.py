@@ -95,7 +95,7 @@ def fit(
   whole: bool = False,
   allow: str = '--config.init.allow_mismatch={}',
 ) -> tuple[dict, list[Row]]:
-  """The parameters of a network with the tensors of a weights file; logs a summary.
+  """The parameters of a network with the tensors of a weights file.
 
   Args:
     params: the initial parameters of the network; with `whole`, their shapes are enough.
@@ -117,7 +117,6 @@ def fit(
   rows = [_row(path, x, weights.tensors.get(path), allowed, whole) for path, x in by_path.items()]
   rows += unused(weights, allowed, by_path)
   refuse(rows, name, allow='' if whole else allow, other=_other_sizes(weights, by_path))
-  logger.info(summary_line(rows, name))
   loaded = {path: weights.tensors[path].value for path in by_path.keys() & restored(rows)}
   return traverse_util.unflatten_dict(by_path | loaded, sep='/'), rows
 
@@ -275,4 +274,6 @@ def load(config, inputs: dict[str, int], heads: dict, name: str) -> tuple[ml_col
   config = normalization.resolve(config, weights, name)
   model = models.build(config.model, inputs, heads)
   shapes = jax.eval_shape(model.init, jax.random.key(0), model.example_inputs())['params']
-  return config, fit(shapes, weights, config, name, whole=True)[0]
+  params, rows = fit(shapes, weights, config, name, whole=True)
+  logger.info(summary_line(rows, name))
+  return config, params

@@ -16,6 +16,7 @@ from cheap import quick_jit, random_params
 from etils import epath
 from photos import drawing
 
+import fcn_jax
 from fcn_jax import config as config_lib
 from fcn_jax import losses, models
 from fcn_jax.data import dataset, pipeline
@@ -128,15 +129,14 @@ def test_the_ablation(tmp_path):
   }
 
 
-def shorter(command: list[str], **settings) -> list[str]:
-  """A command of the page, in this Python, with the training cut to a few steps."""
-  flags = [f'--config.{name}={value}' for name, value in (SHORT | settings).items()]
-  return [sys.executable, *command[1:], *(flags if command[2] in ('fcn_jax.main', 'fcn_jax.sweep') else [])]
+def changed(command: list[str], settings: dict) -> list[str]:
+  """A command of the page, in this Python, with further settings."""
+  return [sys.executable, *command[1:], *(f'--config.{name}={value}' for name, value in settings.items())]
 
 
 @pytest.mark.slow
 def test_the_commands_of_the_page_with_all_recipes_in_one_run(tmp_path):
-  """Each training starts many processes and programs, so the flags of all commands are given to the ablation."""
+  """A training takes seconds, so the flags of all commands are given to one run of the ablation."""
   page = (FOLDER / 'README.md').read_text()
   lines = [line for block in re.findall(r'```bash\n(.*?)```', page, re.DOTALL) for line in block.splitlines()]
   exported, *commands = map(shlex.split, lines)
@@ -148,13 +148,13 @@ def test_the_commands_of_the_page_with_all_recipes_in_one_run(tmp_path):
   (tmp_path / 'docs').symlink_to(tiny.ROOT / 'docs')
   sweep = [f'{word}:my_data' if word.startswith('--config=') else word for word in sweep]
   only = '--only=name=my_loss.poly,augment=my_augmentation.cutout,seed=0'
-  workdir = 'runs/my_ablation/name=my_loss.poly,augment=my_augmentation.cutout,seed=0'
-  evaluate = ['python', '-m', 'fcn_jax.evaluate', f'--workdir={workdir}']
   environment = {'PYTHONPATH': os.pathsep.join(('docs/recipes', str(tiny.ROOT)))}
-  for command in (shorter([*sweep, *flags, only], data__count=8), shorter(evaluate), shorter(report)):
-    done = tiny.run([word.replace('__', '.') for word in command], cwd=tmp_path, env=environment)
+  for command in (changed([*sweep, *flags, only], SHORT | {'data.count': 8}), changed(report, {})):
+    done = tiny.run(command, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
   assert 'mean IoU' in (tmp_path / 'runs/my_ablation/report/table.md').read_text()
+  loaded = fcn_jax.load_run(tmp_path / 'runs/my_ablation' / only.removeprefix('--only='))
+  assert loaded.config.model.backbone == 'my_backbone.TinyResNet' and loaded.classes == ('background', 'disk')
 
 
 @pytest.mark.slow
@@ -167,9 +167,8 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
   monkeypatch.setenv('PYTHONPATH', str(tiny.ROOT))
   namespace = {}
   for number, cell in enumerate(notebook(), 1):
-    if cell.startswith('!'):
-      command = shorter(shlex.split(cell[1:]), **tiny.SETTINGS, train__steps=4)
-      subprocess.run([word.replace('__', '.') for word in command], check=True)
+    if cell.startswith('%%bash\n'):
+      subprocess.run(changed(shlex.split(cell)[1:], tiny.SETTINGS | {'train.steps': 4}), check=True)
     else:
       exec(compile(cell, f'notebook, cell {number}', 'exec'), namespace)
   assert len(plt.get_fignums()) == 2 and 0 < namespace['scores']['mean_iou'] < 1

@@ -2,6 +2,7 @@
 
 import io
 import shlex
+import time
 import types
 
 import numpy as np
@@ -42,7 +43,8 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds_and_at_the_end(scr
     clock[0] += 0.5
     bar.update(step, 2.0, 16.0)
   bar.close()
-  lines = screen.getvalue().splitlines()
+  first, *lines = screen.getvalue().splitlines()
+  assert first == 'step 0/100  compiling'
   assert [line.split()[1] for line in lines] == ['21/100', '42/100', '63/100', '84/100', '100/100']
   assert lines[0] == 'step 21/100  loss 2.0000  16.0 images/s  over 40 s left'  # (100 - 21) * 8 / 16
   assert lines[-1] == 'step 100/100  loss 2.0000  evaluating 0/4'
@@ -56,18 +58,19 @@ def test_the_time_left_includes_the_evaluations_once_one_is_timed(screen, clock,
     for _ in range(4 if step in (2, 4, 5) else 0):
       clock[0] += 20
       bar.evaluated()
+  bar.saving()
   texts = [line.split('  loss 2.0000  ')[1] for line in screen.getvalue().splitlines()[1:]]
   assert texts[:3] == ['8.0 images/s  over 4 s left', 'evaluating 0/4  over 3 s left', 'evaluating 1/4  over 3 s left']
   assert texts[6] == '8.0 images/s  2 min left'  # two steps, and two evaluations of 80 s
   assert texts[7:9] == ['evaluating 0/4  2 min left', 'evaluating 1/4  2 min left']
-  assert texts[-5:] == [f'evaluating {n}/4  {80 - 20 * n} s left' for n in range(4)] + ['saving']
+  assert texts[-6:] == [f'evaluating {n}/4  {80 - 20 * n} s left' for n in range(4)] + ['saving'] * 2
 
 
 def test_a_speed_that_is_not_measured_yet_is_not_shown(screen, clock):
   bar = make(2)
   bar.update(1, 2.0, 0.0)
   bar.update(2, 2.0, 0.0)
-  assert screen.getvalue() == 'step 2/2  loss 2.0000  evaluating 0/4\n'
+  assert screen.getvalue() == 'step 0/2  compiling\nstep 2/2  loss 2.0000  evaluating 0/4\n'
 
 
 def test_a_quiet_bar_shows_nothing(screen, clock):
@@ -84,11 +87,16 @@ def test_on_a_terminal_there_is_a_bar_in_any_encoding(monkeypatch):
   bar = make(20, start=10)
   bar.update(15, 0.25, 4.0)
   bar.close()
-  with progress.Counter(2) as counter:
-    counter.advance()
+  for seconds in (60, 0):  # a bar that does not appear, and one that does
+    monkeypatch.setattr(progress, '_AFTER', seconds)
+    with progress.Counter(2 + seconds) as counter:
+      counter.advance()
+      while not seconds and not counter._line:
+        time.sleep(0.01)
   output.seek(0)
   text = output.read()
-  assert 'step 15/20' in text and 'image 1/2' in text and text.rpartition('step')[2].count('loss 0.2500') == 1
+  assert 'step 15/20' in text and 'image 1/2' in text and 'image 1/62' not in text
+  assert text.rpartition('step')[2].count('loss 0.2500') == 1
 
 
 def test_images_are_counted_in_lines_where_there_is_no_terminal(screen, clock):
