@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib
@@ -140,7 +141,7 @@ def confusions(networks: tables.Networks) -> Figure:
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     image = axis.imshow(shares, cmap='Blues', vmin=0, vmax=1)
     _ticks(axis, names)
-    axis.set(xlabel='predicted', ylabel='label', title=text)
+    axis.set(xlabel='predicted', ylabel='label', title=textwrap.fill(text, round(8 * side)))
     for i, j in np.ndindex(*shares.shape) if len(names) <= 12 else ():
       color = 'white' if shares[i, j] > 0.55 else 'black'
       axis.text(j, i, f'{shares[i, j]:.2f}'.removeprefix('0'), ha='center', va='center', color=color, size=6)
