@@ -126,7 +126,7 @@ class Driver:
       logger.info('%s: lost its node %s; --node_retries=%d', name, _times(count), self._node_retries)
     if DONE in self.states.values():
       progress.show_next(('report', str(next(iter(self._runs.values())).workdir.parent)))
-    return 0 if set(self.states.values()) == {DONE} else 1
+    return 0 if set(self.states.values()) <= {DONE} else 1
 
   def _seconds_left(self) -> float | None:
     """Estimated seconds until the sweep is done, from finished runs, else from the steps of runs that are running."""

@@ -113,6 +113,9 @@ def show(runs: Sequence[points.Run], states: dict[str, str]) -> None:
   Per run: its name, state, step, mean IoU, the time since it last wrote its status, and its error or, if the name does
   not say it, what it changes. Columns without content are left out. Texts are cut to fit the terminal, names are not.
   """
+  if not runs:  # a part of a sweep, --shard, may have none
+    progress.console.print('no runs')
+    return
   progress.console.print(f'{runs[0].workdir.parent}: {_counts(states[run.name] for run in runs)}')
   for line in _table(runs, states):
     progress.console.print(line)

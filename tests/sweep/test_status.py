@@ -50,6 +50,11 @@ def test_a_damaged_run_counts_as_failed_and_the_others_are_trained(runs, message
   assert 'run=seed=0: skipped: it depends on seed=0 (damaged)' in messages
 
 
+def test_a_part_of_a_sweep_may_have_no_runs(capsys):
+  assert drive([], Engine([])).code == 0
+  assert capsys.readouterr().out == 'no runs\n'
+
+
 def test_a_killed_run_is_unfinished_and_trained_again(runs):
   begin(runs[0], 'running', 120)
   engine = Engine(runs)
