@@ -65,7 +65,9 @@ def restore(state: optax.OptState, source) -> tuple[optax.OptState, int]:
   theirs = {name: x for name, x in zip(_moments(source), jax.tree.leaves(source), strict=True) if name}
   leaves, structure = jax.tree.flatten(state)
   fits = [n in theirs and theirs[n].shape == x.shape for n, x in zip(_moments(state), leaves, strict=True)]
-  names = zip(_moments(state), leaves, fits, strict=True)
+  names = list(zip(_moments(state), leaves, fits, strict=True))
+  if not any(fit and n != 'count' for n, _, fit in names):  # a count alone would only scale the first updates
+    return state, 0
   return structure.unflatten([theirs[n] if fit else x for n, x, fit in names]), sum(fits)
 
 
