@@ -125,7 +125,7 @@ def evaluate(given) -> None:
   except UserError as error:
     if given.out:
       raise
-    logger.warning(f'the scores are not saved: {error}. Use --out=FOLDER to write them to another folder')
+    logger.warning(f'not all files are written: {error}. Use --out=FOLDER to write them to another folder')
   if predictions.error:
     raise predictions.error
   if given.save_predictions:

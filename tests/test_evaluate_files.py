@@ -182,6 +182,10 @@ def test_what_was_written_and_the_next_commands_are_shown(run, caplog, capsys):
   assert f'{run}/eval/validation.json, .npz, .images.csv' in caplog.text
   assert f'the 3 worst images to {run}/eval/validation.worst' in caplog.text
   assert f'python -m fcn_jax.predict --workdir={run} photo.jpg\n' in capsys.readouterr().out
+  (run / 'eval' / 'validation.worst' / outputs.LIST).write_text('[]')  # the images could be the user's
+  caplog.clear()
+  evaluated(run, worst=3)
+  assert f'not all files are written: {run}/eval/validation.worst/' in caplog.text and 'not saved' not in caplog.text
 
 
 def test_a_prediction_that_cannot_be_written_does_not_cost_the_scores(run, tmp_path, capsys):
