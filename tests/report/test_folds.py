@@ -114,7 +114,8 @@ def test_folds_form_rows_or_columns_on_request(folder):
   assert '| fold | stride 16 | stride 32 |' in text
   values = [np.mean([accuracy(16, 1, seed) for seed in (0, 1)]), np.std([accuracy(16, 1, s) for s in (0, 1)], ddof=1)]
   assert line_of(text, '1')[1] == '{:.2f} ± {:.2f} (2)'.format(*values)
-  assert '**' not in text.split('## Pixel accuracy')[1].split('##')[0]  # the best score would be that of the easiest images
+  # The best score would be that of the easiest images.
+  assert '**' not in text.split('## Pixel accuracy')[1].split('##')[0]
   assert (
     '| stride 16 | 3 folds, 2 seeds each |' in text.split('## All metrics')[1]
   )  # the other tables combine the folds
