@@ -256,6 +256,7 @@ def test_the_moments_of_the_same_parameters_are_restored_wherever_they_are(name,
 def test_nothing_of_another_optimizer_or_of_other_shapes_is_restored():
   sgd, adamw = (optim.make(settings(name=name), STEPS).init(random_tree(0)) for name in ('sgd', 'adamw'))
   assert optim.restore(sgd, adamw)[1] == optim.restore(adamw, sgd)[1] == 0
-  wider = optim.make(settings(name='adamw'), STEPS).init(jax.tree.map(lambda x: np.zeros((2, *x.shape)), random_tree(0)))
+  params = jax.tree.map(lambda x: np.zeros((2, *x.shape)), random_tree(0))
+  wider = optim.make(settings(name='adamw'), STEPS).init(params)
   state, count = optim.restore(wider, jax.tree.map(lambda x: np.full_like(x, 5), adamw))
   assert count == 0 and not any(np.any(x) for x in jax.tree.leaves(state))
