@@ -49,10 +49,17 @@ def at_evaluation(rows: list[dict], config, scores: dict[str, dict], class_weigh
     class_weights: for each head, the weights of the classes in the loss, [C]; None if all classes weigh 1.
   """
   shares = {head: np.array(list(of_head['share'].values())) for head, of_head in scores.items()}
-  new = [text for step, text in found(rows, config, shares, class_weights) if step == rows[-1]['step']]
-  for text in new:
+  level = chance_level(config.loss, shares, class_weights)
+  new = _warnings(rows, config, shares, level)
+  for end in reversed(range(1, len(rows))):  # most evaluations show nothing, or what the one before shows: no search
+    if not new:
+      break
+    if 'eval/mean_iou' in rows[end - 1]:
+      earlier = _warnings(rows[:end], config, shares, level)
+      new = {kind: text for kind, text in new.items() if kind not in earlier}
+  for text in new.values():
     logger.warning(text)
-  return new
+  return list(new.values())
 
 
 def at_end(directory: RunDirectory, data: Data, rows: list[dict], config, class_weights: dict) -> list[str]:
@@ -89,15 +96,17 @@ def found(rows: list[dict], config, shares: dict[str, np.ndarray], class_weights
   """
   level, first = chance_level(config.loss, shares, class_weights), {}
   for end, row in enumerate(rows, 1):
-    if 'eval/mean_iou' not in row:
-      continue
-    so_far = rows[:end]
-    texts = {head: collapsed(so_far, config, head, '' if n == 0 else f'{head}/') for n, head in enumerate(shares)}
-    texts |= {'loss': at_chance(so_far, config, level), 'overfit': overfits(so_far)}
-    for kind, text in texts.items():
-      if text:
+    if 'eval/mean_iou' in row:
+      for kind, text in _warnings(rows[:end], config, shares, level).items():
         first.setdefault(kind, (row['step'], text))
   return sorted(first.values())
+
+
+def _warnings(rows: list[dict], config, shares: dict[str, np.ndarray], level: float | None) -> dict[str, str]:
+  """What the last evaluation in the rows shows, by kind; `level` is from `chance_level`."""
+  texts = {head: collapsed(rows, config, head, '' if n == 0 else f'{head}/') for n, head in enumerate(shares)}
+  texts |= {'loss': at_chance(rows, config, level), 'overfit': overfits(rows)}
+  return {kind: text for kind, text in texts.items() if text}
 
 
 def collapsed(rows: list[dict], config, head: str = '', prefix: str = '') -> str | None:

@@ -188,6 +188,11 @@ def test_each_warning_is_logged_once_and_kept(tmp_path, caplog):
     rows = [*map(dict, rows), {'step': step} | row]
     logged.append(len(advice.at_evaluation(rows, config(), {'semantic': scores}, weights)))
   assert logged == [0, 1, 0, 0] and len(caplog.messages) == 1
+  with pytest.MonkeyPatch.context() as patch:  # of 1,000 evaluations, each would take longer than the one before
+    searched, overfits = [], advice.overfits
+    patch.setattr(advice, 'overfits', lambda rows: searched.append(len(rows)) or overfits(rows))
+    advice.at_evaluation(rows, config(), {'semantic': scores}, weights)
+  assert len(searched) == 2
   directory = RunDirectory(tmp_path)
   directory.write('eval/validation.npz', files.npz(confusion=matrix[None], id=['a']))
   data = types.SimpleNamespace(watched='validation', heads={'semantic': Classes(('sky', 'pole'), ((0, 0, 0),) * 2)})
