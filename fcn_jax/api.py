@@ -199,7 +199,7 @@ def load_run(workdir: str, *, checkpoint: str = 'last') -> Predictor:
 
   Args:
     workdir: the run directory, on a disk or in a bucket.
-    checkpoint: 'last', or 'best' (only for data sets with both a validation and a test split).
+    checkpoint: 'last', or 'best' (with `train.patience`, or if there are a validation and a test split).
 
   Raises:
     UserError: there is no run, or no such checkpoint.
@@ -230,7 +230,7 @@ def build_model(
   Args:
     name: a key of `MODELS`: 'fcn32s', 'fcn16s', 'fcn8s' or 'unet'.
     classes: the number of classes, or a dict of these by head.
-    backbone: a key of `models.names.BACKBONES`; not for 'unet'.
+    backbone: a key of `models.names.BACKBONES`, or the dotted path of a linen module; not for 'unet'.
     weights: a weights file (`weights/formats.py`), or 'vgg16', which is downloaded. The file also sets `mean` and
       `std`, unless `settings` have them. Score layers that the file lacks start at zero.
     preprocessing: what sets `mean` and `std` instead of the file: 'caffe', 'torchvision' or 'none'.
@@ -259,7 +259,9 @@ def build_model(
     config.model, inputs or {'rgb': 3}, classes if isinstance(classes, Mapping) else {'semantic': classes}
   )
   params = models.init(model, seed)
-  return model, match.fit(params, file, config, weights, allow="allow_mismatch='{}'") if weights and file else params
+  if weights and file:
+    params, _ = match.fit(params, file, config, weights, allow="allow_mismatch='{}'")
+  return model, params
 
 
 def _config(settings: dict) -> ml_collections.ConfigDict:

@@ -6,10 +6,20 @@
   python -m fcn_jax.evaluate --config=experiments/fcn8s.py:voc2011_sbd --config.model.geometry=caffe \\
     --weights=fcn8s-heavy-pascal.caffemodel --out=released
 
-Prints the scores and writes eval/SPLIT.json (scores), eval/SPLIT.npz (one confusion matrix per image) and
-eval/network.json (size and cost of the network) to the run directory, or to the folder --out. Files of the best
-checkpoint are called eval/SPLIT.best.json and so on. In --out and --save_predictions, only files of an earlier call are
-replaced.
+Prints the scores and writes to the run directory, or to the folder --out:
+  eval/SPLIT.json           the scores, with IoU, precision, recall and F1 of each class
+  eval/SPLIT.npz            one confusion matrix per image
+  eval/SPLIT.images.csv     one line per image, worst first: id, mean IoU, pixel accuracy, most confused pair of classes
+  eval/SPLIT.confusion.png  the confusion matrix as an image; each row adds up to 1
+  eval/SPLIT/               example images with labels and predictions
+  eval/SPLIT.worst/         with --worst=20: the 20 images with the lowest mean IoU, each as RANK.ID.png: image, label,
+                            prediction and errors; they replace those of the last call with --worst
+  eval/network.json         size and cost of the network
+
+Files of the best checkpoint are called eval/SPLIT.best.json and so on. If there are several heads, these are the files
+of the first head; every other head has its files too, called eval/SPLIT.HEAD.json or eval/SPLIT.HEAD.best.json.
+--save_predictions writes the predictions of the first head. In --out and --save_predictions, only files of an earlier
+call are replaced.
 
 If data.resize makes images smaller, the scores of the network are enlarged bilinearly to the size of the labels, where
 pixels are counted.
@@ -28,11 +38,13 @@ if __name__ == '__main__':
 
 import logging
 import os
+from collections.abc import Sequence
 
 from absl import flags
 
-from fcn_jax import cli, files, images, outputs
+from fcn_jax import cli, files, outputs
 from fcn_jax.errors import UserError
+from fcn_jax.evaluate_files import Folder, Predictions, Worst
 from fcn_jax.run import directory, saved
 
 logger = logging.getLogger('fcn_jax.evaluate')  # here `__name__` is '__main__'
@@ -47,6 +59,7 @@ def define_flags() -> None:
   flags.DEFINE_string('split', None, 'Split to score, or all. Default: test, else validation; all of another folder.')
   flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Checkpoint to score.')
   flags.DEFINE_string('save_predictions', None, 'Folder for the predictions: one PNG of class numbers per image.')
+  flags.DEFINE_integer('worst', 0, 'Also save so many images, those with the lowest mean IoU.', lower_bound=0)
   flags.DEFINE_string('weights', None, 'Weights file to score instead of a run; --config describes the network.')
   flags.DEFINE_string('out', None, 'Folder for the scores. Default: the run directory; with --weights, scores.')
   flags.DEFINE_bool('upper_bounds', None, _MOVED)
@@ -89,10 +102,13 @@ def evaluate(given) -> None:
   if isinstance(output, Folder):
     stems = [saved.file_stem(name, head, data.heads, given.checkpoint) for head in data.heads]
     others = [f'{kind}{saved.SUFFIXES[given.checkpoint]}' for kind in ('network', 'kernels')]
-    outputs.check(output.path, [f'eval/{stem}.{ending}' for stem in stems + others for ending in ('json', 'npz')])
+    expected = [f'{stem}.{ending}' for stem in stems + others for ending in ('json', 'npz')]
+    expected += [f'{stem}.{ending}' for stem in stems for ending in ('images.csv', 'confusion.png')]
+    outputs.check(output.path, [f'eval/{name}' for name in expected])
   split, model = data.split(name), models.build(config.model, data.inputs, data.heads)
   predictions = Predictions(given.save_predictions, split.ids(), data.heads)
-  scored = _score(model, params, split, config, predictions)
+  worst = Worst(given.worst, split.ids(), data.heads)
+  scored = _score(model, params, split, config, [predictions, worst])
   scores = evaluation.summarize(name, scored, data.heads, step)
   source, pixels = given.weights or f'{files.path(given.workdir)}, step {step}', next(iter(scores.values()))['pixels']
   logger.info(f'{source}, on {name} of {data.fingerprint}: {len(split)} images, {pixels:,} pixels')
@@ -103,12 +119,26 @@ def evaluate(given) -> None:
     bounds.write_network(output, name, model, params, data, config.data.train_size, given.checkpoint)
     if not isinstance(output, Folder) and not files.exists(output / 'data.json'):
       directory.write_data(output, data)  # it was damaged, and has been deleted
+    worst.write(output, name, given.checkpoint)
+    for head in data.heads:
+      logger.info('wrote %s', _written(output, saved.file_stem(name, head, data.heads, given.checkpoint), worst))
   except UserError as error:
     if given.out:
       raise
     logger.warning(f'the scores are not saved: {error}. Use --out=FOLDER to write them to another folder')
   if predictions.error:
     raise predictions.error
+  if given.save_predictions:
+    logger.info('wrote %s predictions to %s', len(split), given.save_predictions)
+  if not isinstance(output, Folder):
+    of_best = ['--checkpoint=best'] if given.checkpoint == 'best' else []
+    progress.show_next(('predict', f'--workdir={output}', *of_best, 'photo.jpg'), ('report', *of_best, str(output)))
+
+
+def _written(output, stem: str, worst: Worst) -> str:
+  """The files of a head, for people."""
+  text = f'{output}/eval/{stem}.json, .npz, .images.csv (worst images first) and .confusion.png'
+  return text + (f', and the {worst.most} worst images to {output}/eval/{stem}.worst' if worst.most else '')
 
 
 def _output(given) -> directory.RunDirectory:
@@ -190,7 +220,8 @@ def _check_classes(run: directory.RunDirectory, folder: str, data) -> None:
     raise UserError(f'the images in {folder} have the channels {data.inputs}; expected {inputs}, as in {run}')
 
 
-def _score(model, params: dict, split, config, predictions: 'Predictions'):
+def _score(model, params: dict, split, config, savers: Sequence):
+  """The counts of a split; the savers get the images with predictions whose `indices` they have, and the others."""
   import jax
 
   from fcn_jax import evaluation
@@ -206,48 +237,12 @@ def _score(model, params: dict, split, config, predictions: 'Predictions'):
   with progress.Counter(len(split)) as bar:
 
     def each(image: dict) -> None:
-      predictions.save(image)
+      for saver in savers:
+        saver.add(image)
       bar.advance()
 
-    return evaluator.score(devices.replicate(params), split, predicted=predictions.indices, each=each)
-
-
-class Folder(directory.RunDirectory):
-  """A folder that is not the directory of a run: only files that an earlier call wrote there are replaced."""
-
-  def write(self, name: str, content: str | bytes) -> None:
-    outputs.reserve(self.path, [name])
-    super().write(name, content)
-
-  def write_json(self, name: str, value) -> None:
-    outputs.reserve(self.path, [name])
-    super().write_json(name, value)
-
-
-class Predictions:
-  """The files in --save_predictions.
-
-  Attributes:
-    indices: of the images that have a file.
-    error: why a file could not be written, after which nothing more is written; else None.
-  """
-
-  def __init__(self, folder: str | None, ids: list[str], heads: dict):
-    """Without a folder, nothing is written. Raises: UserError: the folder has other files of these names."""
-    self._folder, self._ids, self.error = folder and files.path(folder), ids, None
-    self._head, self._classes = next(iter(heads.items()))
-    self.indices = range(len(ids) if folder else 0)
-    if folder:
-      outputs.reserve(self._folder, [f'{name}.png' for name in ids])
-
-  def save(self, image: dict) -> None:
-    """Writes the prediction of the first head for an image, which `evaluation.Evaluator.images` yields."""
-    if self._folder and not self.error:
-      content = images.indexed(image['predictions'][self._head], self._classes.palette)
-      try:
-        files.write(self._folder / f'{self._ids[image["index"]]}.png', content)
-      except UserError as error:  # the scores do not depend on it
-        self.error = error
+    predicted = set().union(*(saver.indices for saver in savers))
+    return evaluator.score(devices.replicate(params), split, predicted=predicted, each=each)
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from fcn_jax import counting, files, images, metrics
+from fcn_jax import confusions, counting, files, images, metrics
 from fcn_jax.data import bands, canvases, pipeline, resizing
 from fcn_jax.data.dataset import IGNORE, Classes, Data, Split
 from fcn_jax.errors import UserError
@@ -197,14 +197,18 @@ def write(
 ) -> dict[str, dict]:
   """Writes the counts of the split called `name`, and returns the scores of each head.
 
-  `eval/NAME.json` has the scores. `eval/NAME.npz` has `confusion` [N, C, C] and `id` [N], one per image. The folder
-  `eval/NAME` has the examples: ID.image.jpg, ID.label.png and ID.prediction.png. These are the files of the first head
-  and the last checkpoint; `saved.file_stem` has the other names.
+  `eval/NAME.json` has the scores. `eval/NAME.npz` has `confusion` [N, C, C] and `id` [N], one per image;
+  `eval/NAME.images.csv` and `eval/NAME.confusion.png` show them (`confusions.py`). The folder `eval/NAME` has the
+  examples: ID.image.jpg, ID.label.png and ID.prediction.png. These are the files of the first head and the last
+  checkpoint; `saved.file_stem` has the other names.
   """
   ids, all_scores = split.ids(), summarize(name, scored, heads, step)
   for head, scores in all_scores.items():
     stem = f'eval/{saved.file_stem(name, head, heads, checkpoint)}'
-    directory.write(f'{stem}.npz', files.npz(confusion=scored.matrices[head], id=ids))
+    matrices, names = scored.matrices[head], heads[head].names
+    directory.write(f'{stem}.npz', files.npz(confusion=matrices, id=ids))
+    directory.write(f'{stem}.images.csv', confusions.images_csv(ids, matrices, names))
+    directory.write(f'{stem}.confusion.png', confusions.picture(matrices.sum(0), names))
     _write_examples(directory, stem, scored.examples, ids, head, heads[head])
     directory.write_json(f'{stem}.json', scores)
   return all_scores

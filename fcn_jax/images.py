@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 IGNORED = (0, 0, 0)  # the color of label 255
+WRONG = (200, 30, 30)  # the color of a pixel that is predicted wrongly
 _GAP = 4  # pixels between images
 _LINE = 14  # pixels per line of text
 
@@ -46,6 +47,14 @@ def overlay(image: np.ndarray, prediction: np.ndarray, classes, palette) -> byte
   blended = (image.astype(np.uint16) + colorize(prediction, palette)) // 2
   parts = [blended.astype(np.uint8), legend(classes, palette, max(image.shape[1], 160))]
   return encoded(Image.fromarray(_join(parts, axis=0)))
+
+
+def errors(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, ignore: int) -> np.ndarray:
+  """The image uint8 [H, W, 3] in light gray, with wrong pixels in red and pixels without a label in black."""
+  shown = np.repeat(155 + image.mean(-1, keepdims=True) * 0.4, 3, -1).astype(np.uint8)
+  shown[prediction != label] = WRONG
+  shown[label == ignore] = IGNORED
+  return shown
 
 
 def indexed(label: np.ndarray, palette) -> bytes:

@@ -11,16 +11,18 @@ BALANCES = ('none', 'inverse', 'median_frequency')
 def terms(name: str) -> dict[str, float]:
   """The factor of each loss in the setting `loss.name`, as in 'cross_entropy+0.5*dice'.
 
+  A name with a dot is the dotted path of a function of the user, which is not imported here.
+
   Raises:
     UserError: one of them does not exist, is repeated, or has a factor that is not a positive number.
   """
   found: dict[str, float] = {}
   for term in name.split('+'):
-    match = re.fullmatch(r'(?:(\d+\.?\d*|\.\d+)\*)?(\w+)', term.strip())
-    if not match or match[2] not in NAMES or match[2] in found or float(match[1] or 1) == 0:
+    match = re.fullmatch(r'(?:(\d+\.?\d*|\.\d+)\*)?([^\W\d]\w*(?:\.\w+)*)', term.strip())
+    if not match or not (match[2] in NAMES or '.' in match[2]) or match[2] in found or float(match[1] or 1) == 0:
       raise UserError(
-        f'loss.name is {name!r}{nearest(match[2] if match else term, NAMES)}, each once, joined by + and with factors, '
-        'as in cross_entropy+0.5*dice'
+        f'loss.name is {name!r}{nearest(match[2] if match else term, NAMES)}, or the dotted path of a function, each '
+        'once, joined by + and with factors, as in cross_entropy+0.5*dice'
       )
     found[match[2]] = float(match[1] or 1)
   return found

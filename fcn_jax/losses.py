@@ -1,11 +1,13 @@
 """Losses of pixels and of images, as weighted sums, so that devices and micro-batches add up exactly."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fcn_jax import outside
 from fcn_jax.data.dataset import IGNORE, Classes, Split
 from fcn_jax.data.shares import class_counts
 from fcn_jax.errors import UserError
@@ -99,19 +101,27 @@ def dice(logits: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
 def make(name: str, gamma: float):
   """The function `loss(logits, label, weights)` of the settings `loss.name` and `loss.gamma`.
 
-  Its arguments are those of the losses here, but `weights` is a dict: pixels, [B, H, W], and images, [B].
+  Its arguments are those of the losses here, but `weights` is a dict: pixels, [B, H, W], and images, [B]. A function
+  of the user, which `name` names by its dotted path, has the arguments of `softmax_cross_entropy`.
+
+  Raises:
+    UserError: there is no such function.
   """
   functions = {
     'cross_entropy': lambda logits, label, weights: softmax_cross_entropy(logits, label, weights['pixels']),
     'focal': lambda logits, label, weights: focal(logits, label, weights['pixels'], gamma),
     'dice': lambda logits, label, weights: dice(logits, label, weights['images']),
-  }
+  } | {term: _of_pixels(outside.member('loss.name', term)) for term in terms(name) if '.' in term}
 
   def loss(logits: jax.Array, label: jax.Array, weights: dict[str, jax.Array]) -> jax.Array:
     parts = [functions[term](logits, label, weights) * factor for term, factor in terms(name).items()]
     return functools.reduce(jnp.add, parts)
 
   return loss
+
+
+def _of_pixels(function: Callable[..., jax.Array]):
+  return lambda logits, label, weights: function(logits, label, weights['pixels'])
 
 
 def weights(name: str, label: jax.Array, of_class: np.ndarray | None = None) -> dict[str, jax.Array]:

@@ -48,7 +48,8 @@ def main(arguments: list[str]) -> None:
       f'--process_id is {process[2]}; expected 0 to {process[1] - 1}, because --num_processes is {process[1]}'
     )
 
-  profile_steps = _steps(given.profile, config.train.steps)
+  # The number of steps of train.epochs is not known yet.
+  profile_steps = _steps(given.profile, sys.maxsize if config.train.epochs else config.train.steps)
   if config.train.deterministic:
     machine.make_deterministic()
 

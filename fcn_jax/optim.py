@@ -1,6 +1,7 @@
 """The update rule: SGD with Caffe's momentum, or AdamW; learning-rate schedules, clipping, and what decays."""
 
 import operator
+import re
 
 import jax
 import optax
@@ -47,6 +48,36 @@ def _make(optim, steps: int) -> optax.GradientTransformation:
     optax.scale_by_learning_rate(rate),  # before the momentum: a new learning rate does not rescale past gradients
     optax.trace(decay=optim.momentum),
   )
+
+
+def restore(state: optax.OptState, source) -> tuple[optax.OptState, int]:
+  """`state` with the moments of `source` that belong to the same parameters and have the same shape.
+
+  The step of the schedule stays that of `state`, so that the schedule of a new run starts at its beginning.
+
+  Args:
+    state: of an optimizer.
+    source: the state of another run's optimizer; as nested dicts and lists if it was read from a checkpoint.
+
+  Returns:
+    The state, and the number of restored tensors.
+  """
+  theirs = {name: x for name, x in zip(_moments(source), jax.tree.leaves(source), strict=True) if name}
+  leaves, structure = jax.tree.flatten(state)
+  fits = [n in theirs and theirs[n].shape == x.shape for n, x in zip(_moments(state), leaves, strict=True)]
+  names = zip(_moments(state), leaves, fits, strict=True)
+  return structure.unflatten([theirs[n] if fit else x for n, x, fit in names]), sum(fits)
+
+
+def _moments(state) -> list[str]:
+  """For each leaf of a state, its name, such as mu/trunk/fc6/kernel, wherever it is in the state; '' for other leaves.
+
+  `mu`, `nu` and the `count` of their updates are those of AdamW, `trace` is the momentum of SGD.
+  """
+  paths = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in jax.tree.leaves_with_path(state)]
+  moments = [re.search(r'(?:^|/)((?:mu|nu|trace)/.*)', path) for path in paths]
+  adam = {path[: moment.start(1)] + 'count' for path, moment in zip(paths, moments, strict=True) if moment}
+  return [m[1] if m else 'count' if path in adam else '' for path, m in zip(paths, moments, strict=True)]
 
 
 def is_outside_backbone(params):

@@ -37,5 +37,15 @@ def reserve(folder: epath.Path, names: Iterable[str]) -> None:
   files.write_json(folder / LIST, sorted({*_reserved(folder), *names}))
 
 
+def replace(folder: epath.Path, names: Iterable[str]) -> None:
+  """Reserves the names, and removes the files that an earlier command wrote under other names. Raises: `reserve`."""
+  names = sorted(names)
+  check(folder, names)
+  for name in {*_reserved(folder)} - {*names}:
+    with files.explained(folder / name, 'remove'):
+      (folder / name).unlink(missing_ok=True)
+  files.write_json(folder / LIST, names)
+
+
 def _reserved(folder: epath.Path) -> list[str]:
   return files.read_json(folder / LIST, [], remedy='delete it, and move the files of the folder away')

@@ -4,12 +4,16 @@
   python -m fcn_jax.predict --config=experiments/fcn8s.py:voc2011 --config.model.geometry=caffe \\
     --weights=fcn8s-heavy-pascal.caffemodel photo.jpg
 
-Writes for each image:
-  OUT/NAME.png          class numbers, with the class colors as palette
-  OUT/NAME.overlay.png  the image overlaid with the class colors, and a legend
-  OUT/NAME.CLASS.png    with --heatmaps: the probability of each class, as an image
-  OUT/NAME.npz          with --heatmaps: `probabilities` [H, W, C]
-  OUT/NAME.scores.npz   with --save_scores: `scores` float32 [H, W, C], before the softmax
+Writes OUT/NAME.png and OUT/NAME.overlay.png for each image. --save=labels,gray,... chooses other outputs:
+  labels         OUT/NAME.png          class numbers, with the class colors as palette
+  probabilities  OUT/NAME.npz          `probabilities` float32 [H, W, C], and `classes`, their names
+  gray           OUT/NAME.gray.png     class numbers as 8-bit gray: cv2.imread(FILE, 0) would turn a palette into colors
+  overlay        OUT/NAME.overlay.png  the image overlaid with the class colors, and a legend
+  scores         OUT/NAME.scores.npz   `scores` float32 [H, W, C], before the softmax
+  heatmaps       OUT/NAME.CLASS.png    the probability of each class, as 8-bit gray
+
+--heatmaps adds heatmaps and probabilities, --save_scores adds scores. If the network has several heads, the outputs are
+those of the first one.
 
 NAME is the name of the image without its ending; images in subfolders keep their relative paths. Where two images would
 have the same outputs, or an output would be an image or the weights file, NAME keeps the ending (0001.jpg and
@@ -23,8 +27,8 @@ files with other channels, or more than 8 bits, reads files of that kind.
 
 An output that exists is kept, also if another image or network made it, and an image with all outputs is skipped;
 --overwrite makes them again. An image that cannot be read, or whose forward pass does not fit the memory, is reported,
-and the others are segmented. The last line has the numbers of images that are done, skipped and failed; the exit code
-is 1 if any failed.
+and the others are segmented. The last lines have the numbers of files that were written, by name, and of images that
+are done, skipped and failed; the exit code is 1 if any failed.
 """
 
 if __name__ == '__main__':
@@ -32,10 +36,9 @@ if __name__ == '__main__':
 
   signals.install()  # before the imports, which take time
 
-import dataclasses
 import errno
+import itertools
 import logging
-import math
 import sys
 from collections.abc import Sequence
 
@@ -43,16 +46,13 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from fcn_jax import cli, files, images, machine, predict_files
+from fcn_jax import cli, files, images, predict_files, predict_jobs, predict_outputs
 from fcn_jax.data.folder.reader import Reader
 from fcn_jax.errors import UserError
+from fcn_jax.predict_jobs import Job, Tally
 
 logger = logging.getLogger('fcn_jax.predict')  # here `__name__` is '__main__'
 
-_GIB = 2**30
-# Memory that an image takes in addition to the forward pass, measured: bytes per pixel, and copies of the scores for
-# heatmaps.
-_IMAGE_BYTES, _HEATMAP_COPIES = 32, 3
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # which no other image would be spared
 
 
@@ -63,42 +63,12 @@ def define_flags() -> None:
   flags.DEFINE_string('weights', None, 'Weights file to use instead of a run; --config describes the network.')
   flags.DEFINE_string('out', 'predictions', 'Folder to write to.')
   flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Checkpoint to use.')
-  flags.DEFINE_bool('heatmaps', False, 'Also write the probability of each class.')
-  flags.DEFINE_bool('save_scores', False, 'Also write the scores before the softmax.')
+  flags.DEFINE_list('save', None, f'Outputs, some of {",".join(predict_outputs.KINDS)}. Default: labels,overlay.')
+  flags.DEFINE_bool(
+    'heatmaps', False, 'Also write the probability of each class: adds heatmaps,probabilities to --save.'
+  )
+  flags.DEFINE_bool('save_scores', False, 'Also write the scores before the softmax: adds scores to --save.')
   flags.DEFINE_bool('overwrite', False, 'Make outputs that exist again.')
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """An image to segment: its height and width, and its outputs OUT/NAME.ENDING that are to be written."""
-
-  path: epath.Path
-  size: tuple[int, int]
-  name: str
-  endings: list[str]
-
-
-@dataclasses.dataclass
-class Tally:
-  """The numbers of images that are done, skipped and failed, and of outputs that were kept."""
-
-  done: int = 0
-  skipped: int = 0
-  failed: int = 0
-  kept: int = 0
-
-  def fail(self, reason: object) -> None:
-    """Counts and reports an image or an argument that cannot be used; `reason` names it."""
-    self.failed += 1
-    sys.stderr.write(f'failed: {reason}\n')
-
-  def __str__(self) -> str:
-    text = f'{self.done} done, {self.skipped} skipped, {self.failed} failed'
-    if self.kept:
-      text += (
-        f'; kept {self.kept} outputs that exist, perhaps of another image or network (--overwrite makes them again)'
-      )
-    return text
 
 
 def main(arguments: list[str]) -> None:
@@ -110,6 +80,7 @@ def main(arguments: list[str]) -> None:
   if not arguments:
     raise UserError('no images; expected files or folders, for example photo.jpg folder/')
   tally, out = Tally(), files.path(given.out)
+  kinds = predict_outputs.kinds(given.save, heatmaps=given.heatmaps, scores=given.save_scores)
   reader, class_names = of_network(given)
   found = predict_files.find(arguments, out, reader.endings)
   if found.left_out:
@@ -123,21 +94,26 @@ def main(arguments: list[str]) -> None:
       sizes[key] = reader.size_of(source.path)
     except UserError as error:
       tally.fail(error)
-  if sizes and (jobs := plan(found.sources, sizes, out, class_names, given, tally)):
+  if sizes and (jobs := plan(found.sources, sizes, out, class_names, kinds, given, tally)):
     segment(jobs, reader, out, given, tally)
-  logger.info('%s', tally)
+  tally.show(out)
   sys.exit(1 if tally.failed else 0)
 
 
 def plan(
-  sources, sizes: dict[str, tuple[int, int]], out: epath.Path, class_names: Sequence[str], given, tally: Tally
+  sources,
+  sizes: dict[str, tuple[int, int]],
+  out: epath.Path,
+  class_names: Sequence[str],
+  kinds: Sequence[str],
+  given,
+  tally: Tally,
 ) -> list[Job]:
-  """The images that have outputs to write; the others are counted as skipped, or failed."""
-  heatmaps = predict_files.heatmap_endings(class_names)
-  basic, of_heatmaps, of_scores = ['png', 'overlay.png'], [*heatmaps, 'npz'], ['scores.npz']
+  """The images that have outputs of these kinds to write; the others are counted as skipped, or failed."""
+  outputs = predict_outputs.endings(class_names)
   others = [given.weights, cli.config_path()] if given.weights else []
-  names = predict_files.Names(sources, out, basic + of_heatmaps + of_scores, others).choose()
-  wanted = basic + of_heatmaps * given.heatmaps + of_scores * given.save_scores
+  names = predict_files.Names(sources, out, list(itertools.chain(*outputs.values())), others).choose()
+  wanted = {ending: name for kind in kinds for ending, name in outputs[kind].items()}
   jobs = []
   for key, size in sizes.items():
     try:
@@ -147,7 +123,7 @@ def plan(
       continue
     tally.kept += len(kept)
     if len(kept) < len(wanted):
-      jobs.append(Job(sources[key].path, size, names[key], [e for e in wanted if e not in kept]))
+      jobs.append(Job(sources[key].path, size, names[key], {e: wanted[e] for e in wanted if e not in kept}))
     else:
       tally.skipped += 1
   return jobs
@@ -198,62 +174,26 @@ def segment(jobs: list[Job], reader: Reader, out: epath.Path, given, tally: Tall
 
   devices.enable_compilation_cache()
   classes = next(iter(predictor.heads.values()))
-  jobs = [job for job in jobs if _fits(job, predictor, given, tally)]
+  jobs = [job for job in jobs if predict_jobs.fits(job, predictor, tally)]
   total = tally.failed + len(jobs)
   with progress.Counter(len(jobs)) as bar:
     for canvas, count, members in predictor.batches(np.array([job.size for job in jobs])):
       for job, image, scores in _computed([jobs[i] for i in members], predictor, reader, canvas, count, tally):
         try:
-          predict_files.write(out / job.name, job.endings, images.viewable({'': image}), scores, classes)
+          shown = images.viewable({'': image})
+          for ending in predict_outputs.write(out / job.name, job.outputs, shown, scores, classes):
+            tally.written[job.outputs[ending]] += 1
           tally.done += 1
         except UserError as error:
           if not _can_write(out, error):
             tally.failed = total - tally.done  # none of the others can be written
-            logger.info('%s', tally)
+            tally.show(out)
             raise
           tally.fail(error)
         except MemoryError:
-          tally.fail(_no_memory(job))
+          tally.fail(predict_jobs.no_memory(job))
       for _ in members:
         bar.advance()
-
-
-def _fits(job: Job, predictor, given, tally: Tally) -> bool:
-  """Whether an image can be segmented with the memory that is available; if not, the image is counted as failed."""
-  from fcn_jax import api
-
-  pixels = math.prod(job.size)
-  if pixels <= api.BATCH_PIXELS:  # as much as a batch of small images
-    return True
-  forward = predictor.memory(job.size)
-  scores = 4 * len(predictor.classes) * pixels
-  outputs = pixels * _IMAGE_BYTES + scores * (_HEATMAP_COPIES * given.heatmaps + given.save_scores)
-  on_host_only = outputs + (scores if predictor.config.data.get('resize') else 0)  # enlarged after the forward pass
-  on_host, on_device = machine.available_memory(), predictor.available_memory()
-  parts = [(forward + on_host_only, on_host)] if _is_on_cpu() else [(forward, on_device), (scores + outputs, on_host)]
-  for required, available in parts:
-    if required > available:
-      tally.fail(
-        f'{job.path}: its {job.size[1]}x{job.size[0]} pixels require {required / _GIB:.1f} GiB of memory, but '
-        f'{available / _GIB:.1f} GiB are available; {_way_out()}'
-      )
-      return False
-  return True
-
-
-def _is_on_cpu() -> bool:
-  import jax
-
-  return jax.default_backend() == 'cpu'
-
-
-def _way_out() -> str:
-  other = 'a machine with more memory' if _is_on_cpu() else 'JAX_PLATFORMS=cpu, which uses the memory of the machine'
-  return f'use a smaller copy of the image, or {other}'
-
-
-def _no_memory(job: Job) -> str:
-  return f'{job.path}: the memory that is available is not sufficient; {_way_out()}'
 
 
 def _computed(jobs: list[Job], predictor, reader: Reader, canvas: tuple[int, int], count: int, tally: Tally):
@@ -274,7 +214,7 @@ def _computed(jobs: list[Job], predictor, reader: Reader, canvas: tuple[int, int
     if 'RESOURCE_EXHAUSTED' not in str(error) and not isinstance(error, MemoryError):
       raise
     for job, _ in whole:
-      tally.fail(_no_memory(job))
+      tally.fail(predict_jobs.no_memory(job))
     return []
   head = next(iter(predictor.heads))
   return [(job, image, x[head]) for (job, image), x in zip(whole, scores, strict=True)]

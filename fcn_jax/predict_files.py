@@ -1,29 +1,21 @@
-"""The files of `predict`: which images a command line names, and the names and contents of the outputs."""
+"""The files of `predict`: which images a command line names, and the names of the outputs."""
 
 import collections
 import dataclasses
 import functools
-import hashlib
 import os
 import pathlib
-import re
-import struct
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
 from etils import epath
-from PIL import Image
 
-from fcn_jax import files, image_files, images
-from fcn_jax.data import dataset
+from fcn_jax import files, image_files
 from fcn_jax.errors import UserError
+from fcn_jax.predict_outputs import MARK, hashed, shortened
 from fcn_jax.run import saved
 
 _NAME_BYTES = 255  # the longest name of a file, in bytes
-_LABEL_BYTES = 100  # of a class name within it
 _RUN_FOLDERS = ('eval', 'checkpoints', 'best')  # of a run directory: with files that outputs could replace
-_MARK = b'Software\0fcn_jax.predict'  # the text in every PNG that the command writes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +106,7 @@ def _is_prediction(path: epath.Path) -> bool:
   """Whether this command wrote the PNG."""
   try:
     with files.opened(path) as file, files.explained(path):
-      return _MARK in file.read(33 + 8 + len(_MARK))
+      return MARK in file.read(33 + 8 + len(MARK))
   except UserError:  # reported when the image is read
     return False
 
@@ -143,24 +135,6 @@ def check_out(out: epath.Path, workdir: epath.Path | None) -> None:
     raise UserError(f'cannot write {out}: {there} is a file; expected a folder')
   if not files.can_write(there):
     raise UserError(f'cannot write {out}: {there} may not be written')
-
-
-def heatmap_endings(classes: Sequence[str]) -> list[str]:
-  """The endings of the heatmaps of the classes, all different, and possible in a file name."""
-  endings: list[str] = []
-  for number, label in enumerate(classes):
-    ending = shortened(re.sub(r'[/\0]', '_', label), _LABEL_BYTES)
-    taken = ending == 'overlay' or f'{ending}.png' in endings
-    endings.append(f'{ending}.{number}.png' if taken else f'{ending}.png')
-  return endings
-
-
-def shortened(name: str, most: int) -> str:
-  """The name, if it has at most `most` bytes; otherwise its beginning and a hash of it."""
-  content = os.fsencode(name)
-  if len(content) <= most:
-    return name
-  return content[: most - 9].decode(errors='ignore') + '-' + _hash(content)
 
 
 class Names:
@@ -223,55 +197,10 @@ class Names:
     parents, below = self._parents(key), self._sources[key].below
     below = below if has_ending or not below.stem.strip('.') else below.with_suffix('')
     whole = pathlib.PurePath(*parents[len(parents) - folders :], below)
-    name = f'{whole.name}-{_hash(os.fsencode(key))}' if has_hash else whole.name
+    name = f'{whole.name}-{hashed(os.fsencode(key))}' if has_hash else whole.name
     return os.fspath(whole.with_name(shortened(name, _NAME_BYTES - 1 - self._longest)))
 
   def _parents(self, key: str) -> list[str]:
     """The folders above the image that are not in `below`, outermost first."""
     parts = [part for part in key.split('/') if part and not part.endswith(':')]
     return parts[: -len(self._sources[key].below.parts)]
-
-
-def _hash(content: bytes) -> str:
-  return hashlib.sha256(content).hexdigest()[:8]
-
-
-def write(
-  stem: epath.Path, endings: Iterable[str], image: np.ndarray, scores: np.ndarray, classes: dataset.Classes
-) -> None:
-  """Writes the outputs STEM.ENDING of an image.
-
-  Args:
-    stem: OUT/NAME.
-    endings: of the outputs to write.
-    image: uint8 [H, W, 3].
-    scores: float32 [H, W, C], before the softmax.
-    classes: of the scores.
-
-  Raises:
-    UserError: one of the files cannot be written.
-  """
-  from scipy.special import softmax
-
-  prediction = scores.argmax(-1).astype(np.uint8)
-  heatmaps = heatmap_endings(classes.names)
-  probabilities = softmax(scores, axis=-1) if {'npz', *heatmaps} & set(endings) else np.empty((0, 0, 0))
-  contents: dict[str, Callable[[], bytes]] = {
-    'png': lambda: marked(images.indexed(prediction, classes.palette)),
-    'overlay.png': lambda: marked(images.overlay(image, prediction, classes.names, classes.palette)),
-    'npz': lambda: files.npz(probabilities=probabilities, classes=classes.names),
-    'scores.npz': lambda: files.npz(scores=scores),
-  }
-  for ending in endings:
-    content = contents[ending]() if ending in contents else _heatmap(probabilities[..., heatmaps.index(ending)])
-    files.write(stem.with_name(f'{stem.name}.{ending}'), content)
-
-
-def _heatmap(probability: np.ndarray) -> bytes:
-  return marked(images.encoded(Image.fromarray((255 * probability).round().astype(np.uint8))))
-
-
-def marked(png: bytes) -> bytes:
-  """The PNG with the text that tells predictions from images: its first chunk after the header, which has 33 bytes."""
-  chunk = b'tEXt' + _MARK
-  return png[:33] + struct.pack('>I', len(_MARK)) + chunk + struct.pack('>I', zlib.crc32(chunk)) + png[33:]

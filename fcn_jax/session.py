@@ -12,37 +12,15 @@ from fcn_jax import bounds, evaluation, losses, models, optim, starting_point
 from fcn_jax.data import dataset, pipeline
 from fcn_jax.errors import UserError
 from fcn_jax.models import cost
-from fcn_jax.run import checkpoint, devices, directory, environment, hosts, memory, progress, saved, signals, summary
+from fcn_jax.run import advice, checkpoint, devices, early_stopping, environment, hosts, memory, progress, signals
 from fcn_jax.run.clock import Clock, peak_memory
 from fcn_jax.run.directory import RunDirectory
 from fcn_jax.run.lock import RunLock
 from fcn_jax.run.log import Log
-from fcn_jax.weights import initialize
 
 logger = logging.getLogger(__name__)
 
 EXIT_DIVERGED = 1
-
-
-def prepare(config, workdir: str):
-  """Resolves the settings that depend on what the run starts from, and makes or checks its directory.
-
-  Returns:
-    The config, and the `RunDirectory`, to which only the first host writes.
-
-  Raises:
-    UserError: the devices do not fit the config (`devices.check`), or the directory has a run of another config.
-  """
-  devices.check(config)
-  devices.enable_compilation_cache()
-  run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
-  checkpoint.check_path(run_directory)
-  begun = saved.is_run(run_directory.path)
-  resolved = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
-  logger.info(summary.input_line(config, resolved))
-  if hosts.is_first_host():
-    directory.begin(run_directory, resolved)
-  return resolved, run_directory
 
 
 @contextlib.contextmanager
@@ -53,6 +31,7 @@ def open_run(config, run_directory: RunDirectory, *, take_over: bool = False) ->
   """
   with hosts.first_host_first('the data is prepared'):  # for all hosts, if they share a disk
     data = dataset.load(config.data)
+  early_stopping.check(config.train.patience, data.splits)
   environment.check_fingerprint(run_directory, data.fingerprint)  # before the lock writes a file
   with contextlib.ExitStack() as stack:
     lock = None
@@ -99,42 +78,34 @@ class Session:
     self._evaluator = evaluation.Evaluator(
       self.model, batch_size=config.eval.batch_size, canvases=config.eval.canvases, threads=config.data.threads
     )
-    self._pending, self._signal_of_all = None, 0
+    self._pending, self._signal_of_all, self._stopped_early = None, 0, False
+    # With `train.patience`, or if results are reported on another split: the test split never chooses a checkpoint.
+    self._keeps_best = config.train.patience or self.data.watched != self.data.held_out
     # On a CPU that emulates several devices, an unbounded queue of steps deadlocks their collectives.
     self._wait_each_step = jax.default_backend() == 'cpu' and jax.device_count() > 1
 
   def restore(self, state) -> None:
     """Sets the state of the run: the newest checkpoint, or `state` with the parameters that the run starts from."""
-    self._record_start(cost.parameters(state.params))
+    starting_point.record(self._directory, self._config, self.data, self.model, cost.parameters(state.params))
     self._checkpoints = checkpoint.Checkpoints(self._directory, self._config.checkpoint.keep)
     first_row, state = None, devices.replicate(state)
     if not self._checkpoints.steps():
-      params, first_row = starting_point.load(self.model, state.params, self._config, self.data, self._evaluator)
-      state = state.replace(params=params)
+      state, first_row = starting_point.load(
+        self.model, state, self._config, self.data, self._evaluator, self._directory
+      )
     self.state = self._checkpoints.restore(state)
     self.step = self._start = int(self.state.step)
     self._log.read(self.step)
+    self._stopped_early = self.step < self._steps and self._ends_with()
     if first_row:
       self._log.metrics.rows = []  # drops the rows of an earlier start that was killed before its first checkpoint
       self._log.metrics.add(0, first_row)
     hosts.barrier('the logs are read')  # before the first host writes them
     self._entered.enter_context(self.stop_signals)
     self._log.write('running', self.step)
-    batch_size = self._config.train.batch_size
-    self._bar = progress.Bar(self.step, self._steps, batch_size, quiet=not self._directory.writes)
-    self._clock = Clock(self.step, batch_size)
-
-  def _record_start(self, parameters: int) -> None:
-    """Writes the config, the data description and the environment of this start, and logs its summary."""
-    if self._directory.writes:  # the summary reads images
-      for line in summary.startup_lines(self._config, self.data, self.model, parameters):
-        logger.info(line)
-      logger.info(f'results  {self._directory}')
-    directory.write_config(self._directory, self._config)
-    directory.write_data(self._directory, self.data)
-    environment.add_environment(self._directory, [d.device_kind for d in jax.devices()], self.data.fingerprint)
-    hosts.barrier('the directory is made')
-    hosts.check_same('starts in env.json', len(saved.read_starts(self._directory.path)))
+    images = -(-len(self.data.splits[self.data.watched]) // jax.process_count())  # that this host evaluates
+    self._bar = progress.Bar(self.step, self._config, images, quiet=not self._directory.writes)
+    self._clock = Clock(self.step, self._config.train.batch_size)
 
   def batches(self) -> Iterator[dict]:
     """Batches on the devices, from the restored step to the last; ends early if the run should stop."""
@@ -151,7 +122,7 @@ class Session:
       host=jax.process_index(),
       hosts=jax.process_count(),
     )
-    while self.step < self._steps and not self.stop_reason():
+    while self.step < self._steps and not self._stopped_early and not self.stop_reason():
       yield devices.shard(next(batches))
 
   def due(self, every: int) -> bool:
@@ -220,42 +191,47 @@ class Session:
   def evaluate(self) -> None:
     """Scores the watched split. If the run should stop, nothing is scored: a restart makes up for the evaluation."""
     self.write_logs()
-    began, last = time.time(), self.step == self._steps
+    began = time.time()
     scores = self._evaluator.score_run(
       self.state,
       self.data,
       self._directory,
-      keep=self._config.eval.keep if last else 0,
-      stop=lambda: self._log.write_in_time(self.step) or self.stop_reason(),
+      keep=self._config.eval.keep if self._ends_with(-1) else 0,  # that is, if this may be the last evaluation
+      stop=lambda: self._bar.evaluated() or self._log.write_in_time(self.step) or self.stop_reason(),
     )
     if scores is None:
       return
-    if last and self._directory.writes:
-      size = self._config.data.train_size
-      bounds.write_network(self._directory, self.data.watched, self.model, self.state.params, self.data, size)
-    logger.info('\n'.join(evaluation.summary_lines(self.step, scores)))
     row = evaluation.metrics_row(scores)
-    self._save_if_best(row['eval/mean_iou'])
+    self._act_on(row['eval/mean_iou'])
+    logger.info('\n'.join(evaluation.summary_lines(self.step, scores)))
     self._log.metrics.add(self.step, row)
+    advice.at_evaluation(self._log.metrics.rows, self._config, scores, self.class_weights)
     self._log.timing.add(self.step, {'eval_seconds': round(time.time() - began, 3)})
     self.write_logs()
     self._clock.restart(self.step)
 
-  def _save_if_best(self, mean_iou: float) -> None:
-    """Saves the checkpoint in `best` if no earlier evaluation was better.
+  def _act_on(self, mean_iou: float) -> None:
+    """Saves the checkpoint in `best` if this evaluation is the best one, and the size of the network if it is the last.
 
-    Only if results are reported on another split: the test split never chooses a checkpoint.
+    Both are on disk before the row that records the evaluation.
     """
-    earlier = [row['eval/mean_iou'] for row in self._log.metrics.with_field('eval/mean_iou')]
-    if self.data.watched != self.data.held_out and mean_iou > max(earlier, default=-1):
-      best = checkpoint.Checkpoints(self._directory, 1, 'best')
-      best.save(self.step, self.state)
-      best.close()  # on disk before the row that records it
+    if ends := self._ends_with(mean_iou):
+      self._stopped_early = self.step < self._steps
+    if ends and self._directory.writes:
+      size = self._config.data.train_size
+      bounds.write_network(self._directory, self.data.watched, self.model, self.state.params, self.data, size)
+    if self._keeps_best and early_stopping.is_best(self._log.metrics, mean_iou):
+      checkpoint.save_best(self._directory, self.step, self.state)
+
+  def _ends_with(self, *mean_iou: float) -> bool:
+    """Whether the run ends at this step, if its evaluation has this score or, without one, as far as it is logged."""
+    return self.step == self._steps or early_stopping.is_over(self._log.metrics, self._config.train.patience, *mean_iou)
 
   def finish(self) -> None:
     """Ends a run whose loop has ended: done, preempted or superseded."""
     reason = self.stop_reason()
-    if reason and reason != signals.SUPERSEDED:
+    self._bar.saving()
+    if (reason or self._stopped_early) and reason != signals.SUPERSEDED:
       self.write_logs()
       self._checkpoints.save(self.step, self.state)
     self._checkpoints.close()
@@ -267,7 +243,11 @@ class Session:
       self._log.write('preempted', self.step)
       logger.info(f'saved at step {self.step} of {self._steps}; run the same command again to resume')
     else:
-      self._log.write('done', self.step)
+      if self._stopped_early:
+        logger.info(early_stopping.explanation(self._log.metrics, self.step, self._steps))
+      warnings = advice.at_end(self._directory, self.data, self._log.metrics.rows, self._config, self.class_weights)
+      early = {'stopped_early': True} if self._stopped_early else {}
+      self._log.write('done', self.step, warnings=warnings, **early)
       if self._directory.writes:
         progress.show_results(self._directory, self._log.status)
 

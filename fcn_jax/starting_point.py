@@ -1,5 +1,9 @@
-"""The parameters that a run starts from. If they come from another run, the coarse scores of both are compared."""
+"""What a run starts from: its resolved config, its directory, and its parameters.
 
+If the parameters come from another run, the coarse scores of both are compared.
+"""
+
+import dataclasses
 import logging
 import math
 
@@ -7,12 +11,14 @@ import jax
 import numpy as np
 
 from fcn_jax import files, metrics, models
-from fcn_jax.data import pipeline
+from fcn_jax.config import length
+from fcn_jax.data import dataset, pipeline
 from fcn_jax.data.dataset import Data
 from fcn_jax.errors import UserError
 from fcn_jax.evaluation import Evaluator
-from fcn_jax.run import devices, saved
-from fcn_jax.weights import initialize
+from fcn_jax.run import checkpoint, devices, directory, environment, hosts, saved, summary
+from fcn_jax.run.directory import RunDirectory
+from fcn_jax.weights import initialize, match
 
 logger = logging.getLogger(__name__)
 
@@ -20,30 +26,88 @@ logger = logging.getLogger(__name__)
 _TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}
 
 
-def load(model, params: dict, config, data: Data, evaluator: Evaluator) -> tuple[dict, dict | None]:
-  """The parameters of a new run, on the devices, with those that come from another run or from a weights file.
+def prepare(config, workdir: str):
+  """Resolves the settings that depend on the data or on what the run starts from; makes or checks its directory.
+
+  Returns:
+    The config, and the `RunDirectory`, to which only the first host writes.
+
+  Raises:
+    UserError: the devices do not fit the config (`devices.check`), or the directory has a run of another config.
+  """
+  devices.check(config)
+  devices.enable_compilation_cache()
+  run_directory = RunDirectory(workdir, writes=hosts.is_first_host())
+  checkpoint.check_path(run_directory)
+  begun = saved.is_run(run_directory.path)
+  resolved = directory.resolve_config(run_directory.path, config) if begun else initialize.resolve(config)
+  logger.info(summary.input_line(config, resolved))
+  if hosts.is_first_host():
+    directory.begin(run_directory, resolved)
+  return _with_steps(resolved) if config.train.epochs and not begun else resolved, run_directory
+
+
+def _with_steps(config):
+  """The config of a new run with the `train.steps` of its `train.epochs`."""
+  with hosts.first_host_first('the training images are counted'):  # which may prepare the data
+    images = len(dataset.load(config.data).splits['train'])
+  resolved = length.resolve(config, length.steps(config.train, images))
+  steps, warmup, was = resolved.train.steps, resolved.optim.warmup, config.optim.warmup
+  shortened = f'; optim.warmup is {warmup} instead of {was} steps' if warmup != was else ''
+  logger.info(f'train.epochs={config.train.epochs:g} of {images} images are {steps} steps{shortened}')
+  return resolved
+
+
+def record(run_directory: RunDirectory, config, data: Data, model, parameters: int) -> None:
+  """Writes the config, the data description and the environment of this start, and logs its summary."""
+  if run_directory.writes:  # the summary reads images
+    for line in summary.startup_lines(config, data, model, parameters):
+      logger.info(line)
+    logger.info(f'writes to {run_directory}')
+  directory.write_config(run_directory, config)
+  directory.write_data(run_directory, data)
+  environment.add_environment(run_directory, [d.device_kind for d in jax.devices()], data.fingerprint)
+  hosts.barrier('the directory is made')
+  hosts.check_same('starts in env.json', len(saved.read_starts(run_directory.path)))
+
+
+def load(model, state, config, data: Data, evaluator: Evaluator, run_directory: RunDirectory):
+  """The state of a new run, on the devices, with what comes from another run or from a weights file.
 
   Args:
     model: the network.
-    params: its initial parameters, on the devices.
+    state: its initial `TrainState`, on the devices.
     config: of the run; `init.run` takes precedence over `init.weights`.
     data: the data set.
     evaluator: of the network.
+    run_directory: of the run; `restored.json` gets the list of all tensors.
 
   Returns:
-    The parameters, and, if they come from another run, the row for `metrics.jsonl` with their scores.
+    The state, and, if it comes from another run, the row for `metrics.jsonl` with its scores; else None.
 
   Raises:
     UserError: the file or run does not fit, or the coarse scores differ from those of the run.
   """
   if config.init.run:
-    restored = initialize.from_run(params, config)
+    restored = initialize.from_run(state.params, config)
+    _write_rows(run_directory, restored.rows, f'step {restored.step} of {config.init.run}')
     _check_scores(model, restored, config, data)
-    params = devices.replicate(restored.params)
-    return params, _metrics_before_training(params, config.init.run, data, evaluator)
+    state = state.replace(params=devices.replicate(restored.params))
+    if config.init.optimizer:
+      opt_state = initialize.optimizer_from_run(state.opt_state, config)
+      state = state.replace(opt_state=devices.replicate(opt_state))
+    return state, _metrics_before_training(state.params, config.init.run, data, evaluator)
   if config.init.weights:
-    return devices.replicate(initialize.from_weights(params, config)), None
-  return params, None
+    params, rows = initialize.from_weights(state.params, config)
+    _write_rows(run_directory, rows, config.init.weights)
+    state = state.replace(params=devices.replicate(params))
+  return state, None
+
+
+def _write_rows(run_directory: RunDirectory, rows: list[match.Row], source: str) -> None:
+  tensors = [{k: x for k, x in dataclasses.asdict(row).items() if k != 'refused'} for row in rows]
+  run_directory.write_json('restored.json', {'from': source, 'tensors': tensors})
+  logger.info(f'{match.summary_line(rows, source)}; all tensors are listed in {run_directory / "restored.json"}')
 
 
 def _check_scores(model, restored: initialize.Restored, config, data: Data) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fcn_jax import losses, models, session
+from fcn_jax import losses, models, session, starting_point
 from fcn_jax.data import device_augment
 from fcn_jax.run import devices, hosts, profile, progress
 
@@ -135,7 +135,7 @@ def run(config, workdir: str, *, take_over: bool = False, profile_steps: tuple[i
   Raises:
     UserError: the run cannot start or continue, because of its devices, directory or data, or because the disk is full.
   """
-  config, directory = session.prepare(config, workdir)
+  config, directory = starting_point.prepare(config, workdir)
   if progress.show_if_done(directory, config.train.steps):
     return 0
   profiler = profile.Profiler(directory, profile_steps)

@@ -24,8 +24,8 @@ def command(without_jax, tmp_path):
   ('module', 'flags'),
   [
     ('main', ['config', 'workdir', 'take_over', 'profile', 'coordinator', 'num_processes', 'process_id']),
-    ('evaluate', ['config', 'workdir', 'split', 'checkpoint', 'save_predictions', 'weights', 'out']),
-    ('predict', ['config', 'workdir', 'weights', 'out', 'checkpoint', 'heatmaps', 'save_scores', 'overwrite']),
+    ('evaluate', ['config', 'workdir', 'split', 'checkpoint', 'save_predictions', 'worst', 'weights', 'out']),
+    ('predict', ['config', 'workdir', 'weights', 'out', 'checkpoint', 'save', 'heatmaps', 'save_scores', 'overwrite']),
     ('bounds', ['config', 'split', 'masks', 'classes', 'out', 'overwrite']),
   ],
 )
@@ -76,7 +76,8 @@ def test_help_has_short_forms_and_the_exit_codes(command, flag):
     ([CONFIG, '--config.model.strid=8'], ['there is no setting model.strid', 'did you mean model.stride?']),
     ([CONFIG, '--config.optim.learning_rate=1'], ['no setting optim.learning_rate', 'did you mean optim.lr?']),
     ([CONFIG, '--config.batch_size=1'], ['there is no setting batch_size', 'did you mean train.batch_size?']),
-    ([CONFIG, '--config.train.epochs=1'], ['there is no setting train.epochs', 'did you mean train.steps?']),
+    ([CONFIG, '--config.train.max_steps=1'], ['there is no setting train.max_steps', 'did you mean train.steps?']),
+    ([CONFIG, '--config.train.epochs=1', '--config.train.steps=300'], ['train.steps is 300', 'drop train.epochs']),
     ([CONFIG, '--config.backbone=vgg16'], ['there is no setting backbone', 'did you mean model.backbone?']),
     ([CONFIG, '--config.modle.stride=8'], ['there is no setting modle.stride', 'did you mean model.stride?']),
     ([CONFIG, '--config.optim.lr.x=8'], ['there is no setting optim.lr.x']),

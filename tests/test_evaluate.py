@@ -1,5 +1,6 @@
 """`evaluate` scores a run like its training did, on any split, checkpoint and number of devices."""
 
+import csv
 import json
 import shutil
 import sys
@@ -70,7 +71,7 @@ def scored(finished, tmp_path_factory):
   folder = tmp_path_factory.mktemp('scored')
   shutil.copytree(finished, folder / 'run')
   shutil.rmtree(folder / 'run' / 'eval')
-  done = evaluate(f'--workdir={folder}/run', f'--save_predictions={folder}/out/put')
+  done = evaluate(f'--workdir={folder}/run', f'--save_predictions={folder}/out/put', '--worst=2')
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
   predictions = {}
   for path in (folder / 'out' / 'put').glob('*.png'):
@@ -108,7 +109,7 @@ def test_the_saved_predictions_give_the_same_scores(scored):
   assert scores['boundary_iou'] == {str(w): metrics.summarize(x, CLASSES.names)['mean_iou'] for w, x in widths}
   assert scores['images'] == len(truth) == 8
   assert scores['pixels'] == sum(np.count_nonzero(e['label'] != IGNORE) for e in truth)
-  assert set(scores) == {*metrics.METRICS, 'iou', 'images', 'pixels', 'boundary_iou', 'step'}
+  assert set(scores) == {*metrics.METRICS, *metrics.OF_CLASS, 'share', 'images', 'pixels', 'boundary_iou', 'step'}
 
 
 def test_examples_and_the_upper_bound_are_written(scored):
@@ -121,6 +122,18 @@ def test_examples_and_the_upper_bound_are_written(scored):
         assert np.array_equal(np.asarray(image), expected)
     with Image.open(workdir / 'eval' / 'validation' / f'{e["id"]}.image.jpg') as image:
       assert np.abs(np.asarray(image).astype(int) - e['image']).mean() < 8
+
+
+def test_the_images_are_listed_from_worst_to_best(scored):
+  workdir, *_ = scored
+  _, matrices, ids = read(workdir, 'validation')
+  with open(workdir / 'eval' / 'validation.images.csv') as file:
+    rows = list(csv.DictReader(file))
+  slow = {i: metrics.summarize(matrix, CLASSES.names)['mean_iou'] for i, matrix in zip(ids, matrices, strict=True)}
+  assert [row['id'] for row in rows] == sorted(ids, key=slow.get)
+  np.testing.assert_allclose([float(row['mean_iou']) for row in rows], sorted(slow.values()), atol=1e-6)
+  saved_images = sorted((workdir / 'eval' / 'validation.worst').glob('*.png'))
+  assert [path.name for path in saved_images] == [f'{rank:04d}.{rows[rank - 1]["id"]}.png' for rank in (1, 2)]
 
 
 def test_a_finished_run_keeps_its_predictions_and_images(finished, scored):
@@ -145,7 +158,7 @@ def test_the_scores_are_printed(scored):
   assert 'on validation of scenes/1.0.0' in output and f'8 images, {scores["pixels"]:,} pixels' in output
   for name in metrics.METRICS:
     assert f'{100 * scores[name]:.2f} %' in output
-  assert 'IoU sky' in output and 'mean IoU within 16 px of a boundary' in output
+  assert f'{100 * scores["f1"]["sky"]:.2f} %' in output and 'mean IoU within 16 px of a boundary' in output
   assert '8/8' not in output, 'the progress bar is for terminals only'
 
 
@@ -155,7 +168,8 @@ def test_another_split_and_checkpoint_on_more_devices_than_the_run_had(run):
   env = {'XLA_FLAGS': '--xla_force_host_platform_device_count=3'}
   done = evaluate(f'--workdir={run}', '--split=train', '--checkpoint=best', env=env)
   assert (done.returncode, done.stderr) == (0, ''), done.stderr
-  written = ['network.best.json', 'train.best', 'train.best.json', 'train.best.npz']
+  written = ['network.best.json', 'train.best', 'train.best.confusion.png', 'train.best.images.csv']
+  written += ['train.best.json', 'train.best.npz']
   assert sorted(path.name for path in (run / 'eval').iterdir()) == written
   scores, matrices, ids = read(run, 'train.best')
   assert scores['step'] == 9 and scores['images'] == 24

@@ -12,10 +12,13 @@ import untrained
 from absl.testing import flagsaver
 from command_line import flags_of
 from ordinary_user import without_root
+from PIL import Image
 
-from fcn_jax import bounds, evaluate, evaluation, files, metrics
+from fcn_jax import bounds, evaluate, evaluation, files, images, metrics, outputs
 from fcn_jax.data import bands, dataset
+from fcn_jax.data.dataset import Classes
 from fcn_jax.errors import UserError
+from fcn_jax.evaluate_files import Worst
 from fcn_jax.models import cost
 from fcn_jax.run import directory, environment, saved
 
@@ -42,21 +45,25 @@ def run(finished, tmp_path, monkeypatch):
   return tmp_path / 'run'
 
 
-def score(model, params, split, config, predictions):
+def score(model, params, split, config, savers):
   """Scores as if all pixels of each image were predicted correctly."""
   examples = []
+  matrices = np.tile(np.eye(8, dtype=np.int64), (len(split), 1, 1))
   for index in range(len(split)):
     label = split[index]['labels']['semantic']
-    image = {'index': index, 'inputs': split[index]['inputs']}
+    image = {'index': index, 'inputs': split[index]['inputs'], 'counts': {'semantic': matrices[index][None]}}
     examples.append(image | {'labels': {'semantic': label}, 'predictions': {'semantic': label % 8}})
-    predictions.save(examples[-1])
-  matrices = np.tile(np.eye(8, dtype=np.int64), (len(split), 1, 1))
+    for saver in savers:
+      saver.add(examples[-1])
   return evaluation.Scored({'semantic': matrices}, {'semantic': matrices[: len(bands.WIDTHS)]}, examples[:1])
 
 
 def evaluated(run, **flags):
   with flags_of(evaluate), flagsaver.flagsaver(workdir=str(run), **flags):
     evaluate.main([])
+
+
+ENDINGS = ('', '.json', '.npz', '.images.csv', '.confusion.png')
 
 
 def names(folder) -> set[str]:
@@ -66,11 +73,11 @@ def names(folder) -> set[str]:
 def test_each_checkpoint_has_its_files(run):
   evaluated(run)
   eval_folder = run / 'eval'
-  last = {'validation.json', 'validation.npz', 'validation', 'network.json'}
+  last = {*(f'validation{ending}' for ending in ENDINGS), 'network.json'}
   assert names(eval_folder) == last
   before = {path: path.read_bytes() for path in eval_folder.rglob('*') if path.is_file()}
   evaluated(run, checkpoint='best')
-  best = {'validation.best.json', 'validation.best.npz', 'validation.best', 'network.best.json'}
+  best = {*(f'validation.best{ending}' for ending in ENDINGS), 'network.best.json'}
   assert names(eval_folder) == last | best
   assert {path: path.read_bytes() for path in before} == before
   steps = [json.loads((eval_folder / f'validation{x}.json').read_text())['step'] for x in ('', '.best')]
@@ -84,7 +91,7 @@ def test_on_a_read_only_disk_the_scores_are_printed_and_out_is_the_way_out(run, 
   before = sorted(run.rglob('*'))
   with without_root():
     evaluated(run)
-  assert 'IoU sky' in capsys.readouterr().out
+  assert 'precision' in capsys.readouterr().out
   assert f'not saved: cannot write {run}/eval/' in caplog.text and 'Permission denied' in caplog.text
   assert '--out=FOLDER' in caplog.text
   with without_root():
@@ -101,11 +108,13 @@ def test_out_replaces_files_of_an_earlier_call_and_no_others(run, tmp_path, monk
   (out / 'eval' / 'validation.json').write_text('{}')
   evaluated(run, out=str(out))
   assert json.loads((out / 'eval' / 'validation.json').read_text())['step'] == 7
-  (out / 'eval' / 'train.npz').write_text("a user's")
   monkeypatch.setattr(evaluate, '_score', None)  # refused before anything is scored
-  with pytest.raises(UserError, match=r'train\.npz would be overwritten'):
-    evaluated(run, out=str(out), split='train')
-  assert (out / 'eval' / 'train.npz').read_text() == "a user's"
+  for name in ('train.npz', 'train.images.csv', 'train.confusion.png'):
+    (out / 'eval' / name).write_text("a user's")
+    with pytest.raises(UserError, match=f'{name} would be overwritten'):
+      evaluated(run, out=str(out), split='train')
+    assert (out / 'eval' / name).read_text() == "a user's"
+    (out / 'eval' / name).unlink()
 
 
 def test_out_may_be_the_run_itself_but_no_other_run(run, tmp_path):
@@ -133,6 +142,48 @@ def test_predictions_replace_those_of_an_earlier_call_and_nothing_else(run, tmp_
   assert names(tmp_path / 'masks') == {f'{ids[3]}.png'}
 
 
+@pytest.mark.parametrize('checkpoint', ['last', 'best'])
+def test_the_worst_images_of_every_head_are_saved_and_replace_earlier_ones(tmp_path, checkpoint):
+  heads = {head: Classes(('no', 'yes'), ((0, 0, 0), (9, 9, 9))) for head in ('semantic', 'ground')}
+  ids, rng = [f'day/{number}' for number in range(6)], np.random.default_rng(0)
+  label = rng.integers(0, 2, (4, 6), np.uint8)
+  label[0] = 255
+  written = directory.RunDirectory(tmp_path)
+  folder = tmp_path / 'eval' / f'validation{".best" if checkpoint == "best" else ""}.worst'
+  for most, wrong in ((5, [3, 1, 4, 0, 2]), (2, [1, 5, 0, 2, 9])):  # wrong pixels of each image; the last has no label
+    worst = Worst(most, ids, heads)
+    for index, count in enumerate(wrong):
+      prediction = label.copy()
+      prediction[1].flat[:count] = 1 - prediction[1].flat[:count]
+      counts = {head: np.array([[[9, count], [0, 9]]]) for head in heads}
+      image = {'index': index, 'inputs': {'rgb': np.full((4, 6, 3), 7 * index, np.uint8)}, 'counts': counts}
+      worst.add(image | {kind: dict.fromkeys(heads, x) for kind, x in (('labels', label), ('predictions', prediction))})
+    worst.add({'index': 5, 'counts': {head: np.zeros((1, 2, 2), int) for head in heads}})
+    worst.write(written, 'validation', checkpoint)
+    expected = [f'{rank:04d}.day_{index}.png' for rank, index in enumerate(np.argsort(wrong)[::-1][:most], start=1)]
+    assert names(folder) - {outputs.LIST} == set(expected)
+    other = folder.with_name(folder.name.replace('validation', 'validation.ground'))
+    assert names(other) == names(folder)
+    with Image.open(folder / expected[0]) as opened:
+      pixels = np.asarray(opened)
+    assert np.count_nonzero((pixels[:22] == images.WRONG).all(-1)) == min(max(wrong), 6)
+    assert (pixels[22:] == images.WRONG).all(-1).sum() >= 50, 'a swatch in the legend'
+    errors = pixels[14 + 4 :][:4, -10:-4]
+    assert (errors[0] == 0).all(), 'pixels without a label are black'
+  (folder / '0001.day_3.png').write_text("a user's")
+  with pytest.raises(UserError, match='would be overwritten'):
+    outputs.replace(files.path(folder), ['0001.day_3.png'])
+
+
+def test_what_was_written_and_the_next_commands_are_shown(run, caplog, capsys):
+  with caplog.at_level('INFO', 'fcn_jax'):
+    evaluated(run, worst=3)
+  assert len(names(run / 'eval' / 'validation.worst') - {outputs.LIST}) == 3
+  assert f'{run}/eval/validation.json, .npz, .images.csv' in caplog.text
+  assert f'the 3 worst images to {run}/eval/validation.worst' in caplog.text
+  assert f'python -m fcn_jax.predict --workdir={run} photo.jpg\n' in capsys.readouterr().out
+
+
 def test_a_prediction_that_cannot_be_written_does_not_cost_the_scores(run, tmp_path, capsys):
   ids = dataset.load(saved.read_config(files.path(run)).data).splits['validation'].ids()
   folder = tmp_path / 'predictions'
@@ -142,7 +193,7 @@ def test_a_prediction_that_cannot_be_written_does_not_cost_the_scores(run, tmp_p
   shutil.rmtree(run / 'eval')
   with pytest.raises(UserError, match=f'cannot write {folder}/{ids[3]}.png'):
     evaluated(run, save_predictions=str(folder))
-  assert 'IoU sky' in capsys.readouterr().out and (run / 'eval' / 'validation.json').exists()
+  assert 'precision' in capsys.readouterr().out and (run / 'eval' / 'validation.json').exists()
 
 
 def test_a_damaged_file_about_the_network_is_made_again(run):

@@ -197,9 +197,9 @@ def test_the_files_and_fields_of_the_first_head_are_flat_and_others_have_its_nam
   split, directory = RandomSplit([(5, 7), (9, 3)], TWO_HEADS), RunDirectory(tmp_path)
   scored = score(split, ByBrightness({'semantic': 4, 'geometric': 2}))
   scores = evaluation.write(directory, 'test', split, scored, TWO_HEADS, step=7)
+  endings = ('', '.json', '.npz', '.images.csv', '.confusion.png')
   assert {path.name for path in (tmp_path / 'eval').iterdir()} == {
-    *('test.json', 'test.npz', 'test'),
-    *('test.geometric.json', 'test.geometric.npz', 'test.geometric'),
+    f'{stem}{ending}' for stem in ('test', 'test.geometric') for ending in endings
   }
   for stem, head in (('test', 'semantic'), ('test.geometric', 'geometric')):
     saved = directory.read_json(f'eval/{stem}.json', None)

@@ -14,7 +14,7 @@ from photos import drawing, save
 from PIL import Image
 
 import fcn_jax
-from fcn_jax import bounds, files, predict, session
+from fcn_jax import bounds, files, predict, starting_point
 from fcn_jax import config as config_lib
 from fcn_jax.data import dataset
 from fcn_jax.data.builders import stanford_background
@@ -37,7 +37,7 @@ def home(tmp_path, monkeypatch):
 def test_workdir(home):
   config = config_lib.default('scenes')
   config.eval.batch_size = 8  # divisible by the number of devices
-  _, made = session.prepare(config, '~/run')
+  _, made = starting_point.prepare(config, '~/run')
   assert made.path == files.path(str(home / 'run')) and (home / 'run').is_dir()
   directory.RunDirectory('~/run').write('deep/file', 'text')
   assert (home / 'run' / 'deep' / 'file').read_text() == 'text'

@@ -38,19 +38,25 @@ def slow_confusion(prediction, label):
 
 
 def slow_metrics(n):
-  """Pixel accuracy, mean accuracy, mean IoU and frequency-weighted IoU as CVPR'15 defines them, and all IoUs."""
+  """The means as CVPR'15 defines them, those of precision and F1, and the scores of all classes."""
   total = sum(n[i][j] for i in range(CLASSES) for j in range(CLASSES))
   t = [sum(n[i][j] for j in range(CLASSES)) for i in range(CLASSES)]
   predicted = [sum(n[j][i] for j in range(CLASSES)) for i in range(CLASSES)]
   iu = [n[i][i] / (t[i] + predicted[i] - n[i][i]) if t[i] + predicted[i] else None for i in range(CLASSES)]
   accuracies = [n[i][i] / t[i] for i in range(CLASSES) if t[i]]
   present = [x for x in iu if x is not None]
+  precision = [n[i][i] / predicted[i] if predicted[i] else None for i in range(CLASSES)]
+  recall = [n[i][i] / t[i] if t[i] else None for i in range(CLASSES)]
+  f1 = [2 * n[i][i] / (t[i] + predicted[i]) if t[i] + predicted[i] else None for i in range(CLASSES)]
+  of_class = {'iou': iu, 'precision': precision, 'recall': recall, 'f1': f1, 'share': [x / total for x in t]}
+  means = {f'mean_{kind}': np.mean([x for x in of_class[kind] if x is not None]) for kind in ('precision', 'f1')}
   return {
     'pixel_accuracy': sum(n[i][i] for i in range(CLASSES)) / total,
     'mean_accuracy': sum(accuracies) / len(accuracies),
     'mean_iou': sum(present) / len(present),
     'fw_iou': sum(t[i] * iu[i] for i in range(CLASSES) if t[i]) / total,
-    'iou': dict(zip(NAMES, iu, strict=True)),
+    **means,
+    **{kind: dict(zip(NAMES, values, strict=True)) for kind, values in of_class.items()},
   }
 
 
@@ -84,23 +90,33 @@ def test_summary_equals_a_slow_double_loop(batch):
   assert matrix[:, 3].any()
   summary = metrics.summarize(matrix, NAMES)
   expected = slow_metrics(matrix.tolist())
-  assert summary.pop('iou') == pytest.approx(expected.pop('iou'))
+  for kind in (*metrics.OF_CLASS, 'share'):
+    assert summary.pop(kind) == pytest.approx(expected.pop(kind)), kind
   assert summary == pytest.approx(expected)
 
 
 def test_absent_classes_are_left_out_of_the_means():
   matrix = np.zeros((CLASSES, CLASSES), int)
-  matrix[:2, :2] = [[30, 10], [20, 40]]
+  matrix[:2, :3] = [[30, 10, 10], [20, 40, 0]]  # road is predicted, but in no label
+  matrix[3, 0] = 30  # grass is labeled, but never predicted
   summary = metrics.summarize(matrix, NAMES)
-  assert summary['iou'] == pytest.approx({'sky': 30 / 60, 'tree': 40 / 70, 'road': None, 'grass': None, 'water': None})
-  assert summary['mean_iou'] == pytest.approx((30 / 60 + 40 / 70) / 2)
-  assert summary['mean_accuracy'] == pytest.approx((30 / 40 + 40 / 60) / 2)
+  assert summary['iou'] == pytest.approx({'sky': 30 / 100, 'tree': 40 / 70, 'road': 0, 'grass': 0, 'water': None})
+  assert summary['precision'] == pytest.approx(
+    {'sky': 30 / 80, 'tree': 40 / 50, 'road': 0, 'grass': None, 'water': None}
+  )
+  assert summary['recall'] == pytest.approx({'sky': 30 / 50, 'tree': 40 / 60, 'road': None, 'grass': 0, 'water': None})
+  assert summary['f1'] == pytest.approx({'sky': 60 / 130, 'tree': 80 / 110, 'road': 0, 'grass': 0, 'water': None})
+  assert summary['mean_iou'] == pytest.approx((30 / 100 + 40 / 70) / 4)
+  assert summary['mean_accuracy'] == pytest.approx((30 / 50 + 40 / 60) / 3)
+  assert summary['mean_precision'] == pytest.approx((30 / 80 + 40 / 50) / 3)
+  assert summary['mean_f1'] == pytest.approx((60 / 130 + 80 / 110) / 4)
 
 
 def test_a_perfect_prediction_scores_one():
   summary = metrics.summarize(np.diag([5, 1, 0, 1000, 3]), NAMES)
-  assert summary.pop('iou') == {'sky': 1, 'tree': 1, 'road': None, 'grass': 1, 'water': 1}
-  assert set(summary.values()) == {1}
+  for kind in metrics.OF_CLASS:
+    assert summary.pop(kind) == {'sky': 1, 'tree': 1, 'road': None, 'grass': 1, 'water': 1}
+  assert {summary[name] for name in metrics.METRICS} == {1}
 
 
 def test_large_totals_do_not_overflow():

@@ -226,3 +226,33 @@ def test_only_convolutions_have_biases_with_another_learning_rate(changes):
     path[:-1] for path, _ in chosen if path[-1].key == 'bias' and path[:-1] in layers
   }
   assert any(path[-1].key == 'scale' for path, _ in chosen)
+
+
+# The state of another run's optimizer.
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adamw'])
+@pytest.mark.parametrize('changes', [{}, {'lr_backbone': 0.01}, {'freeze_backbone': True}, {'warmup': 3, 'clip': 1.0}])
+def test_the_moments_of_the_same_parameters_are_restored_wherever_they_are(name, changes):
+  def made(params, **more):
+    return optim.make(settings(name=name, **more), STEPS).init(params)
+
+  theirs = {**random_tree(0), 'score_pool4': {'bias': np.zeros(7, np.float32)}}
+  source = jax.tree.map(lambda x: np.full_like(x, 5), made(theirs))
+  params = {**random_tree(1), 'score_fr': {'kernel': np.zeros((1, 1, 4, 9), np.float32)}}  # other classes
+  state = made(params, **changes)
+  restored, count = optim.restore(state, source)
+  assert jax.tree.structure(restored) == jax.tree.structure(state)
+  leaves = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree.leaves_with_path(restored)}
+  expected = 0
+  for text, x in leaves.items():
+    of_parameter = any(field in text for field in ('.mu', '.nu', '.trace')) and 'score_fr' not in text
+    adams = text.endswith('.count') and any(other.startswith(f'{text.removesuffix(".count")}.mu') for other in leaves)
+    assert (x == (5 if of_parameter or adams else 0)).all(), text
+    expected += of_parameter or adams
+  assert count == expected > 0
+
+
+def test_nothing_of_another_optimizer_is_restored():
+  sgd, adamw = (optim.make(settings(name=name), STEPS).init(random_tree(0)) for name in ('sgd', 'adamw'))
+  assert optim.restore(sgd, adamw)[1] == optim.restore(adamw, sgd)[1] == 0

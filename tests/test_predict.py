@@ -138,10 +138,12 @@ def test_a_network_with_several_streams_is_an_error_that_names_the_api(tmp_path)
 def test_a_progress_bar_is_shown_on_a_terminal_only(run, tmp_path, monkeypatch, terminal):
   output = io.StringIO()
   monkeypatch.setattr(progress, 'console', Console(file=output, width=100, force_terminal=terminal))
+  monkeypatch.setattr(progress, '_AFTER', 0)
+  monkeypatch.setattr(progress, '_EVERY', 1e9)
   save(tmp_path / 'in' / 'a.png', drawing(150, 70))
   save(tmp_path / 'in' / 'b.png', drawing(150, 70))
   assert call(predict, tmp_path / 'in', workdir=run.workdir, out=str(tmp_path / 'out')) == 0
   if terminal:
-    assert '2/2' in output.getvalue() and 'images' in output.getvalue()
+    assert 'image 2/2' in output.getvalue()
   else:
     assert output.getvalue() == ''  # the last line is a message of the logger

@@ -16,7 +16,7 @@ from ordinary_user import without_root
 from photos import drawing, rotated, save
 from PIL import Image
 
-from fcn_jax import api, image_files, machine, predict, predict_files
+from fcn_jax import api, image_files, machine, predict, predict_files, predict_jobs, predict_outputs
 from fcn_jax.errors import UserError
 
 
@@ -47,13 +47,14 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def outcome(run, here, caplog, capsys):
-  """A function that runs the command in an empty folder: the exit code, the faults, and the messages."""
+  """A function that runs the command in an empty folder: exit code, faults, and messages but for what was written."""
 
   def result(*arguments, **options) -> tuple[int, list[str], list[str]]:
     caplog.clear()
     with caplog.at_level(logging.INFO, 'fcn_jax'):
       code = call(predict, *arguments, **{'workdir': run.workdir, 'out': 'out'} | options)
-    return code, capsys.readouterr().err.splitlines(), [record.getMessage() for record in caplog.records]
+    messages = [message for message in caplog.messages if not message.startswith('wrote ')]
+    return code, capsys.readouterr().err.splitlines(), messages
 
   return result
 
@@ -193,7 +194,7 @@ def test_an_image_that_does_not_fit_the_memory_is_refused_before_it_is_decoded(o
 
 def test_an_accelerator_names_the_memory_of_the_machine_as_a_way_out(outcome, here, monkeypatch):
   save(here / 'large.png', drawing(1030, 1040))
-  monkeypatch.setattr(predict, '_is_on_cpu', lambda: False)
+  monkeypatch.setattr(predict_jobs, '_is_on_cpu', lambda: False)
   monkeypatch.setattr(api.Predictor, 'available_memory', lambda _: 2**20)
   code, (fault,), _ = outcome('large.png')
   assert code == 1 and 'JAX_PLATFORMS=cpu' in fault and '0.0 GiB are available' in fault
@@ -250,14 +251,14 @@ def test_a_file_as_output_folder_is_named_before_the_network_is_loaded(outcome, 
 def test_a_full_disk_ends_the_command_after_its_counts(outcome, here, monkeypatch, caplog):
   for seed, name in enumerate('abc'):
     save(here / f'{name}.png', drawing(20, 30, seed))
-  write = predict_files.write
+  write = predict_outputs.write
 
   def full(stem, *arguments):
     if stem.name != 'a':
       raise UserError('cannot write') from OSError(28, 'No space left on device')
-    write(stem, *arguments)
+    yield from write(stem, *arguments)
 
-  monkeypatch.setattr(predict_files, 'write', full)
+  monkeypatch.setattr(predict_outputs, 'write', full)
   with pytest.raises(UserError, match='cannot write'):
     outcome('a.png', 'b.png', 'no.png', 'c.png')
   assert caplog.messages[-1] == '1 done, 0 skipped, 3 failed'
@@ -295,5 +296,5 @@ def test_the_estimate_of_the_memory_is_what_the_command_takes(run, here, request
   save(here / 'small.png', drawing(512, 512))
   options = [f'--workdir={run.workdir}', '--out=out']
   taken = peak('large.png', *options) - peak('small.png', *options)
-  estimate = request.module.predictor.memory((height, width)) + predict._IMAGE_BYTES * height * width
+  estimate = request.module.predictor.memory((height, width)) + predict_jobs.IMAGE_BYTES * height * width
   assert 0.7 * estimate < taken + 40 * 512**2 < 1.1 * estimate

@@ -10,7 +10,7 @@ from ordinary_user import without_root
 from photos import drawing, save
 from PIL import Image
 
-from fcn_jax import predict_files
+from fcn_jax import predict_files, predict_outputs
 from fcn_jax.data.dataset import Classes
 
 ENDINGS = ('png', 'overlay.png', 'sky.png', 'npz')
@@ -95,10 +95,11 @@ def test_links_to_folders_are_followed_without_end(here):
 def test_earlier_predictions_in_a_folder_are_left_out(here):
   image, classes = save(here / 'in' / 'a.png', drawing(3, 4)), Classes(('sky', 'road'), ((0, 0, 255), (9, 9, 9)))
   scores = np.zeros((3, 4, 2), np.float32)
-  predict_files.write(epath.Path('in') / 'b', ['png', 'overlay.png', 'sky.png', 'npz'], drawing(3, 4), scores, classes)
-  assert len(list((here / 'in').iterdir())) == 5
+  endings = ['png', 'gray.png', 'overlay.png', 'sky.png', 'npz']
+  assert list(predict_outputs.write(epath.Path('in') / 'b', endings, drawing(3, 4), scores, classes)) == endings
+  assert len(list((here / 'in').iterdir())) == 6
   found = predict_files.find(['in'], epath.Path('in'))
-  assert list(found.sources) == [str(image)] and found.left_out == {'earlier predictions': 3, '.npz': 1}
+  assert list(found.sources) == [str(image)] and found.left_out == {'earlier predictions': 4, '.npz': 1}
   with Image.open('in/b.png') as opened:
     opened.load()
     assert opened.info['Software'] == 'fcn_jax.predict'
@@ -150,7 +151,7 @@ def test_no_output_is_another_file_that_the_command_reads(here):
 def test_names_do_not_exceed_255_bytes(here):
   long = '\u56fe' * 80  # 240 bytes
   touch(here, f'in/{long}.png', f'in/{long[:79]}ab.png', 'in/short.png', f'in/{"x" * 251}.png')
-  endings = ['png', 'overlay.png', *predict_files.heatmap_endings(('y' * 300, 'sky'))]
+  endings = ['png', 'overlay.png', *predict_outputs.heatmap_endings(('y' * 300, 'sky'))]
   chosen = names('in', endings=endings)
   assert chosen['in/short.png'] == 'short'
   assert all(len(os.fsencode(f'{name}.{ending}')) <= 255 for name in chosen.values() for ending in endings)
@@ -158,9 +159,9 @@ def test_names_do_not_exceed_255_bytes(here):
 
 
 def test_endings_of_heatmaps_are_possible_and_different():
-  endings = predict_files.heatmap_endings(('sky', 'a/b', 'a_b', 'overlay', 'z' * 300, 'z' * 301))
-  assert endings[:4] == ['sky.png', 'a_b.png', 'a_b.2.png', 'overlay.3.png']
-  assert len(set(endings)) == 6 and all(len(ending) <= 110 for ending in endings)
+  endings = predict_outputs.heatmap_endings(('sky', 'a/b', 'a_b', 'overlay', 'gray', 'z' * 300, 'z' * 301))
+  assert endings[:5] == ['sky.png', 'a_b.png', 'a_b.2.png', 'overlay.3.png', 'gray.4.png']
+  assert len(set(endings)) == 7 and all(len(ending) <= 110 for ending in endings)
 
 
 def test_thousands_of_equal_names_are_told_apart_quickly(here):
@@ -173,7 +174,7 @@ def test_thousands_of_equal_names_are_told_apart_quickly(here):
 def test_a_prediction_is_a_whole_png_with_the_mark():
   buffer = io.BytesIO()
   Image.fromarray(drawing(5, 4)).save(buffer, 'PNG')
-  with Image.open(io.BytesIO(predict_files.marked(buffer.getvalue()))) as image:
+  with Image.open(io.BytesIO(predict_outputs.marked(buffer.getvalue()))) as image:
     image.verify()
-  with Image.open(io.BytesIO(predict_files.marked(buffer.getvalue()))) as image:
+  with Image.open(io.BytesIO(predict_outputs.marked(buffer.getvalue()))) as image:
     assert np.array_equal(np.asarray(image), drawing(5, 4))

@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from fcn_jax import config as config_lib
-from fcn_jax import evaluation, session, train
+from fcn_jax import evaluation, session, starting_point, train
 from fcn_jax.data import records
 from fcn_jax.data.builders import scenes
 from fcn_jax.errors import UserError
@@ -35,7 +35,7 @@ def opened(config, tmp_path, monkeypatch):
 
   @contextlib.contextmanager
   def opened():
-    prepared = session.prepare(config, str(tmp_path / 'run'))
+    prepared = starting_point.prepare(config, str(tmp_path / 'run'))
     with session.open_run(*prepared) as run:
       run.restore(train.init_state(run.model, run.optimizer, config.seed))
       assert status(tmp_path)['state'] == 'running'
@@ -213,5 +213,5 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(config, tmp_path, mo
 
 def test_a_run_without_a_test_split_has_no_best_checkpoint(tmp_path):
   (tmp_path / 'best').mkdir()
-  with pytest.raises(UserError, match='has no best checkpoint; a run keeps one only on data sets with both a valid'):
+  with pytest.raises(UserError, match=r'has no best checkpoint; a run keeps one only with train\.patience, or on data'):
     checkpoint.load_params(tmp_path, 'best')

@@ -15,13 +15,25 @@ MOST_LINES = {'file': 300, 'function': 50, 'method of Session': 25}
 # Modules and packages below fcn_jax, lowest layer first. A module imports from its layer and from lower ones. Commands
 # are also the `__main__` of each package. The last layer is the package itself: the Python API, which loads lazily.
 LAYERS = (
-  ('errors', 'files', 'image_files', 'images', 'loss_names', 'machine', 'metrics', 'optim', 'outputs'),
+  (
+    'confusions',
+    'errors',
+    'files',
+    'image_files',
+    'images',
+    'loss_names',
+    'machine',
+    'metrics',
+    'optim',
+    'outputs',
+    'outside',
+  ),
   ('data', 'losses'),
   ('models',),
   ('config', 'run'),
   ('counting', 'evaluation', 'cli', 'weights'),
-  ('report', 'sweep', 'bounds', 'session', 'starting_point'),
-  ('train', 'api', 'predict_files'),
+  ('report', 'sweep', 'bounds', 'runs', 'session', 'starting_point'),
+  ('train', 'api', 'predict_files', 'predict_jobs', 'predict_outputs', 'evaluate_files'),
   ('main', 'evaluate', 'predict', '__main__'),
   ('',),
 )
@@ -29,15 +41,9 @@ HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 # What may not be imported, by who may not import it.
 FORBIDDEN = {
-  ('report', 'sweep'): ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'fcn_jax.train'),
+  ('report', 'sweep', 'runs'): ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'fcn_jax.train'),
   ('models', 'losses', 'metrics', 'data'): ('fcn_jax.run',),  # but for the command in `data`
-  ('errors', 'files', 'image_files', 'images', 'loss_names', 'machine', 'metrics', 'outputs', 'config', 'cli'): (
-    'jax',
-    'jaxlib',
-    'flax',
-    'optax',
-    'orbax',
-  ),
+  (*sorted({*LAYERS[0]} - {'optim'}), 'config', 'cli'): ('jax', 'jaxlib', 'flax', 'optax', 'orbax'),
 }
 
 
@@ -189,7 +195,7 @@ for name in {names!r}:
   for heavy in ('jax', 'fcn_jax.train', 'tensorflow_datasets', 'grain'):
     assert heavy not in sys.modules, f'{{name}} imports {{heavy}}'
 """
-COMMANDS = [f'fcn_jax.{name}' for name in ('main', 'evaluate', 'predict', 'bounds')]
+COMMANDS = [f'fcn_jax.{name}' for name in ('main', 'evaluate', 'predict', 'bounds', 'runs')]
 COMMANDS += [f'fcn_jax.{package}.__main__' for package in ('sweep', 'report', 'weights', 'data')]
 
 

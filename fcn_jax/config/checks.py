@@ -5,14 +5,13 @@ from typing import Any
 
 import ml_collections
 
-from fcn_jax import loss_names
-from fcn_jax.config import defaults, recipes
+from fcn_jax import loss_names, outside
+from fcn_jax.config import defaults, length, recipes
 from fcn_jax.errors import UserError, closest, nearest
 from fcn_jax.models import names
 
 CHOICES: dict[str, Any] = {
   'model.name': names.NETWORKS,
-  'model.backbone': names.BACKBONES,
   'model.shrink': (1, 2, 4),
   'model.upsample': ('bilinear_fixed', 'bilinear_learned', 'learned_random', 'bilinear_last_fixed'),
   'model.norm': ('none', 'group', 'frozen_batch'),
@@ -33,15 +32,18 @@ _BY_RANGE = {
   (1, 512): 'model.group_size',
   (1, 8): 'model.depth',
   (0, 0.99): 'model.dropout',
-  (0, 1): 'data.flip data.brightness data.contrast data.color',
+  (0, 1): 'data.flip data.flip_vertical data.rotate90 data.crop_rare data.brightness data.contrast data.color',
+  (0, 180): 'data.rotate',
+  (0, 5): 'data.blur',
+  (0, 128): 'data.noise',
   (0, 0.9999): 'optim.momentum',
   (0, 10): 'loss.gamma',
   (0.01, 1): 'loss.sampling',
   (1, 16): 'eval.canvases',
+  (0, 1_000_000): 'train.epochs',
   (0, math.inf): 'data.cache_gib data.jitter optim.lr optim.lr_backbone optim.weight_decay optim.bias_lr optim.power '
-  'optim.clip optim.warmup eval.every eval.keep checkpoint.every',
-  (1, math.inf): 'data.threads train.steps train.batch_size train.accumulation train.log_every eval.batch_size '
-  'checkpoint.keep',
+  'optim.clip optim.warmup train.steps train.patience eval.every eval.keep checkpoint.every',
+  (1, math.inf): 'data.threads train.batch_size train.accumulation train.log_every eval.batch_size checkpoint.keep',
 }
 RANGES = {field: limits for limits, fields in _BY_RANGE.items() for field in fields.split()}
 
@@ -75,7 +77,7 @@ _SYNONYMS = {
   'wd': 'optim.weight_decay',
   'batch': 'train.batch_size',
   'batch_size': 'train.batch_size',
-  'epochs': 'train.steps',
+  'early_stopping': 'train.patience',
   'max_steps': 'train.steps',
   'num_steps': 'train.steps',
   'max_iters': 'train.steps',
@@ -106,7 +108,7 @@ def validate(config: ml_collections.ConfigDict, settings: dict | None = None) ->
     UserError: a setting does not exist, is missing, has the wrong type, is out of range or contradicts another one.
   """
   flat = defaults.flatten(config)
-  usual = settings is None  # a saved config may be of a module that is not here
+  usual = settings is None  # a saved config may name modules that are not here
   if settings is None:
     settings = defaults.flatten(defaults.default(flat.get('data.name') or ''))
   _check_fields(flat, settings)
@@ -115,8 +117,13 @@ def validate(config: ml_collections.ConfigDict, settings: dict | None = None) ->
   for recipe in config.recipe.split('+'):
     if recipe not in recipes.RECIPES:
       raise UserError(f'recipe is {config.recipe!r}{nearest(recipe, recipes.RECIPES)}')
-  check_model(config.model, defaults.usual(config).model if usual else config.model)
+  usual_config = defaults.usual(config) if usual else config
+  if usual or '.' not in config.model.backbone:
+    check_model(config.model, usual_config.model)
+  length.check(config, usual_config.train.steps if usual else None)
   _check_data(config.data)
+  if usual:
+    _check_outside(config)
   _check_training(config)
 
 
@@ -182,7 +189,7 @@ def check_model(model: ml_collections.ConfigDict, usual: ml_collections.ConfigDi
 
 
 def _check_taps(model: ml_collections.ConfigDict) -> None:
-  taps, skips = names.BACKBONES[model.backbone].taps, names.skip_strides(model.backbone)
+  taps, skips = names.backbone(model.backbone).taps, names.skip_strides(model.backbone)
   if model.stride not in taps.values():
     raise UserError(f'model.stride is {model.stride!r}{nearest(model.stride, taps.values())}')
   if model.skips not in ('all', 'none'):
@@ -230,6 +237,15 @@ def _check_data(data: ml_collections.ConfigDict) -> None:
     raise UserError(f'data.scale is {data.scale}; expected the smaller number first')
 
 
+def _check_outside(config: ml_collections.ConfigDict) -> None:
+  """Raises a UserError if a function that a dotted path names does not exist."""
+  if config.data.augment != 'none':
+    outside.member('data.augment', config.data.augment)
+  for term in loss_names.terms(config.loss.name):
+    if term not in loss_names.NAMES:
+      outside.member('loss.name', term)
+
+
 def _check_training(config: ml_collections.ConfigDict) -> None:
   terms = loss_names.terms(config.loss.name)
   if config.loss.balance not in loss_names.BALANCES:
@@ -244,8 +260,8 @@ def _check_training(config: ml_collections.ConfigDict) -> None:
       f'train.accumulation {config.train.accumulation} does not divide train.batch_size {config.train.batch_size} into '
       'equal parts'
     )
-  norm = names.pretrained_norm(config.model)
-  if config.init.weights and config.model.norm != norm:
+  known = '.' not in config.model.backbone  # of another backbone, files may have any norm
+  if config.init.weights and known and config.model.norm != (norm := names.pretrained_norm(config.model)):
     raise UserError(
       f'init.weights is set, but model.norm is {config.model.norm!r}; weights files of this network have '
       f'{"biases and no norm" if norm == "none" else "batch norm"}: set model.norm={norm}'
@@ -255,11 +271,8 @@ def _check_training(config: ml_collections.ConfigDict) -> None:
       f'init.preprocessing is {config.init.preprocessing!r}, but the network starts from init.run and keeps the mean '
       'and std of that run; leave init.preprocessing out, or set model.mean and model.std'
     )
+  if config.init.optimizer and not config.init.run:
+    raise UserError('init.optimizer is set, but init.run is not; set init.run to the run that has the optimizer state')
   if config.optim.lr_backbone and (config.optim.freeze_backbone or not config.optim.lr):
     other = 'optim.freeze_backbone is set' if config.optim.freeze_backbone else 'optim.lr is 0'
     raise UserError(f'optim.lr_backbone is {config.optim.lr_backbone:g}, but {other}; set one of them')
-  if config.optim.warmup >= config.train.steps:
-    raise UserError(
-      f'optim.warmup is {config.optim.warmup}, but train.steps is {config.train.steps}; set optim.warmup below '
-      f'{config.train.steps}'
-    )

@@ -68,7 +68,7 @@ def base() -> ml_collections.ConfigDict:
   config.optim = _optim()
 
   config.loss = ml_collections.ConfigDict()
-  config.loss.name = 'cross_entropy'  # or focal, dice, or a sum of these with factors: cross_entropy+0.5*dice
+  config.loss.name = 'cross_entropy'  # focal, dice, a dotted path, or a sum with factors: cross_entropy+0.5*dice
   config.loss.gamma = 2.0  # of focal: pixels that are almost right weigh less
   config.loss.reduction = 'mean'  # over the labeled pixels of a batch, dice over its images; or sum
   config.loss.sampling = 1.0  # probability that a cell of the stride-32 grid counts, drawn again at each step
@@ -77,6 +77,8 @@ def base() -> ml_collections.ConfigDict:
 
   config.train = ml_collections.ConfigDict()
   config.train.steps = 100_000  # parameter updates
+  config.train.epochs = 0.0  # passes over the training images: sets train.steps when a run first starts; 0 does not
+  config.train.patience = 0  # evaluations in a row without a better mean IoU after which the run ends; 0 is no limit
   config.train.batch_size = 20  # images per update, over all devices
   config.train.accumulation = 1  # sequential parts that a batch is computed in, to save memory
   config.train.deterministic = False  # repeatable runs on a GPU, which are slower; on a CPU, runs always are
@@ -94,6 +96,7 @@ def base() -> ml_collections.ConfigDict:
 
   config.init = ml_collections.ConfigDict()
   config.init.run = ''  # directory of a finished run, or its name in the sweep, to copy matching parameters from
+  config.init.optimizer = False  # restore the state of the optimizer of init.run too, where it fits
   config.init.weights = ''  # a weights file (`weights/formats.py`), or vgg16, which is downloaded; init.run wins
   config.init.preprocessing = 'from_file'  # mean and std with init.weights; or caffe, torchvision, none
   config.init.allow_mismatch = ''  # layers that may be missing from, or unused in, init.weights: fc6+fc7
@@ -103,7 +106,7 @@ def base() -> ml_collections.ConfigDict:
 def _model() -> ml_collections.ConfigDict:
   model = ml_collections.ConfigDict()
   model.name = 'fcn'  # a key of models.names.NETWORKS
-  model.backbone = 'vgg16'  # a key of models.names.BACKBONES
+  model.backbone = 'vgg16'  # a key of models.names.BACKBONES, or the dotted path of a linen module
   model.stride = 8  # of the finest score map, in cells of the grid that the backbone sees: 32, 16, 8, 4 or 2
   model.skips = 'all'  # taps whose scores are added on the way: all, none, or names joined by +: pool4+pool3
   model.upsample = 'bilinear_fixed'  # or bilinear_learned, learned_random, bilinear_last_fixed
@@ -133,12 +136,19 @@ def _data() -> ml_collections.ConfigDict:
   data.augment_on = 'auto'  # host; device, within the training step; auto: the device, if it is not a CPU
   data.train_size = (384, 512)  # height and width that training images are cropped or padded to
   data.with_replacement = False  # draw training images with replacement, like the authors; else epoch by epoch
+  data.augment = 'none'  # or the dotted path of a function that changes training images before all of the following
   data.flip = 0.0  # probability of a horizontal flip
+  data.flip_vertical = 0.0  # probability of a vertical flip
+  data.rotate90 = 0.0  # probability of a turn by 90, 180 or 270 degrees, each as likely
+  data.rotate = 0.0  # largest angle in degrees; resampled on the host, and what it uncovers is black and ignored
   data.jitter = 0  # largest shift in pixels, in all four directions; the papers try 32
   data.scale = (1.0, 1.0)  # range of a random scale
+  data.crop_rare = 0.0  # share of crops centered on a class drawn by 1 / its pixels in the image, of the first head
   data.brightness = 0.0  # range of a random factor, 1 - x to 1 + x
   data.contrast = 0.0  # range of a random factor, 1 - x to 1 + x
   data.color = 0.0  # range of a random saturation, 1 - x to 1 + x; 0 is gray
+  data.blur = 0.0  # largest standard deviation of a random Gaussian blur, in pixels
+  data.noise = 0.0  # largest standard deviation of random noise, in levels of 0..255
   return data
 
 

@@ -1,90 +1,29 @@
-"""How training images are changed: jitter, scale, crop or pad, flip, brightness, contrast, saturation.
+"""How the host changes training images: turn, rotate, crop or pad, scale, flip, then colors, blur and noise.
 
-What is drawn for an image (`draw`) is separate from its application: on the host, with pillow (`augment`), or within
-the training step (`device_augment.py`).
+`draws.py` draws at random for each image what is applied here with pillow, or within the training step
+(`device_augment.py`).
 """
 
+import cmath
+import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageStat
 
+from fcn_jax.data import filters
 from fcn_jax.data.dataset import IGNORE, Example
+from fcn_jax.data.draws import Draws, Window, draw, turned
 
 GRAY = (0.299, 0.587, 0.114)  # weights of R, G and B (ITU-R 601), as in pillow
-
-
-class Window(NamedTuple):
-  """What is cut out of one axis of an image, and how it is resampled.
-
-  Attributes:
-    first: the first pixel of the image that may be read.
-    length: the number of pixels, from `first` on, that may be read.
-    start: where the window starts, in pixels after `first`.
-    end: where the window ends.
-    size: the number of pixels that the window is resampled to.
-  """
-
-  first: int
-  length: int
-  start: float
-  end: float
-  size: int
-
-  @property
-  def scale(self) -> float:
-    """Pixels of the image per pixel of the result."""
-    return (self.end - self.start) / self.size
-
-
-class Draws(NamedTuple):
-  """The random draws for one image.
-
-  Attributes:
-    rows: the vertical window.
-    columns: the horizontal window.
-    flip: whether left and right are exchanged after resampling.
-    colors: factors of brightness, contrast and saturation; None if they do not change.
-  """
-
-  rows: Window
-  columns: Window
-  flip: bool
-  colors: tuple[float, ...] | None
-
-
-def draw(shape: tuple[int, ...], rng: np.random.Generator, data, *, recolors: bool = True) -> Draws:
-  """Draws the augmentation of one image.
-
-  Args:
-    shape: height and width of the image.
-    rng: the source of randomness.
-    data: the section `data` of the config.
-    recolors: whether the example has colors to change (`recolors`).
-  """
-  views = [(0, length) for length in shape[:2]]
-  if data.jitter:
-    views = [_shifted(length, data.jitter, rng) for length in shape[:2]]
-  factor = math.exp(_uniform(rng, *map(math.log, data.scale)))  # halving is as likely as doubling
-  windows = [_window(*view, factor, room, rng) for view, room in zip(views[::-1], data.train_size[::-1], strict=True)]
-  flip, colors, amounts = rng.random() < data.flip, None, (data.brightness, data.contrast, data.color)
-  if recolors and any(amounts):
-    colors = tuple(_uniform(rng, 1 - x, 1 + x) for x in amounts)
-  return Draws(windows[1], windows[0], flip, colors)
-
-
-def recolors(inputs: dict[str, np.ndarray]) -> bool:
-  """Whether there is a stream 'rgb' of three channels, the only one whose colors change."""
-  return 'rgb' in inputs and inputs['rgb'].shape[-1] == 3
 
 
 def augment(example: Example, rng: np.random.Generator, data) -> dict:
   """Augments one training example; a pure function of its arguments.
 
   The same geometric change is applied to all streams and all heads. Brightness, contrast and saturation are applied to
-  the stream 'rgb' only.
+  the stream 'rgb' only, blur and noise to all streams.
 
   Args:
     example: with inputs, uint8 [H, W, C] by stream, and labels, uint8 [H, W] by head.
@@ -94,38 +33,90 @@ def augment(example: Example, rng: np.random.Generator, data) -> dict:
   Returns:
     The example on a canvas of `data.train_size`: see `on_canvas`.
   """
-  shape = next(iter(example['inputs'].values())).shape
-  return on_canvas(*applied(example, draw(shape, rng, data, recolors=recolors(example['inputs']))), data.train_size)
+  return on_canvas(*applied(example, draw(example, rng, data)), data.train_size)
 
 
 def applied(example: Example, draws: Draws) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
   """The augmented inputs, uint8 [h, w, C] by stream, and labels, uint8 [h, w] by head, without padding."""
+  inputs, labels = moved(example, draws)
+  for number, name in enumerate(sorted(inputs)):
+    if draws.blur:
+      inputs[name] = filters.blurred(inputs[name], filters.blur_weights(draws.blur))
+    if draws.noise:
+      inputs[name] = filters.noisy(inputs[name], *draws.noise, number)
+  return inputs, labels
+
+
+def moved(example: Example, draws: Draws) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """The same as `applied`, but for blur and noise."""
   inputs, labels, rows, columns = cut(example, draws)
 
-  def moved(pixels: np.ndarray, resampling) -> Image.Image:
-    image = _resized(Image.fromarray(pixels), rows, columns, resampling)
+  def move(image: Image.Image, resampling) -> Image.Image:
+    image = _resized(image, rows, columns, resampling)
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draws.flip else image
 
-  def moved_stream(name: str, pixels: np.ndarray) -> np.ndarray:
-    if pixels.shape[-1] != 3:
-      return np.stack([moved(channel, Image.Resampling.BILINEAR) for channel in np.moveaxis(pixels, -1, 0)], axis=-1)
-    image = moved(pixels, Image.Resampling.BILINEAR)
-    return np.asarray(recolored(image, *draws.colors) if name == 'rgb' and draws.colors else image)
+  def move_stream(name: str, image: Image.Image) -> Image.Image:
+    image = move(image, Image.Resampling.BILINEAR)
+    return recolored(image, *draws.colors) if name == 'rgb' and draws.colors else image
 
   # Class numbers cannot be interpolated.
-  nearest = {name: np.asarray(moved(label, Image.Resampling.NEAREST)) for name, label in labels.items()}
-  return {name: moved_stream(name, pixels) for name, pixels in inputs.items()}, nearest
+  nearest = {name: by_image(label, lambda x: move(x, Image.Resampling.NEAREST)) for name, label in labels.items()}
+  return {name: by_image(x, functools.partial(move_stream, name)) for name, x in inputs.items()}, nearest
+
+
+def by_image(pixels: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+  """Applies a function of images to pixels, uint8 [H, W] or [H, W, C], if C is not 3 channel by channel."""
+  if pixels.ndim == 2 or pixels.shape[-1] == 3:
+    return np.asarray(change(Image.fromarray(pixels)))
+  return np.stack([np.asarray(change(Image.fromarray(x))) for x in np.moveaxis(pixels, -1, 0)], axis=-1)
 
 
 def cut(example: Example, draws: Draws):
-  """The part of an example that resampling reads: a view, so that an image costs no more than its window.
+  """The part of an example that resampling reads, turned and rotated.
+
+  It is a view, so that an image costs no more than its window, unless it is rotated by an angle.
 
   Returns:
     Inputs by stream, labels by head, and the windows of rows and columns in them.
   """
   (top, bottom, rows), (left, right, columns) = _needed(draws.rows), _needed(draws.columns)
-  inputs = {name: x[top:bottom, left:right] for name, x in example['inputs'].items()}
-  return inputs, {name: x[top:bottom, left:right] for name, x in example['labels'].items()}, rows, columns
+
+  def part(pixels: np.ndarray, fill: int, resampling) -> np.ndarray:
+    pixels = turned(pixels, draws.turns, draws.flip_vertical)
+    if draws.angle:
+      return _rotated(pixels, draws, (left, top, right, bottom), fill, resampling)
+    return pixels[top:bottom, left:right]
+
+  inputs = {name: part(x, 0, Image.Resampling.BILINEAR) for name, x in example['inputs'].items()}
+  labels = {name: part(x, IGNORE, Image.Resampling.NEAREST) for name, x in example['labels'].items()}
+  return inputs, labels, rows, columns
+
+
+def _rotated(pixels: np.ndarray, draws: Draws, box: tuple[int, ...], fill: int, resampling) -> np.ndarray:
+  """A box (left, top, right, bottom) of an image that is rotated around the center of the window.
+
+  What was not in view becomes `fill`. Only the part of the image that the box needs is copied.
+  """
+  turn = cmath.rect(1, math.radians(draws.angle))
+  center = complex(*(x.first + (x.start + x.end) / 2 for x in (draws.columns, draws.rows)))
+  corners = [center + (complex(x, y) - center) * turn for x in box[::2] for y in box[1::2]]
+  left, right = _read(draws.columns, [corner.real for corner in corners])
+  top, bottom = _read(draws.rows, [corner.imag for corner in corners])
+  first = corners[0] - complex(left, top)
+  # pillow rounds the places of nearest pixels, unless it is a perspective.
+  how = Image.Transform.PERSPECTIVE, (turn.real, -turn.imag, first.real, turn.imag, turn.real, first.imag, 0, 0)
+  size = box[2] - box[0], box[3] - box[1]
+  return by_image(
+    pixels[top:bottom, left:right],
+    lambda image: image.transform(size, *how, resampling, fillcolor=(fill,) * len(image.getbands())),
+  )
+
+
+def _read(window: Window, places: Sequence[float]) -> tuple[int, int]:
+  """First and end of the pixels in view between the least and the greatest place, and two more for interpolation."""
+  end = window.first + window.length
+  low = min(max(math.floor(min(places)) - 2, window.first), end - 1)
+  return low, max(min(math.ceil(max(places)) + 2, end), low + 1)
 
 
 def _needed(window: Window) -> tuple[int, int, Window]:
@@ -190,37 +181,3 @@ def color_change(brightness: float, contrast: float, color: float) -> list[float
   both = brightness * contrast
   matrix = [both * (color * (row == column) + (1 - color) * GRAY[column]) for row in range(3) for column in range(3)]
   return [*matrix, brightness * (1 - contrast)]
-
-
-def _shifted(length: int, most: int, rng) -> tuple[int, int]:
-  """First pixel and length of what stays in view if an image is shifted by up to `most` pixels (CVPR 2015, 4.3).
-
-  The area that becomes free has no label, and the network masks it. So the shift is a crop at the side that leaves the
-  view. The rest is placed in the top left of the canvas, like every image.
-  """
-  most = min(most, length - 1)
-  shift = int(rng.integers(-most, most + 1))
-  return max(-shift, 0), length - abs(shift)
-
-
-def _window(first: int, length: int, factor: float, room: int, rng) -> Window:
-  """The window of one axis: a random crop if the scaled image is larger than the canvas. One resampling does both.
-
-  Args:
-    first: the first pixel in view.
-    length: the number of pixels in view.
-    factor: scale of the image.
-    room: length of the canvas.
-    rng: the source of randomness.
-  """
-  size = min(room, max(1, round(length * factor)))
-  window = min(length, size / factor)
-  start = _uniform(rng, 0, length - window)
-  # If the scale does not change, the window starts at a whole pixel, so that nothing is resampled.
-  start = round(start) if factor == 1 else start
-  return Window(first, length, start, start + window, size)
-
-
-def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
-  """The number of `rng.uniform`, in a third of its time."""
-  return low + (high - low) * rng.random()

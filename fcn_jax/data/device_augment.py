@@ -1,4 +1,4 @@
-"""Augmentation within the training step: `augment.py` says what is drawn, `windows.py` what the host sends.
+"""Augmentation within the training step: `draws.py` draws it, and `windows.py` prepares what the host sends.
 
 The results are those of the host up to one level of 255 in colors, which are computed in float32; pixels whose colors
 do not change, and labels, are equal. Resampling multiplies pixels of 8 bits with weights of 22 bits, in three parts of
@@ -8,7 +8,9 @@ do not change, and labels, are equal. Resampling multiplies pixels of 8 bits wit
 import jax
 import jax.numpy as jnp
 
+from fcn_jax.data import filters
 from fcn_jax.data.dataset import IGNORE
+from fcn_jax.data.filters import BLUR_BITS
 from fcn_jax.data.windows import BITS
 
 _PART = 8  # bits
@@ -31,6 +33,11 @@ def augmented(batch: dict) -> dict:
   inputs = {name: _bilinear(x, rows, columns) for name, x in batch['inputs'].items()}
   if 'colors' in draws:
     inputs['rgb'] = _recolored(inputs['rgb'], draws['colors'], draws['size'])
+  for number, name in enumerate(sorted(inputs)):
+    if 'blur' in draws:
+      inputs[name] = _blurred(inputs[name], draws['blur'], draws['size'])
+    if 'noise' in draws:
+      inputs[name] = _noisy(inputs[name], draws, number)
   nearest = _nearest(draws['rows'], height), _nearest(draws['columns'], width)
   inside = (draws['rows'][:, :, None, 1] >= 0) & (draws['columns'][:, None, :, 1] >= 0)
   labels = {
@@ -81,6 +88,31 @@ def _recolored(x: jax.Array, colors: jax.Array, size: jax.Array) -> jax.Array:
   matrix, offset = colors[:, :9].reshape(-1, 1, 1, 3, 3), colors[:, 9] * mean
   # Not a product of matrices, which accelerators would not compute in float32.
   changed = jnp.sum(matrix * x[..., None, :].astype(jnp.float32), -1) + offset[:, None, None, None]
+  return _padded(jnp.floor(jnp.clip(changed + 0.5, 0, 255)), size)
+
+
+def _padded(x: jax.Array, size: jax.Array) -> jax.Array:
+  """Images [B, H, W, C] as uint8, 0 beyond their `size`."""
   rows, columns = (jnp.arange(length) < n[:, None] for length, n in zip(x.shape[1:3], size.T, strict=True))
-  inside = rows[:, :, None, None] & columns[:, None, :, None]
-  return jnp.where(inside, jnp.floor(jnp.clip(changed + 0.5, 0, 255)), 0).astype(jnp.uint8)
+  return jnp.where(rows[:, :, None, None] & columns[:, None, :, None], x, 0).astype(jnp.uint8)
+
+
+def _blurred(x: jax.Array, weights: jax.Array, size: jax.Array) -> jax.Array:
+  """`filters.blurred` for a batch of images [B, H, W, C], whose padding stays 0."""
+  for equation, axis in (('boj,bhjc->bhoc', 2), ('boi,biwc->bowc', 1)):
+    place, last = jnp.arange(x.shape[axis]), size[:, axis - 1, None] - 1
+    matrix, most = 0, weights.shape[1] - 1
+    for k in range(-most, most + 1):
+      read = jnp.clip(place + k, 0, last)  # [B, O]
+      matrix += jnp.where(read[..., None] == place, weights[:, abs(k), None, None], 0)
+    # Sums up to 256, and so exact in bfloat16.
+    x = _multiplied(equation, matrix.astype(jnp.bfloat16), x) + (1 << BLUR_BITS - 1) >> BLUR_BITS
+  return _padded(x, size)
+
+
+def _noisy(x: jax.Array, draws: dict, number: int) -> jax.Array:
+  """`filters.noisy` for a batch of images [B, H, W, C] of stream `number`, whose padding stays 0."""
+  seed, scale = (draws[name][:, None, None, None] for name in ('seed', 'noise'))
+  places = jnp.ogrid[tuple(map(slice, x.shape[1:]))]
+  noise = filters.noise(seed + filters.stream_seed(number), scale, *(p.astype(jnp.uint32) for p in places))
+  return _padded(jnp.clip(x + noise, 0, 255), draws['size'])

@@ -4,10 +4,10 @@ A data set is a module with a function `load(data) -> Data` (`dataset.py`), wher
 config. The built-in ones are listed here by name; any other importable module is named by its dotted path.
 """
 
-import importlib
 import types
 from typing import Any
 
+from fcn_jax import outside
 from fcn_jax.errors import UserError, nearest
 
 # The settings of the section `data` that each built-in data set adds or sets. A name with a dot belongs to another
@@ -69,18 +69,11 @@ def module(name: str) -> types.ModuleType:
   Raises:
     UserError: there is no such data set, the module does not import, or it has no `load`.
   """
-  try:
-    found = importlib.import_module(DATASETS.get(name, name))
-  except Exception as error:  # whatever a module may raise when it is imported
-    lacks_module = isinstance(error, ModuleNotFoundError)
-    if not name or (lacks_module and f'{name}.'.startswith(f'{error.name}.')):
-      raise UserError(
-        f'there is no data set {name!r}{nearest(name, DATASETS)}, or the dotted path of an importable module with '
-        'load(data)'
-        + ('; for a folder of images and masks, give :folder and --config.data.folder=DIR' if '/' in name else '')
-      ) from error
-    reason = error if lacks_module else f'{type(error).__name__}: {error}'
-    raise UserError(f'the data set module {name} does not import: {reason}') from error
+  missing = f'there is no data set {name!r}{nearest(name, DATASETS)}, or the dotted path of an importable module with '
+  missing += 'load(data)'
+  if '/' in name:
+    missing += '; for a folder of images and masks, give :folder and --config.data.folder=DIR'
+  found = outside.module(DATASETS.get(name, name), missing)
   if not callable(getattr(found, 'load', None)):
     raise UserError(f'the data set module {name} has no load(data); expected a function that returns fcn_jax.data.Data')
   return found

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 import grain
 import numpy as np
 
-from fcn_jax.data import augment
+from fcn_jax.data import augment, outside_augment
 from fcn_jax.data.augment import on_canvas
 from fcn_jax.data.buffers import Buffers
 from fcn_jax.data.canvases import eval_plan, label_canvases
 from fcn_jax.data.dataset import IGNORE, Example, Split
+from fcn_jax.data.draws import draw
 from fcn_jax.data.windows import Windows
 
 # If no image has to be decoded, by whether the device augments. More threads are slower: they wait for Python's lock.
@@ -43,10 +44,10 @@ def train_batches(
   """
   order = grain.MapDataset.range(len(split)).seed(seed).shuffle().repeat()
   make = _maker(split, types.SimpleNamespace(**data), batch_size // hosts)  # a config takes microseconds per setting
-  with_replacement = data.with_replacement
+  with_replacement, change = data.with_replacement, outside_augment.function(data.augment)
 
   def drawn(position: int, rng: np.random.Generator) -> tuple[Example, np.random.Generator]:
-    return split[int(rng.integers(len(split)) if with_replacement else order[position])], rng
+    return change(split[int(rng.integers(len(split)) if with_replacement else order[position])], rng), rng
 
   def batch(number: int) -> dict:
     positions = range(number * batch_size + host, (number + 1) * batch_size, hosts)
@@ -74,7 +75,6 @@ def _generators(seed: int, positions: Iterable[int]) -> Iterator[np.random.Gener
 def _maker(split: Split, data, count: int) -> Callable[[Iterable[tuple[Example, np.random.Generator]]], dict]:
   """A function from `count` examples and sources of randomness to a batch."""
   like = split[0]
-  recolors = augment.recolors(like['inputs'])
   windows = Windows(split.sizes(), data) if data.augment_on == 'device' else None
   canvas = windows.canvas if windows else tuple(data.train_size)
   buffers = Buffers(
@@ -88,8 +88,7 @@ def _maker(split: Split, data, count: int) -> Callable[[Iterable[tuple[Example, 
     batch, made = buffers.take(), []
     for number, (example, rng) in enumerate(examples):
       into = [{name: x[number] for name, x in batch[part].items()} for part in ('inputs', 'labels')]
-      shape = next(iter(example['inputs'].values())).shape
-      draws = augment.draw(shape, rng, data, recolors=recolors)
+      draws = draw(example, rng, data)
       if windows:
         made.append(windows.place(example, draws, into))
       else:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fcn_jax.data import augment
-from fcn_jax.data.augment import Draws, Window
+from fcn_jax.data import augment, filters
 from fcn_jax.data.dataset import Example
+from fcn_jax.data.draws import Draws, Window
 
 BITS = 22  # of the weights: those of pillow for images of 8 bits
 # An image that shrinks more than this, in either direction, is resampled on the host: otherwise canvases would have to
@@ -32,7 +32,10 @@ class Windows:
     scale = min(max(1.0, 1 / data.scale[0]), _LARGEST_SCALE)  # pixels of the image per pixel of the result, at most
     margin = 2 * (scale + 1) + 2  # what `augment.cut` adds to a window, rounded up
     self._scale, self._taps, self._size = scale, math.ceil(2 * scale) + 1, data.train_size
+    self._blur = data.blur
     largest = np.asarray(sizes).max(0)
+    if data.rotate90:
+      largest = np.maximum(largest, largest[::-1])
     self.canvas = tuple(
       int(min(x, math.ceil(room * scale + margin))) for x, room in zip(largest, self._size, strict=True)
     )
@@ -40,8 +43,8 @@ class Windows:
   def place(self, example: Example, draws: Draws, into: Sequence[dict[str, np.ndarray]]) -> Draws:
     """Copies what resampling reads to the top left of canvases.
 
-    An image that shrinks too much, or whose window does not fit, is resampled here; the device flips it and changes its
-    colors.
+    An image that shrinks too much, or whose window does not fit, is resampled here. Turns and rotations are done here,
+    too. The device flips it from left to right, and changes its colors.
 
     Args:
       example: an image.
@@ -54,7 +57,7 @@ class Windows:
     """
     inputs, labels, rows, columns = augment.cut(example, draws)
     if not (self._fits(rows, 0) and self._fits(columns, 1)):
-      inputs, labels = augment.applied(example, draws._replace(flip=False, colors=None))
+      inputs, labels = augment.moved(example, draws._replace(flip=False, colors=None))
       rows, columns = (Window(0, size, 0, size, size) for size in (rows.size, columns.size))
     for copies, arrays in zip(into, (inputs, labels), strict=True):
       for name, x in arrays.items():
@@ -68,17 +71,26 @@ class Windows:
     """The draws of a batch as arrays: all that the device needs to know about them.
 
     Returns:
-      `size`, int32 [B, 2]; `rows`, int32 [B, H, 2 + T], and `columns`, int32 [B, W, 2 + T]: see `taps`; and, if colors
-      change, `colors`, float32 [B, 10]: a matrix [3, 3], and the factor of the mean gray level.
+      `size`, int32 [B, 2]; `rows`, int32 [B, H, 2 + T], and `columns`, int32 [B, W, 2 + T]: see `taps`. If colors
+      change, `colors`, float32 [B, 10]: a matrix [3, 3], and the factor of the mean gray level. If there is a blur,
+      `blur`, int32 [B, R + 1], the weights of a pixel and its neighbors. If there is noise, `noise`, int32 [B], the
+      scales, and `seed`, uint32 [B].
     """
-    rows, columns, flips, colors = zip(*draws, strict=True)
     arrays = {
-      'size': np.array([[x.size for x in axis] for axis in (rows, columns)], np.int32).T.copy(),
-      'rows': taps(rows, self._size[0], self._taps),
-      'columns': taps(columns, self._size[1], self._taps, flips),
+      'size': np.array([(x.rows.size, x.columns.size) for x in draws], np.int32),
+      'rows': taps([x.rows for x in draws], self._size[0], self._taps),
+      'columns': taps([x.columns for x in draws], self._size[1], self._taps, [x.flip for x in draws]),
     }
-    if colors[0]:
-      arrays['colors'] = np.array([augment.color_change(*factors) for factors in colors], np.float32)
+    if draws[0].colors:
+      arrays['colors'] = np.array([augment.color_change(*x.colors) for x in draws], np.float32)
+    if self._blur:
+      arrays['blur'] = np.zeros((len(draws), filters.reach(self._blur) + 1), np.int32)
+      for weights, x in zip(arrays['blur'], draws, strict=True):
+        found = filters.blur_weights(x.blur)
+        weights[: len(found)] = found
+    if draws[0].noise:
+      arrays['noise'] = np.array([filters.noise_scale(x.noise[0]) for x in draws], np.int32)
+      arrays['seed'] = np.array([x.noise[1] for x in draws], np.uint32)
     return arrays
 
 

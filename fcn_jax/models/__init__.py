@@ -65,7 +65,7 @@ def _fcn_fields(model, inputs: Mapping[str, int], shared: dict) -> dict:
   """The backbones of an FCN, and what depends on them."""
   from fcn_jax.models.fcn import AT_ONCE
 
-  backbone = names.load_class(names.BACKBONES[model.backbone].path)
+  backbone = names.load_class(names.backbone(model.backbone).path)
   settings = _fields(backbone, model, shared)
   # The names are the checkpoints' format.
   names_of = {stream: 'trunk' if len(inputs) == 1 else f'trunk_{stream}' for stream in inputs}

@@ -1,12 +1,16 @@
 """The names of networks and backbones, and what checking a config needs of them. Does not import jax.
 
-A new backbone needs one entry in `BACKBONES`.
+A new backbone of the package needs one entry in `BACKBONES`; one outside the package is named by its dotted path.
 """
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from fcn_jax import outside
+from fcn_jax.errors import UserError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +102,36 @@ def load_class(path: str) -> type:
   return getattr(importlib.import_module(module), name)
 
 
+def backbone(name: str) -> Backbone:
+  """The entry of a backbone: of a key of `BACKBONES`, or of the dotted path of a linen module, which is imported.
+
+  Raises:
+    UserError: there is no such backbone.
+  """
+  if name in BACKBONES:
+    return BACKBONES[name]
+  if '.' not in name:
+    raise UserError(f'model.backbone is {name!r}{nearest(name, BACKBONES)}, or a dotted path, MODULE.CLASS')
+  return _described(name)
+
+
+@functools.cache
+def _described(path: str) -> Backbone:
+  """The entry of a backbone outside the package, from its taps and its fields."""
+  found = outside.member('model.backbone', path)
+  if not hasattr(found, 'grids') or not getattr(found, 'taps', None):
+    raise UserError(f'model.backbone is {path!r}; expected a linen module with taps and grids (docs/recipes/README.md)')
+  fields = {field.name for field in dataclasses.fields(found)}
+  special = {field for entry in BACKBONES.values() for field in entry.settings}
+  module, _, name = path.rpartition('.')
+  return Backbone(
+    f'{module}:{name}',
+    found.taps,
+    norms=('none', 'group', 'frozen_batch') if 'norm' in fields else ('none',),
+    settings=tuple(sorted(special & fields)),
+  )
+
+
 def unused_settings(model: Mapping) -> list[str]:
   """The settings of the section `model` that its network and backbone do not have."""
   has = {*NETWORKS[model['name']].settings, *limits(model).settings}
@@ -109,7 +143,7 @@ def unused_settings(model: Mapping) -> list[str]:
 def limits(model: Mapping) -> Network | Backbone:
   """What has the `channels`, `groups` and `norms` of a network: its backbone, or itself if it has none."""
   network = NETWORKS[model['name']]
-  return BACKBONES[model['backbone']] if 'backbone' in network.settings else network
+  return backbone(model['backbone']) if 'backbone' in network.settings else network
 
 
 def pretrained_norm(model: Mapping) -> str:
@@ -117,13 +151,13 @@ def pretrained_norm(model: Mapping) -> str:
   return next(norm for norm in ('frozen_batch', 'none') if norm in limits(model).norms)
 
 
-def skip_strides(backbone: str) -> dict[str, int]:
+def skip_strides(name: str) -> dict[str, int]:
   """The taps of a backbone that can be skip connections, coarse to fine."""
-  return dict(list(BACKBONES[backbone].taps.items())[1:])
+  return dict(list(backbone(name).taps.items())[1:])
 
 
-def resolve_skips(backbone: str, stride: int, skips: str) -> tuple[str, ...]:
+def resolve_skips(name: str, stride: int, skips: str) -> tuple[str, ...]:
   """The taps that the setting `model.skips` names: 'all' down to `stride`, 'none', or names joined by '+'."""
   if skips == 'all':
-    return tuple(name for name, s in skip_strides(backbone).items() if s >= stride)
+    return tuple(tap for tap, s in skip_strides(name).items() if s >= stride)
   return () if skips == 'none' else tuple(skips.split('+'))

@@ -1,24 +1,31 @@
-"""Turns the run directories of a sweep into tables, plots and a web page.
+"""Turns run directories into an answer in sentences, tables, plots and a web page.
 
-  python -m fcn_jax.report runs/ablation
+  python -m fcn_jax.report runs/ablation                   a sweep: all runs in the folder
+  python -m fcn_jax.report runs/ablation/stride=8,seed=0   one run
+  python -m fcn_jax.report RUN_A RUN_B runs/other          a comparison of any runs and folders of runs
   python -m fcn_jax.report runs/ablation --rows=model.stride --cols=model.upsample --metric=pixel_accuracy
 
-For each combination of settings, the tables give the mean and the standard deviation over seeds; differences come with
-95 % confidence intervals. Runs that differ only in settings that cannot change scores, such as train.log_every, are
-runs of the same network. Unfinished and damaged runs are listed with what is wrong, and excluded.
+The answer says which value of each setting is best in the mean over the other settings, and what is not decided: a
+difference is decided if its 95 % confidence interval excludes 0 and is over several seeds.
+
+For each combination of settings, the tables give the mean and the standard deviation over seeds. Runs that differ only
+in settings that cannot change scores, such as train.log_every, are runs of the same network. Unfinished and damaged
+runs are listed with what is wrong, and excluded.
 
 If runs are scored on different images, as in a cross-validation over data.fold, the tables combine the folds: the score
 of the pixels of all folds together, and the mean and standard deviation of the folds' scores. --rows=data.fold shows
 each fold.
 
-Prints all tables and writes to FOLDER/report/, or to --out:
-  table.md       all tables
-  table.tex      the first table, in LaTeX
+Prints the answer and the main tables, and writes to FOLDER/report/, for several runs to comparison/ in the folder that
+they have in common, or to --out:
+  table.md       the answer and all tables
+  table.tex      the first table, in LaTeX, for the package booktabs
   table.csv      one row per run
   curves.png     learning curves
   intervals.png  differences between networks
+  confusion.png  confusion matrices
   kernels.png    trained upsampling kernels, if any
-  index.html     everything above and sample predictions of every network: one self-contained page that works offline
+  index.html     everything above and sample predictions: one self-contained page that works offline
 It replaces these files only if an earlier report wrote them. If they cannot be written, the tables are printed anyway,
 and a warning gives the reason.
 """
@@ -28,12 +35,11 @@ if __name__ == '__main__':
 
   signals.install()  # before the imports, which take time
 
-import collections
 import dataclasses
 import logging
 import os
+from collections.abc import Sequence
 
-import pandas as pd
 from absl import flags
 from etils import epath
 from rich.console import Console
@@ -41,7 +47,7 @@ from rich.markdown import Markdown
 
 from fcn_jax import cli, files, metrics, outputs
 from fcn_jax.errors import UserError
-from fcn_jax.report import comparison, differences, markup, results, tables
+from fcn_jax.report import answer, comparison, differences, markup, overview, results, tables
 from fcn_jax.report.results import Result
 
 logger = logging.getLogger('fcn_jax.report')  # here `__name__` is '__main__'
@@ -52,16 +58,18 @@ def define_flags() -> None:
   flags.DEFINE_list('cols', None, 'Settings for the columns. Default: the last setting that varies.')
   flags.DEFINE_enum('metric', 'mean_iou', metrics.METRICS, 'Metric of the first table.')
   flags.DEFINE_enum('checkpoint', 'last', ['last', 'best'], 'Checkpoint whose scores are shown.')
-  flags.DEFINE_string('out', None, 'Folder for the files. Default: FOLDER/report.')
+  flags.DEFINE_string('out', None, 'Folder for the files. Default: FOLDER/report, or comparison.')
 
 
 def main(arguments: list[str]) -> None:
-  if len(arguments) != 1:
-    raise UserError(f'expected one folder of runs, for example runs/ablation; got {len(arguments)} arguments')
-  given, folder = flags.FLAGS, files.path(arguments[0])
-  out = files.path(given.out) if given.out else folder / 'report'
-  contents = report(folder, given.rows, given.cols, given.metric, given.checkpoint)
-  Console().print(Markdown(contents['table.md']))
+  if not arguments:
+    raise UserError('expected a folder of runs or runs, for example runs/ablation; got no arguments')
+  given = flags.FLAGS
+  folder, only = results.locate(list(map(files.path, arguments)))
+  where = folder / only[0] if len(only) == 1 else folder
+  out = files.path(given.out) if given.out else where / ('comparison' if len(only) > 1 else 'report')
+  contents = report(folder, given.rows, given.cols, given.metric, given.checkpoint, only=only, out=out)
+  Console().print(Markdown(markup.unfolded(contents['table.md'])))
   try:
     write(out, contents)
   except UserError as error:
@@ -88,33 +96,54 @@ def report(
   cols: list[str] | None = None,
   metric: str = 'mean_iou',
   checkpoint: str = 'last',
+  *,
+  only: Sequence[str] = (),
+  out: epath.Path | None = None,
 ) -> dict[str, str | bytes]:
-  """The files of the report on a folder of runs, by name; the other arguments are the flags."""
+  """The files of a report, by name.
+
+  Args:
+    folder: the folder of the runs.
+    rows: the flag.
+    cols: the flag.
+    metric: the flag.
+    checkpoint: the flag.
+    only: paths of runs below the folder, instead of all of its runs.
+    out: the folder to which the files will be written; links to the pages of runs are relative to it.
+  """
   from fcn_jax.report import figures, page
 
-  runs, selecting = comparison.compare(results.read(folder, checkpoint))
+  runs, selecting = comparison.compare(results.read(folder, checkpoint, only))
   rows, cols = comparison.layout(runs, rows, cols, selecting)
   fields, contents = [field for field in rows + cols if field not in selecting], {}
-  cells = comparison.by_values(runs, fields)
-  networks, introduction = tables.labeled(cells, fields), about(runs)
+  cells, folds = comparison.by_values(runs, fields), tables.folds_of(runs)
+  pairs = differences.between(cells, fields, folds)
   first = tables.main(comparison.by_values(runs, rows + cols), rows, cols, metric, selecting)
-  text = [f'# {markup.markdown(title(folder))}\n', *(f'{markup.markdown(sentence)}\n' for sentence in introduction)]
+  sentences = [overview.about(runs), *answer.sentences(runs, cells, fields, pairs, folds)]
+  heading = _heading(folder, only)
+  text = [f'# {markup.markdown(heading)}\n', *(f'{markup.markdown(sentence)}\n' for sentence in sentences)]
   sections = []
-  for part in parts(first, runs, cells, fields, networks):
+  for part in parts(first, runs, cells, fields, pairs, checkpoint, out):
     plot = None
     if part.figure:
       contents[f'{part.name}.png'] = figures.encoded(part.figure, 'png')
-      plot = figures.encoded(part.figure, 'svg')
+      plot = figures.encoded(part.figure, part.form)
     if part.table.lines:
       text.append(part.table.markdown())
-    sections.append(page.section(part.table, heat=part.heat, plot=plot))
-  sections.append(page.gallery(networks))
+    sections.append(part.content or page.section(part.table, heat=part.heat, plot=plot, form=part.form))
   return contents | {
     'table.md': '\n'.join(text),
     'table.tex': first.latex(),
-    'table.csv': frame(runs).to_csv(index=False),
-    'index.html': page.page(title(folder), introduction, sections),
+    'table.csv': overview.csv(runs),
+    'index.html': page.page(heading, sentences, sections),
   }
+
+
+def _heading(folder: epath.Path, only: Sequence[str]) -> str:
+  """The name of a folder or of a single run, or how many runs of a folder are compared."""
+  if len(only) == 1:
+    return title(folder / only[0])
+  return f'{len(only)} runs of {title(folder)}' if only else title(folder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,90 +155,64 @@ class Part:
     name: the file name of the figure.
     figure: a matplotlib figure, or None.
     heat: whether the page colors the table's numbers.
+    form: the format of the figure in the page: svg, or png for images.
+    content: HTML of the section, if it is only on the page.
   """
 
   table: markup.Table
   name: str = ''
   figure: object = None
   heat: bool = False
+  form: str = 'svg'
+  content: str = ''
 
 
 def parts(
-  first: markup.Table, runs: list[Result], cells: comparison.Cells, fields: list[str], networks: tables.Networks
+  first: markup.Table,
+  runs: list[Result],
+  cells: comparison.Cells,
+  fields: list[str],
+  pairs: list[differences.Difference],
+  checkpoint: str,
+  out: epath.Path | None,
 ) -> list[Part]:
-  """The sections of the report, in order; `cells` are the runs by their values of `fields`."""
-  from fcn_jax.report import figures
+  """The sections of the report, in order; the arguments are those of `report` and its variables."""
+  from fcn_jax.report import figures, gallery
 
-  listed = [Part(tables.faults(runs)), Part(first)]
+  networks, listed = tables.labeled(cells, fields), [Part(tables.faults(runs)), Part(first)]
   if networks:
     folds, example = tables.folds_of(runs), next(iter(networks.values()))[0]
-    found = differences.between(cells, fields, folds)
-    curves = markup.Table('Learning curves', 'Mean over runs; the shading runs from the lowest to the highest.', [], [])
+    found, of_pairs = differences.tables(pairs, tables.images(runs), folds)
+    plot = figures.intervals(differences.effects(pairs)) if pairs else None
+    trained = [overview.trained(runs, checkpoint), overview.settings(runs), overview.listed(runs, out)]
+    listed = [listed[0], *map(Part, trained), listed[1]]
     listed += [
-      Part(differences.table(found, _images(runs), folds), 'intervals', figures.intervals(found) if found else None),
+      Part(found, 'intervals', plot),
+      *([Part(of_pairs)] if of_pairs else []),
       Part(tables.scores(networks, folds)),
       Part(tables.published_table(example.settings['data.name'], folds)),
-      Part(tables.bands(networks, folds)),
       Part(tables.classes(networks, folds), heat=True),
-      Part(tables.kernels(networks), 'kernels', figures.kernels(networks)),
+      Part(tables.precision_and_recall(networks, folds), heat=True),
+      Part(_only('Confusion matrices', CONFUSION), 'confusion', figures.confusions(networks), form='png'),
+      Part(_only('Sample predictions', ''), content=gallery.gallery(networks)),
+      Part(tables.bands(networks, folds)),
+      Part(_only('Learning curves', CURVES), 'curves', figures.curves(cells, fields)),
+      Part(tables.kernels(networks), 'kernels', figures.kernels(networks), form='png'),
       Part(tables.costs(networks)),
-      Part(curves, 'curves', figures.curves(networks)),
     ]
-  return [part for part in listed if part.table.lines or part.figure]
+  return [part for part in [*listed, Part(overview.abbreviations())] if part.table.lines or part.figure or part.content]
 
 
-def _images(runs: list[Result]) -> int:
-  """The number of scored images; in a cross-validation, of all folds."""
-  return sum(len(ids) for ids in {run.fold: run.ids for run in runs if run.done}.values())
+CONFUSION = (
+  'The network with the highest mean IoU, and the one with the lowest, over all of their runs. A row is a class of the '
+  'labels and sums to one; a column is a predicted class.'
+)
+CURVES = 'Thick lines are means over runs, thin lines are runs. Upper bounds are those of the stride, in pixels.'
 
 
-def about(runs: list[Result]) -> list[str]:
-  """The introduction of the report: how many runs are done, and their data, commits, hardware and dates."""
-  counts = collections.Counter(run.state for run in runs)
-  unfinished = ', '.join(f'{count} {state}' for state, count in counts.items() if state != 'done')
-  if unfinished:
-    sentences = [f'{counts["done"]} of {len(runs)} runs are done ({unfinished}).']
-  else:
-    sentences = [f'All {len(runs)} runs are done.' if len(runs) > 1 else 'The run is done.']
-  folds = dict.fromkeys(run.fold for run in runs if run.done)
-  starts = [run.environment for run in runs if run.done and run.environment]
-  if folds:
-    # In a cross-validation, each fold has a fingerprint.
-    data = dict.fromkeys(start['data'].rpartition(' ')[0] if len(folds) > 1 else start['data'] for start in starts)
-    split = next(run.split for run in runs if run.done)
-    of_folds = f' in {len(folds)} folds' if len(folds) > 1 else ''
-    sentences.append(f'Data: {", ".join(data) or "unknown"}, {_images(runs)} images of {split} scored{of_folds}.')
-  if starts:
-    commits = dict.fromkeys(
-      f'{start["commit"][:7]}{" with local changes" if start["dirty"] else ""}' for start in starts
-    )
-    days = sorted({start['time'][:10] for start in starts})
-    sentences[-1] += (
-      f' Commit: {"; ".join(commits)}. Hardware: {" or ".join(dict.fromkeys(map(_hardware, starts)))} per run. '
-      f'{" to ".join(dict.fromkeys((days[0], days[-1])))}.'
-    )
-  return sentences
-
-
-def _hardware(start: dict) -> str:
-  kind, count = start['device'], start['devices']
-  return f'{count} {"CPU" if kind == "cpu" else kind} device{"s" if count > 1 else ""}'
-
-
-def frame(runs: list[Result]) -> pd.DataFrame:
-  """One row per run: name, state, varying settings, seed, stride in pixels, all metrics, bands, costs, and faults."""
-  fields = [*comparison.varying(runs), 'seed']
-  rows = [
-    {'run': run.name, 'state': run.state, 'fault': '; '.join(run.faults)}
-    | {field: run.settings.get(field) for field in fields}
-    | {'stride_px': run.stride_px if run.settings else None}
-    | run.scores
-    | {f'mean_iou_within_{width}_px': x for width, x in run.bands.items()}
-    | run.costs
-    for run in runs
-  ]
-  text = pd.DataFrame([{name: markup.printable(x) if isinstance(x, str) else x for name, x in r.items()} for r in rows])
-  return text.rename(columns=markup.printable)
+def _only(heading: str, note: str) -> markup.Table:
+  """A table without lines: the heading of a figure."""
+  return markup.Table(heading, note, [], [])
 
 
 if __name__ == '__main__':

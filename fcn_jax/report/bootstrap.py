@@ -97,10 +97,33 @@ def difference(a: Resampled, b: Resampled, *, paired_seeds: bool, over_seeds: bo
   return Difference(float(a.iou.mean() - b.iou.mean()), means[0].mean(1) - means[1].mean(1))
 
 
-def interval(folds: list[Difference]) -> tuple[float, float, float]:
-  """The mean of the differences within folds, and the 2.5th and 97.5th percentile of this mean over the resamples.
+def mean(folds: list[Difference]) -> tuple[float, np.ndarray]:
+  """The mean of the differences within folds, and the same in every resample.
 
   The resamples of different folds must come from different seeds.
   """
-  low, high = np.percentile(np.mean([fold.drawn for fold in folds], axis=0), (2.5, 97.5))
-  return float(np.mean([fold.value for fold in folds])), float(low), float(high)
+  return float(np.mean([fold.value for fold in folds])), np.mean([fold.drawn for fold in folds], axis=0)
+
+
+def class_intervals(folds: list[np.ndarray], resamples: int = 1000) -> np.ndarray:
+  """The 2.5th and 97.5th percentile of the IoU of every class over resampled images, [2, C], as fractions of 1.
+
+  The IoU is the mean over seeds; resamples draw images, not seeds. The pixels of all folds are counted together. A
+  class that appears in neither labels nor predictions has an IoU of 0.
+
+  Args:
+    folds: integers [S, N, C, C] per fold: one confusion matrix per seed and image.
+    resamples: the number of resamples.
+  """
+  seeds = max(map(len, folds))
+  correct = union = 0
+  for number, confusions in enumerate(folds):
+    images = confusions.shape[1]
+    weights = np.random.default_rng(number).multinomial(images, np.full(images, 1 / images), resamples)
+    counts = np.einsum('sncc->snc', confusions)
+    both = confusions.sum(3) + confusions.sum(2) - counts
+    drawn = (weights.astype(np.float64) @ x.astype(np.float64) for x in (counts, both))
+    # As in `tables.pooled`, the i-th runs of the folds are counted together.
+    c, u = (x[np.arange(seeds) % len(confusions)] for x in drawn)
+    correct, union = correct + c, union + u
+  return np.percentile((correct / np.maximum(union, 1)).mean(0), (2.5, 97.5), axis=0)

@@ -1,109 +1,84 @@
 """The report as one self-contained web page; it works offline, fits a phone, and can be printed.
 
-`page.html` is the frame with the styles and the script that sorts tables; the functions below fill it.
+`page.html` is the frame with the styles and the scripts; the functions below fill it.
 """
 
 import base64
 import importlib.resources
 import mimetypes
+import re
 import string
 
-from fcn_jax import files
-from fcn_jax.errors import UserError
-from fcn_jax.report.comparison import by_fold
-from fcn_jax.report.markup import Table, html
-from fcn_jax.report.results import Result
-from fcn_jax.report.tables import Networks
+from fcn_jax.report.markup import Table, html, number
+
+_OPEN = 12  # lines: a folded table that has at most as many is open
 
 
-def page(title: str, introduction: list[str], sections: list[str]) -> str:
-  """The whole page: `sections` are HTML from the functions below; the title and the introduction are plain text."""
+def page(title: str, answer: list[str], sections: list[str]) -> str:
+  """The whole page: `sections` are HTML from the functions below; the title and the answer are plain text."""
   frame = string.Template((importlib.resources.files(__package__) / 'page.html').read_text())
-  paragraphs = ''.join(f'<p>{html(text)}</p>' for text in introduction)
-  return frame.substitute(title=html(title), introduction=paragraphs, sections=''.join(sections))
+  paragraphs = ''.join(f'<p>{html(text)}</p>' for text in answer)
+  titles = [re.search(r'<h2 id="([^"]*)">(.*?)</h2>', section) for section in sections if section]
+  contents = ''.join(f'<li><a href="#{found[1]}">{found[2]}</a></li>' for found in titles)
+  filled = {'title': html(title), 'answer': paragraphs, 'contents': contents, 'sections': ''.join(sections)}
+  return frame.substitute(filled)
 
 
-def section(shown: Table, *, heat: bool = False, plot: bytes | None = None) -> str:
+def section(shown: Table, *, heat: bool = False, plot: bytes | None = None, form: str = 'svg') -> str:
   """A table that can be sorted by clicking a column heading, below its plot.
 
   Args:
     shown: the table; without lines, the section has the plot only.
     heat: colors the numbers: the larger, the darker.
-    plot: an SVG file.
+    plot: an image file.
+    form: its format: svg or png.
   """
+  content = f'<div class="wide plot">{image_tag(plot, f"plot.{form}", shown.title)}</div>' if plot else ''
+  if shown.lines:
+    table = f'<div class="wide">{_table(shown, heat)}</div>'
+    if shown.folded:
+      opened = ' open' if len(shown.lines) <= _OPEN else ''
+      table = f'<details{opened}><summary>{len(shown.lines)} lines</summary>{table}</details>'
+    content += table
+  note = shown.note + ' The darker a cell, the higher its value, from white at 0 to blue at 100 %.' * heat
+  return section_of(shown.title, note, content)
+
+
+def _table(shown: Table, heat: bool) -> str:
   heads, lines = [], []
-  for texts in zip(shown.head, *shown.lines, strict=True):
-    kind = 'number' if any(_number(text) is not None for text in texts[1:]) else ''
-    heads.append(f'<th{_attribute("class", kind)}><button type="button">{html(texts[0])}</button></th>')
+  for j, text in enumerate(shown.head):
+    kind = 'number' if j in shown.numbers else ''
+    heads.append(f'<th{_attribute("class", kind)}><button type="button">{html(text)}</button></th>')
   for i, line in enumerate(shown.lines):
     cells = []
     for j, text in enumerate(line):
-      number = _number(text)
-      kind = ' '.join(['number'] * (number is not None) + ['best'] * (shown.best == (i, j)))
-      style = _heat(number) if heat and number is not None else ''
-      cells.append(f'<td{_attribute("class", kind)}{_attribute("style", style)}>{html(text)}</td>')
+      value = number(text)
+      kind = ' '.join(
+        ['number'] * (j in shown.numbers) + ['best'] * ((i, j) in shown.best) + ['long'] * (not j and len(text) > 24)
+      )
+      style = _heat(value) if heat and value is not None else ''
+      link = shown.links.get((i, j))
+      shown_text = f'<a href="{html(link)}">{html(text)}</a>' if link else html(text)
+      cells.append(f'<td{_attribute("class", kind)}{_attribute("style", style)}>{shown_text}</td>')
     lines.append(f'<tr>{"".join(cells)}</tr>')
-  content = f'<div class="wide plot">{_image(plot, "plot.svg", shown.title)}</div>' if plot else ''
-  if lines:
-    table = f'<thead><tr>{"".join(heads)}</tr></thead><tbody>{"".join(lines)}</tbody>'
-    content += f'<div class="wide"><table>{table}</table></div>'
-  return _section(shown.title, shown.note, content)
+  return f'<table><thead><tr>{"".join(heads)}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
 
 
-def gallery(networks: Networks) -> str:
-  """The same images for all networks: image, label, and the prediction of each network's first run of a common fold."""
-  by_network = {text: by_fold(members) for text, members in networks.items()}
-  folds = next(iter(by_network.values()), {})
-  fold = next((fold for fold in folds if all(fold in found for found in by_network.values())), None)
-  runs = {text: found[fold][0] for text, found in by_network.items() if fold is not None}
-  common = set.intersection(*(set(run.examples) for run in runs.values())) if runs else set()
-  if not common:
-    return ''
-  first = next(iter(runs.values()))
-  titles = ['image', 'label', *runs]
-  items = [f'<span>{html(text)}</span>' for text in titles]
-  for name in sorted(common):
-    shown = [(first, 'image.jpg', f'image {name}'), (first, 'label.png', f'label of {name}')]
-    shown += [(run, 'prediction.png', f'prediction for {name} by {text}') for text, run in runs.items()]
-    items += [_example(run, f'{name}.{kind}', text) for run, kind, text in shown]
-  grid = f'<div class="gallery" style="grid-template-columns: repeat({len(titles)}, auto)">{"".join(items)}</div>'
-  note = f'The same images for all networks, each with the predictions of its first run{fold and f" on {fold}"}.'
-  return _section('Sample predictions', note, f'{_legend(first)}<div class="wide">{grid}</div>')
+def section_of(title: str, note: str, content: str) -> str:
+  """A section of the page from HTML, with a note in plain text."""
+  anchor = re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')
+  paragraph = f'<p>{html(note)}</p>' if note else ''
+  return f'<section><h2 id="{anchor}">{html(title)}</h2>{paragraph}{content}</section>\n'
 
 
-def _example(run: Result, file: str, text: str) -> str:
-  try:
-    return _image(files.read(run.examples_folder / file), file, text)
-  except UserError as error:
-    return f'<span>{html(str(error))}</span>'
-
-
-def _legend(run: Result) -> str:
-  """The classes and their colors in the label images of the run."""
-  items = [f'<span><i style="background: rgb{color}"></i>{html(name)}</span>' for name, color in run.classes]
-  return f'<p class="legend">{"".join(items)}</p>'
-
-
-def _image(content: bytes, file: str, text: str) -> str:
+def image_tag(content: bytes, file: str, text: str) -> str:
   """An image in the page itself; the name of the file gives its type."""
   url = f'data:{mimetypes.guess_type(file)[0]};base64,{base64.b64encode(content).decode()}'
   return f'<img alt="{html(text)}" src="{url}">'
 
 
-def _section(title: str, note: str, content: str) -> str:
-  return f'<section><h2>{html(title)}</h2><p>{html(note)}</p>{content}</section>\n'
-
-
 def _attribute(name: str, value: str) -> str:
   return f' {name}="{value}"' if value else ''
-
-
-def _number(text: str) -> float | None:
-  """The number at the start of a cell, or None."""
-  try:
-    return float(text.split(' ')[0])
-  except ValueError:
-    return None
 
 
 def _heat(percent: float) -> str:

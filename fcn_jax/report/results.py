@@ -7,9 +7,12 @@ first head.
 import collections
 import contextlib
 import dataclasses
+import itertools
 import logging
+import os
 import posixpath
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
@@ -40,9 +43,9 @@ class Result:
     settings: the settings that define a network, by dotted names; {} if they cannot be read.
     faults: what is wrong with the run, as sentences.
     split: the split that was scored: test or validation.
-    examples_folder: of the images that have files ID.image.jpg, ID.label.png and ID.prediction.png.
-    examples: the ids of these images.
-    scores: the metrics of the evaluation, by `metrics.METRICS` and iou/CLASS; fractions of 1.
+    examples_folder: of the predictions that the last evaluation kept, ID.prediction.png.
+    examples: the folder of ID.image.jpg and ID.label.png, by the id of each of these images.
+    scores: the metrics of the evaluation, by `metrics.METRICS`, and by iou/CLASS and so on; fractions of 1.
     bands: mean IoU near class boundaries, by width in pixels; fractions of 1.
     ids: of the scored images.
     confusion: int64 [N, C, C], one confusion matrix per image.
@@ -65,7 +68,7 @@ class Result:
   faults: tuple[str, ...] = ()
   split: str = ''
   examples_folder: epath.Path | None = None
-  examples: list = dataclasses.field(default_factory=list)
+  examples: dict = dataclasses.field(default_factory=dict)
   scores: dict = dataclasses.field(default_factory=dict)
   bands: dict = dataclasses.field(default_factory=dict)
   ids: tuple[str, ...] = ()
@@ -101,19 +104,20 @@ class Result:
     return dataclasses.replace(self, faults=(*self.faults, *faults), **changes)
 
 
-def read(folder: epath.Path, checkpoint: str = 'last') -> list[Result]:
+def read(folder: epath.Path, checkpoint: str = 'last', only: Sequence[str] = ()) -> list[Result]:
   """All runs in a folder, in the order of its sweep, or by name if the folder has no `sweep.json`.
 
   Args:
     folder: the folder of the runs.
     checkpoint: last or best, the checkpoint whose scores are read.
+    only: paths of runs below the folder, which are read instead of all runs in it.
 
   Raises:
     UserError: the folder holds no run, or none that can be read.
   """
-  found, sweep = _found(folder), _read_sweep(folder)
+  found, sweep = (list(only), {'config': {}, 'runs': {}}) if only else (_found(folder), _read_sweep(folder))
   names = [*sweep['runs'], *(name for name in found if name not in sweep['runs'])]
-  runs = [_read_run(folder / name, sweep, checkpoint, begun=name in found) for name in names]
+  runs = [_read_run(folder / name, name, sweep, checkpoint, begun=name in found) for name in names]
   runs = _with_origins(_with_constants(runs))
   splits = collections.Counter(filter(None, (_scored_split(run, checkpoint) for run in runs)))
   split = max(SPLITS, key=lambda name: splits[name])
@@ -137,9 +141,27 @@ def _found(folder: epath.Path) -> list[str]:
       raise UserError(f'there is no folder {folder}') from error
   found = [path.name for path in entries if run_files.is_run(path)]
   if not found:
-    what = 'is a run, not a folder of runs' if run_files.is_run(folder) else 'holds no run'
-    raise UserError(f'{folder} {what}; expected folders with a config.json, as fcn_jax.sweep writes them')
+    raise UserError(f'{folder} holds no run; expected folders with a config.json, as fcn_jax.sweep writes them')
   return sorted(found, key=in_order)
+
+
+def locate(paths: list[epath.Path]) -> tuple[epath.Path, list[str]]:
+  """A folder and the names of runs in it, as `read` expects them, for paths of runs and of folders of runs.
+
+  A single folder has no names: all of its runs are read, and those that its sweep has not started are listed.
+
+  Raises:
+    UserError: a path has no run.
+  """
+  if len(paths) == 1 and not run_files.is_run(paths[0]):
+    return paths[0], []
+  paths = [path if files.is_remote(path) else epath.Path(os.path.abspath(path)) for path in paths]
+  runs = [[path] if run_files.is_run(path) else [path / name for name in _found(path)] for path in paths]
+  found = list(dict.fromkeys(itertools.chain(*runs)))
+  for folder in found[0].parents:
+    if all(folder in path.parents for path in found):
+      return folder, [str(path.relative_to(folder)) for path in found]
+  raise UserError(f'{found[0]} and {found[-1]} have no folder in common; copy the runs to one place')
 
 
 def _read_sweep(folder: epath.Path) -> dict:
@@ -152,18 +174,20 @@ def _read_sweep(folder: epath.Path) -> dict:
   return sweep or {'config': {}, 'runs': {}}
 
 
-def _read_run(path: epath.Path, sweep: dict, checkpoint: str, *, begun: bool) -> Result:
+def _read_run(path: epath.Path, name: str, sweep: dict, checkpoint: str, *, begun: bool) -> Result:
   """The settings and the state of a run, without its scores; `begun` says whether there is a directory."""
-  faults, point = [], sweep['runs'].get(path.name)
+  faults, point = [], sweep['runs'].get(name)
   found = run_files.state(path, faults) if begun else {'state': 'missing', 'settings': {}}
   if not found['settings'] and point is not None:
     with run_files.noted(faults, path.parent / 'sweep.json'):
       base = config_lib.flatten(identity.from_plain(sweep['config']))
       found['settings'] = base | identity.with_tuples(point)
-  # How often a run is evaluated decides which of its checkpoints is the best one.
-  neutral = [name for name in identity.NEUTRAL if (name, checkpoint) != ('eval.every', 'best')]
-  found['settings'] = {name: value for name, value in found['settings'].items() if name not in neutral}
-  return Result(path.name, path, faults=tuple(faults), **found)
+  # How often a run is evaluated decides which of its checkpoints is the best one, and when its patience ends it.
+  counts = checkpoint == 'best' or found['settings'].get('train.patience')
+  neutral = [field for field in identity.NEUTRAL if field != 'eval.every' or not counts]
+  neutral += ['train.steps'] if found['settings'].get('train.epochs') else []  # they follow from the epochs
+  found['settings'] = {field: value for field, value in found['settings'].items() if field not in neutral}
+  return Result(name, path, faults=tuple(faults), **found)
 
 
 def _with_constants(runs: list[Result]) -> list[Result]:
@@ -189,7 +213,7 @@ def _with_origins(runs: list[Result]) -> list[Result]:
   So runs of the same network have the same value, also if they and the runs that they start from are of several seeds
   and folds. For a run in another folder, it is the name without the seed.
   """
-  by_name = {run.name: run for run in runs}
+  by_name = {run.path.name: run for run in runs}
 
   def origin(run: Result, after: tuple[str, ...] = ()) -> str:
     name = posixpath.basename(run.settings.get('init.run', '').rstrip('/'))

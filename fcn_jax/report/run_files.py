@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterator
 
@@ -13,9 +14,9 @@ from etils import epath
 from fcn_jax import config as config_lib
 from fcn_jax import files, metrics
 from fcn_jax.errors import UserError
-from fcn_jax.run import lock, saved
+from fcn_jax.run import kept, lock, saved
 
-_EXAMPLE = ('image.jpg', 'label.png', 'prediction.png')  # the endings of the files of an example
+_SOURCE, _PREDICTION = ('image.jpg', 'label.png'), 'prediction.png'  # the endings of the files of an example
 
 
 @contextlib.contextmanager
@@ -85,7 +86,7 @@ def scores(path: epath.Path, stem: str) -> dict | None:
   arrays = saved.read_arrays(path / 'eval' / f'{stem}.npz')
   ids, confusion = tuple(map(str, arrays['id'])), arrays['confusion'].astype(np.int64)
   recomputed = metrics.summarize(confusion.sum(0), tuple(found['iou']))
-  if len(ids) != len(confusion) or any(abs(recomputed[name] - found[name]) > 1e-6 for name in metrics.METRICS):
+  if len(ids) != len(confusion) or any(abs(recomputed[name] - found[name]) > 1e-6 for name in metrics.PAPERS):
     raise UserError(
       f'{path / "eval" / stem}.json and .npz are of different evaluations; run python -m fcn_jax.evaluate '
       f'--workdir={path}'
@@ -100,8 +101,9 @@ def scores(path: epath.Path, stem: str) -> dict | None:
 
 
 def flat(summary: dict) -> dict:
-  """The scores that `metrics.summarize` returns, without nesting: by `metrics.METRICS` and iou/CLASS."""
-  return {n: summary[n] for n in metrics.METRICS} | {f'iou/{name}': x for name, x in summary['iou'].items()}
+  """The scores that `metrics.summarize` returns, without nesting: by `metrics.METRICS`, and iou/CLASS and so on."""
+  of_class = {f'{kind}/{name}': x for kind in metrics.OF_CLASS for name, x in summary[kind].items()}
+  return {n: summary[n] for n in metrics.METRICS} | of_class
 
 
 def details(path: epath.Path, split: str, suffix: str, faults: list[str]) -> dict:
@@ -130,7 +132,9 @@ def details(path: epath.Path, split: str, suffix: str, faults: list[str]) -> dic
   with noted(faults, path / 'data.json'):
     found['classes'] = _classes(path)
   with noted(faults, examples):
-    found |= {'examples_folder': examples, 'examples': _examples(examples)}
+    fingerprint = found.get('environment', {}).get('data', '')
+    sources = [examples, kept.images_folder(path, fingerprint) / split]
+    found |= {'examples_folder': examples, 'examples': _examples(examples, sources)}
   return found
 
 
@@ -155,7 +159,15 @@ def _start(path: epath.Path) -> dict:
     raise UserError(f'{path / "env.json"} has no start; restore it from a copy')
   start = {name: str(starts[-1][name] or 'unknown') for name in ('data', 'commit', 'time')}
   devices = [str(kind) for kind in starts[-1]['devices']]
-  return start | {'dirty': bool(starts[-1]['dirty']), 'device': devices[0], 'devices': len(devices)}
+  command = _command(list(map(str, starts[-1].get('command', []))))
+  return start | {'dirty': bool(starts[-1]['dirty']), 'device': devices[0], 'devices': len(devices), 'command': command}
+
+
+def _command(arguments: list[str]) -> str:
+  """A command as a user types it: 'python -m fcn_jax.main --config=...'."""
+  if len(arguments) > 1 and (module := re.search(r'fcn_jax/(\w+)\.py$', arguments[1])):
+    arguments = ['python', '-m', f'fcn_jax.{module[1]}', *arguments[2:]]
+  return shlex.join(arguments)
 
 
 def _network(path: epath.Path, split: str, suffix: str) -> dict:
@@ -166,9 +178,7 @@ def _network(path: epath.Path, split: str, suffix: str) -> dict:
   found = {
     'costs': {name: float(network[name]) for name in ('parameters', 'gflop')},
     'size': '{}x{}'.format(*map(int, network['size'])),
-    'upper_bound': {n: float(network['upper_bound'][split][n]) for n in metrics.METRICS}
-    if split in network['upper_bound']
-    else {},
+    'upper_bound': {name: float(bound) for name, bound in network['upper_bound'].get(split, {}).items()},
   }
   if network['kernel_distance']:  # otherwise upsampling is fixed
     arrays = saved.read_arrays(path / 'eval' / f'kernels{suffix}.npz')
@@ -178,8 +188,21 @@ def _network(path: epath.Path, split: str, suffix: str) -> dict:
   return found
 
 
-def _examples(folder: epath.Path) -> list[str]:
-  """The ids of the images with all three files. An id may contain folders."""
+def _examples(folder: epath.Path, sources: list[epath.Path]) -> dict[str, epath.Path]:
+  """The first of `sources` that has image and label, by the id of each image with a prediction in `folder`."""
+  found = {source: _below(source) for source in sources}
+  out = {}
+  for name in sorted(found[folder]):
+    stem = name.removesuffix(f'.{_PREDICTION}')
+    if stem != name:
+      whole = (x for x in sources if {f'{stem}.{kind}' for kind in _SOURCE} <= found[x])
+      if source := next(whole, None):
+        out[stem] = source
+  return out
+
+
+def _below(folder: epath.Path) -> set[str]:
+  """The paths of all files below a folder, relative to it."""
   pending, names = [folder] if files.exists(folder) else [], set()
   with files.explained(folder):
     while pending:
@@ -188,5 +211,4 @@ def _examples(folder: epath.Path) -> list[str]:
           pending.append(path)
         else:
           names.add(str(path.relative_to(folder)))
-  ids = {name.removesuffix(f'.{_EXAMPLE[-1]}') for name in names if name.endswith(f'.{_EXAMPLE[-1]}')}
-  return sorted(name for name in ids if {f'{name}.{kind}' for kind in _EXAMPLE} <= names)
+  return names

@@ -1,19 +1,20 @@
 """The tables of a report."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
 
 from fcn_jax import metrics
 from fcn_jax.metrics import METRICS
-from fcn_jax.report import comparison, published, run_files
+from fcn_jax.report import bootstrap, comparison, published, run_files
 from fcn_jax.report.comparison import Cells, by_fold, label, scored, short, texts
-from fcn_jax.report.markup import Table
+from fcn_jax.report.markup import Table, number
 from fcn_jax.report.results import Result, in_order
 
-TITLES = {metric: metric.replace('_', ' ').replace('iou', 'IoU') for metric in METRICS}
+TITLES = {metric: metric.replace('_', ' ').replace('iou', 'IoU').replace('f1', 'F1') for metric in METRICS}
+_MANY = 12  # networks: with more, tables of details are folded
 _SPREAD = 'Percent: mean ± standard deviation over seeds (number of seeds).'
 _SPREAD_OF_FOLDS = (
   'Percent. First, the score of the pixels of all folds together, mean over seeds. Then the mean ± standard deviation '
@@ -35,12 +36,17 @@ def folds_of(runs: list[Result]) -> list[str]:
   return sorted({run.fold for run in runs if comparison.comparable(run)}, key=in_order)
 
 
+def images(runs: list[Result]) -> int:
+  """The number of scored images; in a cross-validation, of all folds."""
+  return sum(len(ids) for ids in {run.fold: run.ids for run in runs if run.done}.values())
+
+
 def pooled(members: list[Result]) -> list[dict]:
   """The scores over the pixels of all folds, once per seed: the i-th runs of the folds are counted together."""
   folds = list(by_fold(members).values())
   out = []
-  for number in range(max(map(len, folds), default=0)):
-    runs = [group[number % len(group)] for group in folds]
+  for place in range(max(map(len, folds), default=0)):
+    runs = [group[place % len(group)] for group in folds]
     matrix = sum(run.confusion.sum(0) for run in runs)
     out.append(run_files.flat(metrics.summarize(matrix, comparison.names_of_classes(runs[0]))))
   return out
@@ -107,21 +113,21 @@ def main(cells: Cells, rows: list[str], cols: list[str], metric: str, selecting:
   lines, means = [], {}
   for row, row_runs in by_row.items():
     line = texts(rows, row, row_runs)
-    for number, column in enumerate(by_column):
+    for place, column in enumerate(by_column):
       members = cells.get(row + column, [])
       folds, found = folds_of(members) if by_one_fold else all_folds, by_fold(members)
       line.append(cell(members, metric, folds))
       if found and len(found) == len(folds):
-        means[len(lines), split + number] = np.mean([scores[metric] for scores in pooled(members)])
+        means[len(lines), split + place] = np.mean([scores[metric] for scores in pooled(members)])
     lines.append(line)
   columns = [label(cols, values, runs) if cols else TITLES[metric] for values, runs in by_column.items()]
   # Scores in different folds are of different images.
-  best = max(means, key=means.get) if len(means) > 1 and not by_one_fold else None
+  best = {max(means, key=means.get)} if len(means) > 1 and not by_one_fold else ()
   note = _SPREAD_OF_FOLDS if len(all_folds) > 1 and not by_one_fold else _SPREAD
   if not all(run.done for members in cells.values() for run in members):
     note += ' Other runs are marked and excluded.'
   title = TITLES[metric][0].upper() + TITLES[metric][1:]
-  return Table(title, note, [*map(short, rows), *columns], lines, best)
+  return Table(title, note, [*map(short, rows), *columns], lines, frozenset(best))
 
 
 def faults(runs: list[Result]) -> Table:
@@ -149,7 +155,24 @@ def scores(networks: Networks, folds: list[str]) -> Table:
     f'{_SPREAD_OF_FOLDS if several else _SPREAD}{_lacking(networks, folds)} Upper bounds: the labels are downsampled '
     'to the stride, upsampled again by bilinear interpolation, and scored.'
   )
-  return Table('All metrics', note, ['network', *['folds'] * several, *TITLES.values()], lines)
+  first = 1 + several
+  best = _highest(lines, range(first, first + len(METRICS)), _whole(networks, folds))
+  return Table('All metrics', note, ['network', *['folds'] * several, *TITLES.values()], lines, best)
+
+
+def _highest(lines: list[list[str]], columns: Iterable[int], whole: list[bool]) -> frozenset[tuple[int, int]]:
+  """The cells with the highest score of each column, among the networks with all folds; none for a single network."""
+  out = set()
+  for column in columns:
+    # In a cross-validation, a cell starts with the score of all pixels.
+    scores = {i: x for i, of in enumerate(whole) if of and (x := number(lines[i][column])) is not None}
+    out |= {(i, column) for i, x in scores.items() if len(scores) > 1 and x == max(scores.values())}
+  return frozenset(out)
+
+
+def _whole(networks: Networks, folds: list[str]) -> list[bool]:
+  """Which networks have all folds."""
+  return [len(by_fold(members)) == len(folds) for members in networks.values()]
 
 
 def bands(networks: Networks, folds: list[str]) -> Table:
@@ -164,19 +187,55 @@ def bands(networks: Networks, folds: list[str]) -> Table:
     f'{"seeds and folds" if len(folds) > 1 else "seeds"}.{_lacking(networks, folds)}'
   )
   head = ['network', *(f'{width} px' for width in widths), 'everywhere']
-  return Table('Mean IoU near class boundaries', note, head, lines)
+  best = _highest(lines, range(1, len(head)), _whole(networks, folds))
+  return Table('Mean IoU near class boundaries', note, head, lines, best, folded=len(lines) > _MANY)
 
 
 def classes(networks: Networks, folds: list[str]) -> Table:
-  """IoU per class; `networks` is not empty."""
+  """IoU per class, with intervals; `networks` is not empty."""
+  names, lines = comparison.names_of_classes(next(iter(networks.values()))[0]), []
+  for network, members in networks.items():
+    of_folds = [np.stack([run.confusion for run in group]) for group in by_fold(members).values()]
+    low, high = bootstrap.class_intervals(of_folds)
+    ends = [f' ({100 * a:.1f} to {100 * b:.1f})' for a, b in zip(low, high, strict=True)]
+    values = zip(_of_classes(pooled(members), 'iou', names), ends, strict=True)
+    lines.append([network, *(text and text + between for text, between in values)])
+  note = (
+    'Percent, mean over seeds, with 95 % intervals by a bootstrap over the images; they do not cover what another seed '
+    'would change. Empty if a class appears in neither labels nor predictions.'
+    f'{_pixels(networks, folds)}'
+  )
+  best = _highest(lines, range(1, 1 + len(names)), _whole(networks, folds))
+  return Table('IoU per class', note, ['network', *names], lines, best, folded=len(lines) > _MANY)
+
+
+def precision_and_recall(networks: Networks, folds: list[str]) -> Table:
+  """Precision, recall and F1 per class; `networks` is not empty."""
   names, lines = comparison.names_of_classes(next(iter(networks.values()))[0]), []
   for network, members in networks.items():
     found = pooled(members)
-    values = ([100 * x[f'iou/{name}'] for x in found if x[f'iou/{name}'] is not None] for name in names)
-    lines.append([network, *(f'{sum(x) / len(x):.2f}' if x else '' for x in values)])
-  pixels = f' The pixels of all folds are counted together.{_lacking(networks, folds)}' if len(folds) > 1 else ''
-  note = f'Percent, mean over seeds. Empty if a class appears in neither labels nor predictions.{pixels}'
-  return Table('IoU per class', note, ['network', *names], lines)
+    lines += [[network, title, *_of_classes(found, title.lower(), names)] for title in ('precision', 'recall', 'F1')]
+  note = (
+    'Percent, mean over seeds. Precision: correct pixels among those predicted as the class; recall: among those '
+    'labeled as the class; F1 (Dice): their harmonic mean. Empty if there are no such pixels.'
+    f'{_pixels(networks, folds)}'
+  )
+  return Table(
+    'Precision, recall and F1 per class', note, ['network', 'score', *names], lines, folded=len(lines) > 3 * _MANY
+  )
+
+
+def _of_classes(found: list[dict], kind: str, names: list[str]) -> list[str]:
+  """The means of one of `metrics.OF_CLASS` over scores, by class."""
+  values = (
+    [100 * scores[f'{kind}/{name}'] for scores in found if scores[f'{kind}/{name}'] is not None] for name in names
+  )
+  return [f'{sum(x) / len(x):.2f}' if x else '' for x in values]
+
+
+def _pixels(networks: Networks, folds: list[str]) -> str:
+  """Sentences for a note on scores of several folds; '' without folds."""
+  return f' The pixels of all folds are counted together.{_lacking(networks, folds)}' if len(folds) > 1 else ''
 
 
 def kernels(networks: Networks) -> Table:
@@ -191,10 +250,10 @@ def kernels(networks: Networks) -> Table:
   note = (
     'Relative distance ||K - B|| / ||B|| (Frobenius norm) of a trained kernel K from the bilinear kernel B. '
     '0 = bilinear; 1 = as far as an all-zero kernel. Mean, minimum and maximum are over classes and runs. The plot '
-    'shows the first run, averaged over classes.'
+    'shows the first run of at most 12 layers, averaged over classes.'
   )
   head = ['network', 'layer', 'mean', 'minimum', 'maximum']
-  return Table('Upsampling kernels: distance from bilinear', note, head, lines)
+  return Table('Upsampling kernels: distance from bilinear', note, head, lines, folded=len(lines) > _MANY)
 
 
 def costs(networks: Networks) -> Table:

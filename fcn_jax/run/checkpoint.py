@@ -121,6 +121,13 @@ class Checkpoints:
     return state
 
 
+def save_best(workdir: os.PathLike | str, step: int, state) -> None:
+  """Saves a step as the only checkpoint in the folder `best`; when this returns, it is on disk."""
+  best = Checkpoints(workdir, 1, 'best')
+  best.save(step, state)
+  best.close()
+
+
 def check_path(workdir: os.PathLike | str) -> None:
   """Raises `UserError` if a run directory has a name with which no checkpoint could be saved or read."""
   found = _UNSAFE.search(os.fspath(_absolute(workdir)))
@@ -182,13 +189,23 @@ def load_params(workdir: os.PathLike | str, which: str = 'last') -> tuple[int, d
   """The step and the parameters of a run's checkpoint `which`, last or best: a nested dict of numpy arrays.
 
   Raises:
+    UserError: see `load_state`.
+  """
+  step, state = load_state(workdir, which)
+  return step, state['params']
+
+
+def load_state(workdir: os.PathLike | str, which: str = 'last') -> tuple[int, dict]:
+  """The step and the whole state of a run's checkpoint `which`, as nested dicts and lists of numpy arrays.
+
+  Raises:
     UserError: the run does not have this checkpoint, or it cannot be read.
   """
   path = epath.Path(workdir) / {'last': 'checkpoints', 'best': 'best'}[which]
   with files.explained(path):
     steps = ocp.utils.checkpoint_steps(path) if files.exists(path) else []
   if not steps and which == 'best':
-    when = 'a run keeps one only on data sets with both a validation and a test split'
+    when = 'a run keeps one only with train.patience, or on data sets with both a validation and a test split'
     raise UserError(f'{workdir} has no best checkpoint; {when}')
   if not steps:
     raise UserError(f'{workdir} has no checkpoint; expected a run that has saved one')
@@ -203,4 +220,4 @@ def load_params(workdir: os.PathLike | str, which: str = 'last') -> tuple[int, d
       state = _read(manager, step, like)
     except Exception as error:  # a damaged file makes the readers raise almost anything
       raise UserError(f'the checkpoint of step {step} in {path} cannot be read: {_reason(error)}') from error
-  return step, jax.tree.map(np.asarray, state['params'])
+  return step, jax.tree.map(np.asarray, state)

@@ -17,7 +17,7 @@ from etils import epath
 
 from fcn_jax import config as config_lib
 from fcn_jax import files
-from fcn_jax.config import normalization
+from fcn_jax.config import length, normalization
 from fcn_jax.data import dataset, names
 from fcn_jax.errors import UserError
 from fcn_jax.run import identity, saved
@@ -161,14 +161,16 @@ def check(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   if theirs and (different := identity.difference(identity.plain(_resolved(config, theirs)), theirs, workdir)):
     raise UserError(
       f'{workdir} holds a run of another config: {different}. Use another --workdir, where --config.init.run={workdir} '
-      'starts from the parameters of this run; or delete this directory'
+      'starts from the parameters of this run (once it is done), with --config.init.optimizer=True also from its '
+      'optimizer state; or delete this directory'
     )
 
 
 def resolve_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """The config as the run in the directory resolved it, with its `model.mean` and `model.std` (`normalization.py`).
 
-  The weights file or the run that it started from may be gone. `data.augment_on` is that of the run, if it is 'auto'.
+  The weights file or the run that it started from may be gone. `data.augment_on` is that of the run, if it is 'auto',
+  and so is `train.steps`, if `train.epochs` is set.
   """
   return _resolved(config, saved.read_plain(workdir))
 
@@ -180,7 +182,7 @@ def _resolved(config: ml_collections.ConfigDict, theirs: dict | None) -> ml_coll
   resolved = normalization.resolve(config, start, measured=_measured(config, theirs) if theirs else None)
   if theirs and resolved.data.augment_on == 'auto':
     resolved.data.augment_on = theirs['data'].get('augment_on', 'host')  # earlier versions had no choice
-  return resolved
+  return length.resolve(resolved, theirs['train']['steps']) if theirs and config.train.epochs else resolved
 
 
 def _measured(config: ml_collections.ConfigDict, theirs: dict) -> dict:

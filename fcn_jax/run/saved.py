@@ -169,7 +169,7 @@ def read_scores(workdir: epath.Path, stem: str) -> dict | None:
   """
   path, remedy = workdir / 'eval' / f'{stem}.json', _SCORE_AGAIN.format(workdir)
   scores = _typed(path, files.read_json(path, None, remedy), dict, remedy)
-  missing = [] if scores is None else [n for n in (*metrics.METRICS, 'iou', 'boundary_iou') if n not in scores]
+  missing = [] if scores is None else [n for n in (*metrics.PAPERS, 'iou', 'boundary_iou') if n not in scores]
   if missing:
     raise UserError(f'{path} lacks {", ".join(missing)}; {remedy}')
   return scores

@@ -82,7 +82,8 @@ def _devices(config: ml_collections.ConfigDict, data: dataset.Data) -> list[str]
   shapes = [f'{h}x{w}' for h, w in sorted({canvas for canvas, _ in plan})]
   return [
     f'devices  {jax.device_count()} x {kinds}; batch size {batch_size}, {steps} steps, {epochs:.1f} epochs',
-    f'shapes   {1 + len(shapes)} to compile: training at {height}x{width}, evaluation at {", ".join(shapes)}',
+    f'shapes   {1 + len(shapes)} to compile: training at {height}x{width} (batch size {batch_size}), evaluation at '
+    f'{", ".join(shapes)} (batch size {config.eval.batch_size})',
   ]
 
 

@@ -8,9 +8,9 @@ Run the same command again to resume a sweep: runs that are done are not repeate
 overrides, for example --config.train.steps=200, apply to every run. Each run's output is in log.txt in its folder. With
 --config, --list and --dry_run also show a sweep that has not started.
 
---list shows a run as stopped if its process is gone although it is not done, and as damaged if one of its files cannot
-be used. A damaged run counts as failed; the other runs are trained. Names of more than 200 bytes are shortened:
-sweep.json has the settings of every run.
+--list prints the same as python -m fcn_jax.runs on the folder, from sweep.json, which has the settings that the sweep
+was started with. A damaged run counts as failed; the other runs are trained. Names of more than 200 bytes are
+shortened: sweep.json has the settings of every run.
 
 Exit codes: 0 all runs are done; 1 at least one run failed, diverged, is damaged or was skipped; with everything saved,
 75 stopped by SIGTERM, SIGHUP or SIGUSR1, and 130 stopped by Ctrl-C.
@@ -73,24 +73,31 @@ def main(arguments: list[str]) -> None:
     raise UserError(f'unexpected argument {arguments[0]!r}; settings are written --config.x=y')
   given = flags.FLAGS
   if given.list and given.workdir and given['config'].value is None:
-    listed = points.choose(points.recorded(files.path(given.workdir)), only=given.only, shard=given.shard)
-    status.show(listed, {run.name: status.state(run) for run in listed})
+    _list(points.recorded(files.path(given.workdir)))
     return
   config = cli.config()
   workdir = files.path(given.workdir or cli.default_workdir(config.data.name))
+  if given.list and files.exists(workdir / 'sweep.json'):  # with the settings that the runs were started with
+    _list(points.recorded(workdir))
+    return
   all_runs = points.runs(config_flags.get_config_filename(given['config']), config, workdir)
+  if given.list:
+    _list(all_runs)
+    return
   chosen = points.choose(all_runs, only=given.only, shard=given.shard)
   if given.dry_run:
     for run in chosen:
       print(shlex.join(run.command))
     return
-  if given.list:
-    status.show(chosen, {run.name: status.state(run) for run in chosen})
-    return
   engine = make_engine(workdir)
   points.write_sweep(workdir, os.path.basename(cli.config_path()), config, all_runs)
   logger.info('%d runs, %s', len(chosen), engine.describe())
   sys.exit(Driver(chosen, engine, retries=given.retries, node_retries=given.node_retries).drive())
+
+
+def _list(all_runs: list[points.Run]) -> None:
+  chosen = points.choose(all_runs, only=flags.FLAGS.only, shard=flags.FLAGS.shard)
+  status.show(chosen, {run.name: status.state(run) for run in chosen})
 
 
 def make_engine(workdir: epath.Path) -> local.Local | ray.Ray:

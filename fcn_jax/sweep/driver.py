@@ -7,6 +7,7 @@ import time
 
 from fcn_jax import files
 from fcn_jax.errors import UserError
+from fcn_jax.run import progress, saved
 from fcn_jax.run.signals import EXIT_CODES, StopSignals
 from fcn_jax.sweep import local, points, ray, status
 from fcn_jax.sweep.status import DAMAGED, DIVERGED, DONE, ENDED, FAILED, PREEMPTED, QUEUED, RUNNING, SKIPPED, WAITING
@@ -53,12 +54,12 @@ class Driver:
         for ending in self._engine.ended():
           self._end_run(ending, display)
         self._look()
-        display.show(self.states, self._began, self._seconds_left())
+        display.show(self.states, self._began, self._seconds_left)
         time.sleep(_PAUSE)
       if stop.signal:
         self._engine.stop(stop.signal)
         self.states |= dict.fromkeys(self._began, PREEMPTED)
-        display.show(self.states, self._began, None)
+        display.show(self.states, self._began, lambda: None)
     if stop.signal:
       logger.info('all runs have saved and stopped; the same command resumes them')
       return EXIT_CODES[stop.signal]
@@ -96,13 +97,13 @@ class Driver:
     name, run = ending.name, self._runs[ending.name]
     seconds = time.time() - self._began.pop(name)
     self._prepared = True
-    saved = status.state(run)
-    if ending.code == 0 and saved == DONE:
+    found = status.state(run)
+    if ending.code == 0 and found == DONE:
       self.states[name] = DONE
       self._seconds.append(seconds)
       return
-    if saved in (DIVERGED, DAMAGED):
-      self.states[name] = saved  # no retry: a repeated run would diverge again, or refuse to start
+    if found in (DIVERGED, DAMAGED):
+      self.states[name] = found  # no retry: a repeated run would diverge again, or refuse to start
       return
     counts, budget = (self._losses, self._node_retries) if ending.code is None else (self._failures, self._retries)
     counts[name] += 1
@@ -123,17 +124,29 @@ class Driver:
       logger.info('%s: failed %s; --retries=%d', name, _times(count), self._retries)
     for name, count in self._losses.items():
       logger.info('%s: lost its node %s; --node_retries=%d', name, _times(count), self._node_retries)
+    if DONE in self.states.values():
+      progress.show_next(('report', str(next(iter(self._runs.values())).workdir.parent)))
     return 0 if set(self.states.values()) == {DONE} else 1
 
   def _seconds_left(self) -> float | None:
-    """Estimated seconds until the sweep is done, from the durations of finished runs; None while there are none."""
-    if not self._seconds:
+    """Estimated seconds until the sweep is done, from finished runs, else from the steps of runs that are running."""
+    running = [name for name in self._began if self.states[name] == RUNNING]
+    durations = self._seconds or list(filter(None, (_expected_seconds(self._runs[name]) for name in running)))
+    if not durations:
       return None
-    each = sum(self._seconds) / len(self._seconds)
-    running = [began for name, began in self._began.items() if self.states[name] == RUNNING]
-    spent = sum(min(each, time.time() - began) for began in running)
+    each = sum(durations) / len(durations)
+    spent = sum(min(each, time.time() - self._began[name]) for name in running)
     left = sum(state not in ENDED for state in self.states.values())
     return (left * each - spent) / min(self._slots, max(left, 1))
+
+
+def _expected_seconds(run: points.Run) -> float | None:
+  """How long a run takes, if its next steps take as long as those so far; None before the first step."""
+  with contextlib.suppress(UserError):
+    status = saved.read_status(run.workdir)
+    if status.get('step') and status.get('wall_seconds'):
+      return status['wall_seconds'] * status.get('steps', 0) / status['step']
+  return None
 
 
 def _attempt(run: points.Run) -> bytes:

@@ -20,6 +20,7 @@ if __name__ == '__main__':
   signals.install()  # before the imports, which take time
 
 import os
+import shlex
 
 from absl import flags
 
@@ -46,10 +47,13 @@ def main(arguments: list[str]) -> None:
   if len(arguments) != 2:
     raise UserError(f'found {len(arguments)} arguments; expected 2: SOURCE and OUT.npz')
   source, out = arguments[0], files.path(arguments[1])
+  from fcn_jax.weights import formats
+
   if out.suffix.lower() != '.npz':
+    formats.refuse_run(files.path(source))
     raise UserError(f'the output {out} does not end in .npz; expected a file name that does')
 
-  from fcn_jax.weights import formats, match
+  from fcn_jax.weights import match  # imports jax
 
   if files.exists(out):
     if source not in match.KNOWN and not files.exists(files.path(source)):
@@ -76,6 +80,7 @@ def main(arguments: list[str]) -> None:
       f'These numbers are those of {weights.assumed}, because {source} does not say what it was trained with; '
       '--preprocessing chooses others'
     )
+  print(f'to train from it: --config.init.weights={shlex.quote(str(out))}')
 
 
 def _is_same(source, out) -> bool:

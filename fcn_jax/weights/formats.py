@@ -11,12 +11,24 @@ import io
 import os
 
 import numpy as np
+from etils import epath
 
 from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.models import names
+from fcn_jax.run import saved
 from fcn_jax.weights import caffe, keras, safetensors
 from fcn_jax.weights.tensors import CONVOLUTIONS, Tensor, Weights, check, check_complete, float32
+
+
+def refuse_run(path: epath.Path) -> None:
+  """Raises `UserError` if the path is a run directory, which is used in other ways than a weights file."""
+  if saved.is_run(path):
+    raise UserError(
+      f'{path} is a run, not a weights file. To start another run from its parameters, train with '
+      f'--config.init.run={path}; to segment images or to score it, run python -m fcn_jax.predict or fcn_jax.evaluate '
+      f'with --workdir={path}; in Python, use fcn_jax.load_run'
+    )
 
 
 def read(given: os.PathLike | str, preprocessing: str = 'from_file') -> Weights:
@@ -30,6 +42,7 @@ def read(given: os.PathLike | str, preprocessing: str = 'from_file') -> Weights:
     UserError: the file does not exist, has another format, is damaged, or has the weights of another network.
   """
   path = files.path(given)
+  refuse_run(path)
   suffix = path.suffix.lower()
   if suffix in ('.pth', '.pt', '.bin', '.pkl'):
     raise UserError(

@@ -7,7 +7,7 @@ import jax
 import ml_collections
 from flax import traverse_util
 
-from fcn_jax import files
+from fcn_jax import files, optim
 from fcn_jax.config import normalization, recipes
 from fcn_jax.data import names
 from fcn_jax.errors import UserError
@@ -30,6 +30,7 @@ class Restored:
     config: of the other run.
     source: all parameters of the other run.
     params: of this run: those of `source` with the same path and shape, and the initial values of the others.
+    rows: what happens to each tensor.
     differences: settings and tensors that make the coarse scores of the two networks incomparable. If there are none,
       the scores on the other run's coarse grid should be equal up to rounding.
   """
@@ -38,6 +39,7 @@ class Restored:
   config: ml_collections.ConfigDict
   source: dict
   params: dict
+  rows: list[match.Row]
   differences: tuple[str, ...]
 
 
@@ -84,13 +86,12 @@ def _warn_about_random_backbone(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def from_weights(params: dict, config: ml_collections.ConfigDict) -> dict:
-  """`params` with the tensors of the file `config.init.weights`, as numpy arrays on the host.
+def from_weights(params: dict, config: ml_collections.ConfigDict) -> tuple[dict, list[match.Row]]:
+  """`params` with the tensors of the file `config.init.weights`, as numpy arrays on the host, and what happens to each.
 
   Raises:
     UserError: see `match.fit`.
   """
-  logger.info('initial parameters from %s:', config.init.weights)
   return match.fit(params, match.read(config.init.weights, config.init.preprocessing), config, config.init.weights)
 
 
@@ -99,30 +100,50 @@ def from_run(params: dict, config: ml_collections.ConfigDict) -> Restored:
   workdir = files.path(config.init.run)
   source_config = saved.read_config(workdir)
   step, source = checkpoint.load_params(workdir)
-  logger.info('initial parameters from step %d of %s:', step, workdir)
-  restored, unused = restore_matching(params, source)
+  restored, rows = restore_matching(params, source)
   mine, theirs = config.model, source_config.model
   differences = [f'model.{name}' for name in _SCORE_SETTINGS if mine[name] != theirs[name]]
   if mine.stride > theirs.stride:
     differences.append('model.stride')
   # The last upsampling comes after the coarse scores, and depends on the stride.
+  unused = [row.name for row in rows if row.outcome == 'unused']
   differences += [name for name in unused if not name.startswith(('upsample_to_1/', 'upsample_to_1_'))]
-  return Restored(step, source_config, source, restored, tuple(differences))
+  return Restored(step, source_config, source, restored, rows, tuple(differences))
 
 
-def restore_matching(params: dict, source: dict) -> tuple[dict, list[str]]:
-  """`params` with every tensor of `source` that has the same path and shape; logs what happens to each tensor.
+def optimizer_from_run(state, config: ml_collections.ConfigDict):
+  """The state of the optimizer with that of the last checkpoint of `config.init.run`, as far as it fits.
+
+  Raises:
+    UserError: nothing fits, for example because the other run was trained with another optimizer.
+  """
+  workdir = files.path(config.init.run)
+  restored, count = optim.restore(state, checkpoint.load_state(workdir)[1]['opt_state'])
+  if not count:
+    raise UserError(
+      f'init.optimizer is set, but no optimizer state of {workdir}, which was trained with '
+      f'optim.name={saved.read_config(workdir).optim.name}, fits this run with optim.name={config.optim.name}; leave '
+      'init.optimizer out, or use the same optimizer'
+    )
+  logger.info(f'restored {count} tensors of its optimizer state; the schedule of the learning rate starts from step 0')
+  return restored
+
+
+def restore_matching(params: dict, source: dict) -> tuple[dict, list[match.Row]]:
+  """`params` with every tensor of `source` that has the same path and shape.
 
   A tensor is restored (taken from `source`), new (keeps its value in `params`) or unused (only in `source`).
 
   Returns:
-    The parameters, and the paths of the unused tensors.
+    The parameters, and what happens to each tensor.
   """
   mine, theirs = (traverse_util.flatten_dict(tree, sep='/') for tree in (params, source))
   restored = {name: theirs[name] for name, x in mine.items() if name in theirs and theirs[name].shape == x.shape}
-  unused = sorted(theirs.keys() - restored.keys())
-  rows = [match.Row('restored' if name in restored else 'new', name, x.shape) for name, x in mine.items()]
-  rows += [match.Row('unused', name, theirs[name].shape) for name in unused]
-  for row in rows:
-    logger.info('  %s', match.row_text(row))
-  return traverse_util.unflatten_dict(mine | restored, sep='/'), unused
+  rows = []
+  for name, x in mine.items():
+    found = theirs[name].shape if name in theirs else None
+    reason = '' if name in restored else match.why_new(name, x.shape, found)
+    note = f'{list(found)} there' if reason and found is not None else ''
+    rows.append(match.Row('new' if reason else 'restored', name, x.shape, note, reason=reason))
+  rows += [match.Row('unused', name, theirs[name].shape) for name in sorted(theirs.keys() - restored.keys())]
+  return traverse_util.unflatten_dict(mine | restored, sep='/'), rows

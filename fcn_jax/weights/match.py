@@ -34,6 +34,7 @@ class Row:
     shape: in the network's layout, or in the file's if the tensor has no place in the network.
     note: further information for the user, or ''.
     refused: the outcome is an error.
+    reason: why it is new, or ''.
   """
 
   outcome: str
@@ -41,6 +42,7 @@ class Row:
   shape: tuple[int, ...]
   note: str = ''
   refused: bool = False
+  reason: str = ''
 
 
 # Name -> URL, and the checksum of the file there as 'algorithm:digits'.
@@ -92,8 +94,8 @@ def fit(
   *,
   whole: bool = False,
   allow: str = '--config.init.allow_mismatch={}',
-) -> dict:
-  """The parameters of a network with the tensors of a weights file; logs what happens to each tensor.
+) -> tuple[dict, list[Row]]:
+  """The parameters of a network with the tensors of a weights file.
 
   Args:
     params: the initial parameters of the network; with `whole`, their shapes are enough.
@@ -103,6 +105,9 @@ def fit(
     whole: the file must have every parameter.
     allow: how a person allows layers to be missing or unused, for messages; {} stands for the layers.
 
+  Returns:
+    The parameters, and what happens to each tensor.
+
   Raises:
     UserError: the file is for another network, or tensors would stay new or unused that the config does not allow.
   """
@@ -111,15 +116,50 @@ def fit(
   by_path = traverse_util.flatten_dict(params, sep='/')  # path, for example trunk/conv1_1/kernel
   rows = [_row(path, x, weights.tensors.get(path), allowed, whole) for path, x in by_path.items()]
   rows += unused(weights, allowed, by_path)
-  for row in rows:
-    logger.info('  %s', row_text(row))
   refuse(rows, name, allow='' if whole else allow, other=_other_sizes(weights, by_path))
-  loaded = {row.name for row in rows if row.outcome in ('loaded', 'reshaped')}
-  return traverse_util.unflatten_dict(by_path | {path: weights.tensors[path].value for path in loaded}, sep='/')
+  loaded = {path: weights.tensors[path].value for path in by_path.keys() & restored(rows)}
+  return traverse_util.unflatten_dict(by_path | loaded, sep='/'), rows
+
+
+def restored(rows: list[Row]) -> set[str]:
+  """The names of the parameters that the file or the other run gives."""
+  return {row.name for row in rows if row.outcome not in ('new', 'unused')}
+
+
+def summary_line(rows: list[Row], source: str) -> str:
+  """How many layers of the network come from `source`, which ones are new and why, and what is unused there."""
+  layers: dict[str, str] = {}  # the reason why the layer is new, or ''
+  for row in rows:
+    if row.outcome != 'unused':
+      layers[_folder(row)] = row.reason or layers.get(_folder(row), '')
+  text = f'restored {list(layers.values()).count("")} of {len(layers)} layers from {source}'
+  by_reason = {
+    reason: [layer_of(name) for name, why in layers.items() if why == reason] for reason in layers.values() if reason
+  }
+  new = ', '.join(f'{_some(names)} ({reason})' for reason, names in by_reason.items())
+  unused = _some([layer_of(row.name) for row in rows if row.outcome == 'unused' and _folder(row) not in layers])
+  return '; '.join([text, *(f'{word}: {names}' for word, names in (('new', new), ('unused', unused)) if names)])
+
+
+def _folder(row: Row) -> str:
+  return posixpath.dirname(row.name)
+
+
+def _some(names: list[str]) -> str:
+  unique = list(dict.fromkeys(names))
+  return ', '.join(unique[:6]) + (f' and {len(unique) - 6} more' if len(unique) > 6 else '')
+
+
+def why_new(name: str, shape: tuple[int, ...], found: tuple[int, ...] | None) -> str:
+  """Why a parameter is new for which the file or the other run has a tensor of the shape `found`, or none."""
+  if found is None:
+    return 'missing there'
+  of_classes = name.startswith(('score_', 'upsample_')) and shape[:-1] == found[:-1]
+  return 'other number of classes' if of_classes else 'other shape'
 
 
 def row_text(row: Row) -> str:
-  """A line about a tensor, for the log."""
+  """A line about a tensor, for people."""
   return f'{row.outcome:<8}  {row.name} {list(row.shape)}{"  " if row.note else ""}{row.note}'
 
 
@@ -131,7 +171,8 @@ def _row(path: str, parameter, tensor: Tensor | None, allowed: list[str], whole:
   # Training usually starts from a file with only a backbone. A file with a part of a backbone is probably a mistake.
   required = tensor is not None or path.startswith(('trunk/', 'trunk_'))
   note = f'{tensor.source} is {list(tensor.value.shape)} in the file' if tensor is not None else ''
-  return Row('new', path, parameter.shape, note, whole or (required and layer_of(path) not in allowed))
+  reason = why_new(path, parameter.shape, tensor.value.shape if tensor is not None else None)
+  return Row('new', path, parameter.shape, note, whole or (required and layer_of(path) not in allowed), reason)
 
 
 def unused(weights: Weights, allowed: Collection[str], parameters: Collection[str]) -> list[Row]:
@@ -233,4 +274,6 @@ def load(config, inputs: dict[str, int], heads: dict, name: str) -> tuple[ml_col
   config = normalization.resolve(config, weights, name)
   model = models.build(config.model, inputs, heads)
   shapes = jax.eval_shape(model.init, jax.random.key(0), model.example_inputs())['params']
-  return config, fit(shapes, weights, config, name, whole=True)
+  params, rows = fit(shapes, weights, config, name, whole=True)
+  logger.info(summary_line(rows, name))
+  return config, params

@@ -1,52 +1,15 @@
 """Augmentation is a pure function, moves all streams and labels alike, and follows its settings."""
 
-from unittest import mock
-
 import numpy as np
 import pytest
+from augmenting import augmented, inside, noise, ramp
 from PIL import Image, ImageEnhance
 
-from fcn_jax import config as config_lib
-from fcn_jax.data.augment import augment, on_canvas, recolored
+from fcn_jax.data.augment import on_canvas, recolored
 from fcn_jax.data.dataset import IGNORE
 
-
-def settings(**fields):
-  """The section `data`, which changes nothing on a canvas of 64x80 except as given by `fields`."""
-  data = config_lib.default('scenes').data
-  data.update(train_size=(64, 80), scale=(1.0, 1.0), flip=0.0, brightness=0.0, contrast=0.0, color=0.0)
-  data.update(fields)
-  return data
-
-
-def noise(height, width, seed=0):
-  """An image without structure, and a label."""
-  rng = np.random.default_rng(seed)
-  image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-  return image, rng.choice(np.array([0, 3, 7, IGNORE], np.uint8), (height, width))
-
-
-def ramp(height, width, axis):
-  """An image and a label whose values are all the row (axis 0) or the column (axis 1)."""
-  label = np.indices((height, width))[axis].astype(np.uint8)
-  return np.repeat(label[..., None], 3, axis=2), label
-
-
-def augmented(pair, seed, **fields):
-  """An augmented image and label: a dict of image, label and size."""
-  example = {'inputs': {'rgb': pair[0]}, 'labels': {'semantic': pair[1]}, 'id': 'a'}
-  result = augment(example, np.random.default_rng(seed), settings(**fields))
-  assert result.keys() == {'inputs', 'labels', 'size'}
-  return {'image': result['inputs']['rgb'], 'label': result['labels']['semantic'], 'size': result['size']}
-
-
-def inside(example):
-  """Image and label without the padding."""
-  height, width = example['size']
-  return example['image'][:height, :width], example['label'][:height, :width]
-
-
 EVERYTHING = {'flip': 0.5, 'scale': (0.5, 2.0), 'brightness': 0.3, 'contrast': 0.3, 'color': 0.3}
+EVERYTHING |= {'flip_vertical': 0.5, 'rotate90': 0.5, 'rotate': 30.0, 'crop_rare': 0.5, 'blur': 2.0, 'noise': 20.0}
 SIZES = [(64, 80), (120, 33), (31, 200), (40, 50), (1, 1), (1, 300)]
 
 
@@ -57,7 +20,10 @@ def test_shapes_and_types_are_those_of_the_canvas(size):
     assert example['image'].shape == (64, 80, 3) and example['image'].dtype == np.uint8
     assert example['label'].shape == (64, 80) and example['label'].dtype == np.uint8
     assert example['size'].shape == (2,) and example['size'].dtype == np.int32
-    assert np.all(example['size'] >= 1) and np.all(example['size'] <= (64, 80))
+    height, width = example['size']
+    assert 1 <= height <= 64 and 1 <= width <= 80
+    for border in (np.s_[height:], np.s_[:, width:]):
+      assert not example['image'][border].any() and np.all(example['label'][border] == IGNORE)
 
 
 def test_the_same_randomness_gives_the_same_example_and_another_does_not():
@@ -167,13 +133,6 @@ def test_jitter_drops_rows_and_columns_at_the_sides_that_leave_the_view():
 def test_jitter_leaves_at_least_one_pixel():
   for seed in range(20):
     assert np.all(augmented(noise(1, 3), seed, jitter=32, scale=(0.5, 2.0))['size'] >= 1)
-
-
-def test_without_jitter_nothing_is_drawn_for_it():
-  """Otherwise seeds would give other examples than before."""
-  rng, (image, label) = mock.Mock(wraps=np.random.default_rng(5)), noise(100, 120)
-  augment({'inputs': {'rgb': image}, 'labels': {'semantic': label}, 'id': 'a'}, rng, settings(**EVERYTHING))
-  assert rng.random.called and not rng.integers.called
 
 
 def test_flip_is_left_to_right_and_has_its_probability():

@@ -12,7 +12,9 @@ from fcn_jax.data.dataset import CheckedSplit
 from fcn_jax.data.windows import Windows
 
 COLORS = {'brightness': 0.3, 'contrast': 0.3, 'color': 0.3}
-CHANNELS = {'rgb': 3, 'bands': 5}
+CHANNELS = {'rgb': 3, 'bands': 5, 'depth': 1}
+GEOMETRY = {'flip_vertical': 0.5, 'rotate90': 0.7, 'rotate': 20.0, 'crop_rare': 0.5}
+BLUR, NOISE = {'blur': 2.0}, {'noise': 30.0}
 AUGMENTED = jax.jit(device_augment.augmented)
 
 
@@ -77,9 +79,14 @@ def test_host_and_device_agree(fields):
   assert_agree(make_split(make_source(largest=90)), **fields)
 
 
-def test_all_streams_and_heads_agree():
+@pytest.mark.parametrize(
+  'fields',
+  [GEOMETRY, BLUR, NOISE, GEOMETRY | BLUR | NOISE | COLORS | {'scale': (0.7, 1.5), 'jitter': 4}],
+  ids=['geometry', 'blur', 'noise', 'all'],
+)
+def test_all_streams_and_heads_agree(fields):
   split = CheckedSplit(Split([(50, 61), (33, 20), (1, 7)], CHANNELS), 'train', CHANNELS, dict.fromkeys('ab', CLASSES))
-  assert_agree(split, steps=5, scale=(0.7, 1.5), jitter=4, **COLORS)
+  assert_agree(split, steps=3, **{'scale': (1.0, 1.0)} | fields)
 
 
 def test_an_image_of_12_megapixels_costs_only_its_window():
@@ -93,3 +100,7 @@ def test_an_image_of_12_megapixels_costs_only_its_window():
 
 def test_canvases_are_no_larger_than_the_images():
   assert Windows(np.array([[30, 20], [10, 50]]), settings(train_size=(32, 40), scale=(0.5, 2.0))).canvas == (30, 50)
+
+
+def test_canvases_have_room_for_turned_images():
+  assert Windows(np.array([[30, 90]]), settings(train_size=(32, 40), scale=(1.0, 1.0), rotate90=0.1)).canvas == (38, 46)

@@ -24,7 +24,9 @@ def difference(a, b, *, paired_seeds, over_seeds=True, seed=0, **options):
     over_seeds=over_seeds,
     seed=seed,
   )
-  return dict(zip(('difference', 'low', 'high'), bootstrap.interval([found]), strict=True))
+  value, drawn = bootstrap.mean([found])
+  low, high = np.percentile(drawn, (2.5, 97.5))
+  return {'difference': value, 'low': low, 'high': high}
 
 
 def test_resampled_iou_equals_that_of_the_metrics():
@@ -80,6 +82,17 @@ def test_a_spread_over_seeds_widens_the_interval():
   b = confusions(rng, 3, 200, 3, 0.5)
   narrow, wide = (difference(x, b, paired_seeds=False, resamples=2000) for x in (alike, spread))
   assert wide['high'] - wide['low'] > 3 * (narrow['high'] - narrow['low'])
+
+
+def test_intervals_of_classes_include_their_iou_and_shrink_with_more_images():
+  rng, widths = np.random.default_rng(6), []
+  for images in (20, 320):
+    matrices = confusions(rng, 2, images, 3, 0.8)
+    low, high = bootstrap.class_intervals([matrices])
+    iou = np.mean([list(metrics.summarize(m.sum(0), tuple('abc'))['iou'].values()) for m in matrices], axis=0)
+    assert (low < iou).all() and (iou < high).all()
+    widths.append((high - low).mean())
+  assert widths[1] < widths[0] / 2
 
 
 def test_different_numbers_of_images_are_an_error():

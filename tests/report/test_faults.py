@@ -154,6 +154,20 @@ def test_a_run_that_may_not_be_read_is_named_with_the_reason(folder):
     folder.chmod(0o755)
 
 
+def test_scores_of_an_earlier_version_get_precision_and_f1_from_the_confusion_matrices(folder):
+  expected = reported(folder, metric='mean_f1')
+  for path in folder.glob('*/eval/*.json'):
+    values = json.loads(path.read_text())
+    for part in (values, *values.get('upper_bound', {}).values()):
+      for name in ('mean_precision', 'mean_f1', 'precision', 'recall', 'f1', 'share'):
+        part.pop(name, None)
+    path.write_text(json.dumps(values))
+  found = reported(folder, metric='mean_f1')
+  assert found['table.csv'] == expected['table.csv'] and '| 8 | **70.00 (1)** |' in found['table.md']
+  check = found['table.md'].split('## Precision, recall and F1 per class')[1]
+  assert '| stride 8 | recall | 70.00 | 70.00 | 70.00 |' in check
+
+
 def test_of_two_splits_the_one_of_most_runs_is_compared(folder):
   for ending in ('json', 'npz'):
     (folder / FAULTY / f'eval/validation.{ending}').rename(folder / FAULTY / f'eval/test.{ending}')

@@ -7,12 +7,14 @@ import re
 import sys
 
 import made
+import numpy as np
 import pandas as pd
 import pytest
 import tiny
 from etils import epath
 from markdown_it import MarkdownIt
 
+from fcn_jax import files
 from fcn_jax.report import __main__ as report
 from fcn_jax.report import markup
 
@@ -71,8 +73,13 @@ def test_latex_escapes_every_special_character():
     '\\textbackslash{} \\{ \\} \\$ \\textasciitilde{} \\textasciicircum{} \\& \\% \\# \\_ $\\pm$ \\textless{} '
     '\\textgreater{} \\textbar{}'
   )
-  table = markup.Table('t', '', ['a_b', '{'], [['1 ± 2', '$x']], best=(0, 0))
+  table = markup.Table('t', '', ['a_b', '{'], [['1 ± 2', '$x']], best={(0, 0)})
   assert '\\textbf{1 $\\pm$ 2} & \\$x \\\\' in table.latex() and 'a\\_b & \\{ \\\\' in table.latex()
+
+
+def test_latex_has_a_caption_and_numbers_at_the_right():
+  text = markup.Table('Mean IoU', 'Percent.', ['stride', 'mean IoU'], [['8', '53.85 (1)'], ['32', '']]).latex()
+  assert '\\caption{Mean IoU. Percent.}' in text and '\\begin{tabular}{lr}' in text and '\\toprule' in text
 
 
 def test_markdown_keeps_underscores_inside_words():
@@ -85,6 +92,9 @@ def test_a_scored_image_may_have_any_id(tmp_path):
   (scored / 'day [1]').mkdir()
   for file in [file for file in scored.iterdir() if file.name.startswith('image 0.')]:
     file.rename(scored / 'day [1]' / file.name.replace('image 0', 'a*b'))
+  with np.load(path / 'eval/validation.npz') as arrays:
+    ids = ['day [1]/a*b' if name == 'image 0' else name for name in arrays['id']]
+    (path / 'eval/validation.npz').write_bytes(files.npz(confusion=arrays['confusion'], id=ids))
   (scored / 'image 9.label.png').unlink()  # not shown, because it is not complete
   content = report.report(epath.Path(tmp_path))['index.html']
   assert 'alt="label of day [1]/a*b"' in content and 'image 9' not in content

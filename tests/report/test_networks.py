@@ -54,7 +54,7 @@ def test_an_interval_with_one_seed_on_a_side_is_over_images_only_and_never_clear
   _, (found,) = compared(tmp_path)
   assert found.low > 0 or found.high < 0
   assert found.over_seeds == found.clear == (min(seeds) > 1)
-  line = differences.table([found], 10, ['']).lines[0]
+  line = differences.table([found], '', '', ['']).lines[0]
   assert line[-1] == ('images and seeds' if min(seeds) > 1 else 'images only')
   colors = {drawn.get_color() for drawn in figures.intervals([found]).axes[0].lines} - {'black'}
   assert colors == ({'C0'} if min(seeds) > 1 else {'0.6'})

@@ -1,5 +1,6 @@
 """The report's page in a browser: it is self-contained, sorts tables, fits a phone, and escapes text."""
 
+import collections
 import html
 import itertools
 import json
@@ -13,7 +14,7 @@ import pytest
 from etils import epath
 
 from fcn_jax.report import __main__ as report
-from fcn_jax.report import markup, page
+from fcn_jax.report import comparison, figures, gallery, markup, page, results
 
 CHROMIUM = shutil.which('chromium')
 browser = pytest.mark.skipif(not CHROMIUM, reason='requires chromium on the PATH (a Debian package)')
@@ -65,7 +66,7 @@ def probe(tmp_path, content: str, script: str):
 def test_the_page_is_self_contained(built):
   references = re.findall(r'(?:src|href)="([^"]*)"', built)
   assert len(references) > 20
-  assert all(reference.startswith('data:') for reference in references)
+  assert all(reference.startswith(('data:', '#')) for reference in references)
   assert '@import' not in built and 'url(' not in built and 'fetch(' not in built
 
 
@@ -84,7 +85,7 @@ def test_text_is_escaped_and_everything_loads(built, tmp_path):
   assert found['title'] == found['heading'] == 'runs <b>bold'
   assert {HOSTILE, f'run {HOSTILE}, stride 4, upsample bilinear_fixed'} <= set(found['cells'])
   assert (found['broken'], found['bold']) == (0, 0)
-  assert found['images'] >= 2 * 9 + 3  # sample predictions and plots
+  assert found['images'] == 2 * (2 + 2 * 3) + 4  # sample predictions and plots
 
 
 @browser
@@ -115,8 +116,10 @@ def test_the_page_fits_a_phone(built, tmp_path):
     f'<!doctype html><html><head></head><body>{frame}</body></html>',
     """const frame = document.querySelector('iframe');
     const root = frame.contentDocument.documentElement;
-    return [frame.contentWindow.innerWidth, root.scrollWidth, root.scrollHeight]""",
+    return [frame.contentWindow.innerWidth, root.scrollWidth, root.scrollHeight,
+      root.querySelectorAll('.frame.more').length]""",
   )
+  assert found[3] > 0  # what is cut has a shadow
   assert found[0] == 390 and found[1] <= 390 and found[2] > 2000
 
 
@@ -130,6 +133,26 @@ def test_the_page_can_be_printed(built, tmp_path):
   assert (tmp_path / 'page.pdf').read_bytes().startswith(b'%PDF') and (tmp_path / 'page.pdf').stat().st_size > 20_000
 
 
+def test_curves_have_at_most_eight_lines_in_a_panel_on_the_same_axes_and_upper_bounds(tmp_path):
+  for stride, width, seed in itertools.product((32, 16, 8), (0.25, 0.5, 1.0), (0, 1)):
+    made.run(tmp_path, model__stride=stride, model__width=width, seed=seed)
+  runs, fields = results.read(epath.Path(tmp_path)), ['model.stride', 'model.width']
+  axes = figures.curves(comparison.by_values(runs, fields), fields).axes
+  shown = [axis for axis in axes if axis.lines]
+  assert len(shown) == 6 and {axis.get_title() for axis in shown} == {'stride 32', 'stride 16', 'stride 8'}
+  assert {tuple(axis.get_ylim()) for axis in shown[:3]} == {shown[0].get_ylim()}
+  counts = [collections.Counter(round(line.get_linewidth(), 1) for line in axis.lines) for axis in shown]
+  assert counts == 3 * [{1.5: 3, 0.5: 6, 0.8: 1}] + 3 * [{1.5: 3, 0.5: 6}]  # means, runs, upper bound
+
+
+def test_the_gallery_has_the_images_that_differ_most_the_worst_and_the_best():
+  ious = {'a': {str(i): i / 10 for i in range(9)}, 'b': {str(i): 0.9 if i == 4 else i / 10 for i in range(9)}}
+  found = gallery.choose(ious)
+  assert next(iter(found)) == '4' and found['4'] == 'networks differ most (mean IoU 65.0 %, 50.0 points apart)'
+  assert found['1'].startswith('among the worst') and found['8'].startswith('among the best') and len(found) == 6
+  assert gallery.choose({}) == {} and 'apart' not in ''.join(gallery.choose({'a': ious['a']}).values())
+
+
 def test_larger_numbers_are_darker():
   shown = markup.Table('t', '', ['network', 'sky'], [['a', '10.00'], ['b', '90.00'], ['c', '']])
   low, high = re.findall(r'background: rgb\((\d+),', page.section(shown, heat=True))
@@ -137,5 +160,5 @@ def test_larger_numbers_are_darker():
 
 
 def test_only_the_best_cell_is_highlighted():
-  shown = markup.Table('t', '', ['stride', 'mean IoU'], [['32', '50.00 (1)'], ['8', '70.00 (1)']], best=(1, 1))
+  shown = markup.Table('t', '', ['stride', 'mean IoU'], [['32', '50.00 (1)'], ['8', '70.00 (1)']], best={(1, 1)})
   assert re.findall(r'<td class="number best">([^<]*)<', page.section(shown)) == ['70.00 (1)']

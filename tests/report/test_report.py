@@ -1,6 +1,7 @@
 """Tables from run directories: which runs count, the numbers, the texts and the errors."""
 
 import io
+import re
 import sys
 
 import made
@@ -13,7 +14,7 @@ from fcn_jax import config as config_lib
 from fcn_jax import files, outputs
 from fcn_jax.errors import UserError
 from fcn_jax.report import __main__ as report
-from fcn_jax.report import comparison, results
+from fcn_jax.report import comparison, markup, results
 from fcn_jax.run import identity
 
 
@@ -66,7 +67,16 @@ def test_the_command_prints_the_tables_and_writes_all_files(ablation, contents):
   assert (done.returncode, done.stderr) == (0, '')
   assert '6 of 9 runs are done' in done.stdout and f'written to {ablation}/report' in done.stdout
   written = {path.name for path in (ablation / 'report').iterdir()}
-  expected = {'table.md', 'table.tex', 'table.csv', 'curves.png', 'intervals.png', 'kernels.png', 'index.html'}
+  expected = {
+    'table.md',
+    'table.tex',
+    'table.csv',
+    'curves.png',
+    'intervals.png',
+    'confusion.png',
+    'kernels.png',
+    'index.html',
+  }
   assert written - {outputs.LIST} == set(contents) == expected
   assert (ablation / 'report' / 'table.md').read_text() == contents['table.md']
 
@@ -89,19 +99,31 @@ def test_a_table_has_means_deviations_and_counts_and_marks_unfinished_runs(conte
 def test_the_csv_has_one_row_per_run_with_every_varying_setting(contents):
   table = pd.read_csv(io.StringIO(contents['table.csv']))
   assert len(table) == 9
-  named = {'run', 'state', 'model.stride', 'model.upsample', 'seed', 'mean_iou', 'iou/sky', 'minutes', 'parameters'}
+  named = {
+    'run',
+    'state',
+    'model.stride',
+    'model.upsample',
+    'seed',
+    'mean_iou',
+    'iou/sky',
+    'recall/sky',
+    'mean_f1',
+    'minutes',
+    'parameters',
+  }
   assert named | {'mean_iou_within_16_px'} <= set(table)
   row = table[(table['model.stride'] == 16) & (table['model.upsample'] == 'bilinear_fixed') & (table.seed == 1)].iloc[0]
-  assert row.mean_iou == pytest.approx(iou(0.81) / 100) and row.minutes == 1.5
+  assert row.mean_iou == pytest.approx(iou(0.81) / 100, abs=1e-6) and row.minutes == 1.5
   assert table[table.state != 'done'].mean_iou.isna().all()
 
 
 def test_rows_columns_metric_and_folder_follow_the_flags(ablation, tmp_path):
-  flags = ['--rows=model.upsample', '--cols=model.stride', '--metric=pixel_accuracy']
+  flags = ['--rows=model.upsample', '--cols=model.stride', '--metric=mean_f1']
   done = run(ablation, *flags, f'--out={tmp_path}/other')
   assert done.returncode == 0
   text = (tmp_path / 'other' / 'table.md').read_text()
-  assert '| upsample | stride 16 | stride 32 |' in text and '## Pixel accuracy' in text
+  assert '| upsample | stride 16 | stride 32 |' in text and '## Mean F1' in text
   assert f'{80.5:.2f} ± {0.71:.2f} (2)' in text
   latex = (tmp_path / 'other' / 'table.tex').read_text()
   assert 'bilinear\\_fixed & ' in latex and '\\textbf{80.50 $\\pm$ 0.71 (2); 1 missing}' in latex
@@ -110,20 +132,20 @@ def test_rows_columns_metric_and_folder_follow_the_flags(ablation, tmp_path):
 def test_differences_compare_networks_that_differ_in_one_setting(contents):
   text = contents['table.md']
   assert 'paired bootstrap over 10 images and, if both networks have several seeds, over the seeds' in text
-  lines = [line.split(' | ') for line in text.splitlines() if ' to ' in line and line.startswith('| stride')]
-  pairs = {(first.removeprefix('| '), second): float(value) for first, second, value, *_ in lines}
+  main, of_pairs = (
+    [line.strip('| ').split(' | ') for line in part.splitlines() if ' to ' in line and line.startswith('| ')]
+    for part in text.split('Differences in mean IoU')[1].split('## All metrics')[0].split('<details>')
+  )
+  assert [(first, second, others) for first, second, *_, others in main] == [
+    ('stride 16', 'stride 32', 'mean of 2 combinations'),
+    ('upsample bilinear_fixed', 'upsample learned_random', 'mean of 2 combinations'),
+  ]
   fixed, random = ('upsample bilinear_fixed', 'upsample learned_random')
-  assert {frozenset(pair) for pair in pairs} == {
-    frozenset(pair)
-    for pair in [
-      (f'stride 16, {fixed}', f'stride 32, {fixed}'),
-      (f'stride 16, {random}', f'stride 32, {random}'),
-      (f'stride 16, {fixed}', f'stride 16, {random}'),
-      (f'stride 32, {fixed}', f'stride 32, {random}'),
-    ]
-  }
+  pairs = {(first, second, others): float(value) for first, second, value, *_, others in of_pairs}
+  strides = ('stride 16', 'stride 32')
+  assert set(pairs) == {(*strides, fixed), (*strides, random), *((fixed, random, stride) for stride in strides)}
   shown = (iou(0.7) + iou(0.71) - iou(0.8) - iou(0.81)) / 2
-  assert pairs[f'stride 16, {fixed}', f'stride 32, {fixed}'] == pytest.approx(shown, abs=0.006)
+  assert pairs[*strides, fixed] == pytest.approx(shown, abs=0.006)
 
 
 def test_the_text_has_upper_bounds_bands_kernels_and_the_hardware(contents):
@@ -132,8 +154,8 @@ def test_the_text_has_upper_bounds_bands_kernels_and_the_hardware(contents):
   assert '| upper bound, stride 16 px | 84.00 |' in text
   assert '| network | 1 px | 2 px | 4 px | 8 px | 16 px | everywhere |' in text
   assert '| stride 16, upsample learned_random | 16x, upsample_to_1 | ' in text
-  assert 'Data: made/1.0.0 0123, 10 images of validation scored. Commit: ' in text
-  assert 'Hardware: 1 CPU device per run.' in text
+  assert '| data | made/1.0.0 0123 |' in text and '| scored | 10 images of validation, last checkpoint |' in text
+  assert '| hardware per run | 1 CPU device |' in text and '| training time | 0.15 hours for 6 runs |' in text
   assert '| network | pixel accuracy | mean accuracy | mean IoU | fw IoU |' in text
   assert '## Published' not in text  # nobody else has results on this data set
 
@@ -195,12 +217,31 @@ def test_without_a_run_that_can_be_read_the_command_ends_with_one_sentence(tmp_p
   with pytest.raises(UserError, match=r'holds no run; expected folders with a config\.json'):
     table(folder)
   path = made.run(folder, seed=0)
-  with pytest.raises(UserError, match='seed=0 is a run, not a folder of runs'):
-    table(path)
   (path / 'status.json').write_text('{"state": "do')
   done = run(folder)
   assert done.returncode == 1 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1, done.stderr
   assert f'{path}/status.json is damaged' in done.stderr and not (folder / 'report').exists()
+
+
+def test_runs_of_any_folders_are_compared_and_a_run_alone_has_a_report(tmp_path, without_plots):
+  paths = [made.run(tmp_path / str(stride), model__stride=stride, seed=0) for stride in (32, 8)]
+  folder, only = results.locate(paths)
+  text = report.report(folder, only=only)['table.md']
+  assert folder == epath.Path(tmp_path) and only == ['32/stride=32,seed=0', '8/stride=8,seed=0']
+  assert '# 2 runs of ' in text and 'Not decided: stride 32 has the highest mean IoU' in text
+  assert results.locate([tmp_path / '32', paths[1]]) == (folder, only)  # a folder of runs and a run
+  alone, name = results.locate(paths[:1])
+  text = report.report(alone, only=name)['table.md']
+  assert text.startswith('# stride=32,seed=0\n') and 'The network has 53.8 % mean IoU (1 run).' in text
+  assert results.locate([epath.Path(tmp_path)]) == (tmp_path, [])
+
+
+def test_no_two_columns_share_a_heading_and_long_tables_are_folded(contents):
+  heads = re.findall(r'^(\| .* \|)\n\| ---', contents['table.md'], re.MULTILINE)
+  columns = [head.strip('| ').split(' | ') for head in heads]
+  assert len(heads) > 9 and all(len(set(names)) == len(names) for names in columns)
+  terminal = markup.unfolded(contents['table.md'])
+  assert 'Differences in mean IoU' in terminal and 'Differences of pairs' not in terminal and '## Cost' in terminal
 
 
 def test_a_single_run_makes_a_report(tmp_path):

@@ -40,8 +40,8 @@ def ends(processes, patience: float = 300) -> list[tuple[int, str]]:
 
 
 def train(hosts: int, data_dir, workdir):
-  """Trains to the end; the rows of the log."""
-  for code, errors in ends(start(hosts, data_dir, workdir)):
+  """Trains to the end, for as many epochs as `tiny.STEPS` are; the rows of the log."""
+  for code, errors in ends(start(hosts, data_dir, workdir, train__epochs=4, train__steps=0)):
     assert code == 0, errors
   assert json.loads((workdir / 'status.json').read_text())['state'] == 'done'
   return rows(workdir)

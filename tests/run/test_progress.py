@@ -1,11 +1,16 @@
 """Progress is a bar on a terminal and a line every ten seconds elsewhere; the last table has every metric."""
 
 import io
+import shlex
+import time
 import types
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from fcn_jax import config as config_lib
+from fcn_jax import metrics
 from fcn_jax.run import progress
 from fcn_jax.run.directory import RunDirectory
 
@@ -25,38 +30,88 @@ def clock(monkeypatch):
   return now
 
 
+def make(steps, *, every=0, start=0, **more):
+  """The bar of a run with batch size 8, whose evaluations have 4 images."""
+  config = config_lib.default()
+  config.train.steps, config.train.batch_size, config.eval.every = steps, 8, every
+  return progress.Bar(start, config, 4, **more)
+
+
 def test_without_a_terminal_there_is_a_line_every_ten_seconds_and_at_the_end(screen, clock):
-  bar = progress.Bar(0, 100, 8)
+  bar = make(100)
   for step in range(1, 101):
     clock[0] += 0.5
     bar.update(step, 2.0, 16.0)
   bar.close()
-  lines = screen.getvalue().splitlines()
+  first, *lines = screen.getvalue().splitlines()
+  assert first == 'step 0/100  compiling'
   assert [line.split()[1] for line in lines] == ['21/100', '42/100', '63/100', '84/100', '100/100']
-  assert lines[0] == 'step 21/100  loss 2.0000  16.0 images/s  40 s left'  # (100 - 21) * 8 / 16
+  assert lines[0] == 'step 21/100  loss 2.0000  16.0 images/s  over 40 s left'  # (100 - 21) * 8 / 16
+  assert lines[-1] == 'step 100/100  loss 2.0000  evaluating 0/4'
+
+
+def test_the_time_left_includes_the_evaluations_once_one_is_timed(screen, clock, monkeypatch):
+  monkeypatch.setattr(progress, '_EVERY', -1)  # every call is shown
+  bar = make(5, every=2)
+  for step in range(1, 6):
+    bar.update(step, 2.0, 8.0)  # a step takes a second
+    for _ in range(4 if step in (2, 4, 5) else 0):
+      clock[0] += 20
+      bar.evaluated()
+  bar.saving()
+  texts = [line.split('  loss 2.0000  ')[1] for line in screen.getvalue().splitlines()[1:]]
+  assert texts[:3] == ['8.0 images/s  over 4 s left', 'evaluating 0/4  over 3 s left', 'evaluating 1/4  over 3 s left']
+  assert texts[6] == '8.0 images/s  2 min left'  # two steps, and two evaluations of 80 s
+  assert texts[7:9] == ['evaluating 0/4  2 min left', 'evaluating 1/4  2 min left']
+  assert texts[-6:] == [f'evaluating {n}/4  {80 - 20 * n} s left' for n in range(4)] + ['saving'] * 2
 
 
 def test_a_speed_that_is_not_measured_yet_is_not_shown(screen, clock):
-  progress.Bar(0, 1, 8).update(1, 2.0, 0.0)
-  assert screen.getvalue() == 'step 1/1  loss 2.0000\n'
+  bar = make(2)
+  bar.update(1, 2.0, 0.0)
+  bar.update(2, 2.0, 0.0)
+  assert screen.getvalue() == 'step 0/2  compiling\nstep 2/2  loss 2.0000  evaluating 0/4\n'
 
 
 def test_a_quiet_bar_shows_nothing(screen, clock):
-  bar = progress.Bar(0, 1, 8, quiet=True)
+  bar = make(1, quiet=True)
   clock[0] += 60
   bar.update(1, 2.0, 16.0)
   bar.close()
   assert screen.getvalue() == ''
 
 
-def test_on_a_terminal_there_is_a_bar(monkeypatch):
-  output = io.StringIO()
-  monkeypatch.setattr(progress, 'console', Console(file=output, width=100, force_terminal=True))
-  bar = progress.Bar(10, 20, 8)
+def test_on_a_terminal_there_is_a_bar_in_any_encoding(monkeypatch):
+  output = io.TextIOWrapper(io.BytesIO(), encoding='ascii', newline='')
+  monkeypatch.setattr(progress, 'console', Console(file=output, width=80, force_terminal=True, soft_wrap=True))
+  bar = make(20, start=10)
   bar.update(15, 0.25, 4.0)
   bar.close()
-  assert 'step 15/20' in output.getvalue() and 'loss 0.2500' in output.getvalue()
-  assert '10 s left' in output.getvalue()
+  for seconds in (60, 0):  # a bar that does not appear, and one that does
+    monkeypatch.setattr(progress, '_AFTER', seconds)
+    with progress.Counter(2 + seconds) as counter:
+      counter.advance()
+      while not seconds and not counter._line:
+        time.sleep(0.01)
+  output.seek(0)
+  text = output.read()
+  assert 'step 15/20' in text and 'image 1/2' in text and 'image 1/62' not in text
+  assert text.rpartition('step')[2].count('loss 0.2500') == 1
+
+
+def test_images_are_counted_in_lines_where_there_is_no_terminal(screen, clock):
+  with progress.Counter(4) as counter:
+    for _ in range(4):
+      clock[0] += 6
+      counter.advance()
+  assert screen.getvalue() == 'image 2/4  12 s left\nimage 4/4\n'
+
+
+def test_the_next_commands_can_be_pasted(screen):
+  progress.show_next(('predict', '--workdir=a b', "it's.jpg"), ('report', 'runs'))
+  _, first, second = screen.getvalue().splitlines()
+  assert shlex.split(first) == ['python', '-m', 'fcn_jax.predict', '--workdir=a b', "it's.jpg"]
+  assert second == '  python -m fcn_jax.report runs'
 
 
 def show_results(directory, row, heads=('semantic',)):
@@ -116,10 +171,12 @@ def test_the_metrics_of_several_heads_are_shown_under_their_names(screen, tmp_pa
 
 
 def test_the_scores_of_a_split_include_those_near_boundaries(screen):
-  values = {'pixel_accuracy': 0.5, 'mean_accuracy': 0.4, 'mean_iou': 0.25, 'fw_iou': 0.3}
-  progress.show_scores(values | {'iou': {'sky': 1.0}, 'boundary_iou': {'2': 0.125, '8': None}})
-  assert cells(screen)[-3:] == [
-    ['IoU sky', '100.00 %'],
+  values = metrics.summarize(np.array([[3, 1], [0, 0]]), ('sky', 'tree'))
+  progress.show_scores(values | {'boundary_iou': {'2': 0.125, '8': None}})
+  assert cells(screen)[-5:] == [
+    ['mean F1', '42.86 %'],
     ['mean IoU within 2 px of a boundary', '12.50 %'],
     ['mean IoU within 8 px of a boundary', 'absent'],
+    ['sky', '100.00 %', '75.00 %', '100.00 %', '75.00 %', '85.71 %'],
+    ['tree', '0.00 %', '0.00 %', '0.00 %', 'absent', '0.00 %'],
   ]

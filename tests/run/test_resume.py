@@ -149,6 +149,7 @@ def test_an_undisturbed_run_writes_the_documented_files(undisturbed):
   assert len({row['train/loss'] for row in written if 'train/loss' in row}) == 6, 'the loss changes with each step'
   ended = status(undisturbed)
   assert (ended['state'], ended['step'], ended['steps'], ended['restarts']) == ('done', 12, 12, 0)
+  assert ended['warnings'][-1].startswith('never learned: ')  # in so few steps
   assert len(json.loads((undisturbed / 'env.json').read_text())) == 1
 
 
@@ -212,7 +213,8 @@ def test_a_run_that_was_killed_before_its_last_evaluation_makes_up_for_it(data, 
   (again / 'metrics.jsonl').write_text(''.join(lines[:-1]))
   shutil.rmtree(again / 'eval')
   done = finish(data, again)
-  assert 'resuming from step 12' in done.stdout
+  assert 'resuming from step 12' in done.stdout and done.stdout.count('never learned: ') == 1
+  assert status(again)['warnings'] == status(undisturbed)['warnings']
   assert_same_run(again, undisturbed)
 
 

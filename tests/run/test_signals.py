@@ -15,7 +15,7 @@ import tiny
 from fcn_jax.run import signals
 from fcn_jax.run.signals import EXIT_CODES, SIGNALS, SUPERSEDED, StopSignals
 
-COMMANDS = ('main', 'evaluate', 'predict', 'bounds', 'sweep', 'report', 'weights')
+COMMANDS = ('main', 'evaluate', 'predict', 'bounds', 'sweep', 'runs', 'report', 'weights')
 
 
 @pytest.fixture(autouse=True)

@@ -47,7 +47,7 @@ def test_the_summary_names_recipe_network_data_devices_and_shapes(monkeypatch):
   assert texts['data'] == 'x 1: 400 train, 40 validation'
   assert texts['classes'] == 'sky 75.0 %, tree 25.0 %'
   assert texts['devices'].endswith('batch size 8, 800 steps, 16.0 epochs') and texts['devices'].startswith('8 x ')
-  assert texts['shapes'] == '2 to compile: training at 128x160, evaluation at 128x160'
+  assert texts['shapes'] == ('2 to compile: training at 128x160 (batch size 8), evaluation at 128x160 (batch size 20)')
 
 
 @pytest.mark.parametrize(('shrink', 'name'), [(1, 'FCN-16s,'), (2, 'FCN-16s (stride 32 px),')])

@@ -15,11 +15,10 @@ from fcn_jax import files
 from fcn_jax.errors import UserError
 from fcn_jax.models import names
 from fcn_jax.run import checkpoint, directory, saved
-from fcn_jax.weights import initialize
+from fcn_jax.weights import initialize, match
 
 
-def test_tensors_with_equal_path_and_shape_are_restored(caplog):
-  caplog.set_level(logging.INFO, logger='fcn_jax')
+def test_tensors_with_equal_path_and_shape_are_restored():
   rng = np.random.default_rng(0)
 
   def tensor(*shape):
@@ -27,25 +26,33 @@ def test_tensors_with_equal_path_and_shape_are_restored(caplog):
 
   source = {
     'trunk': {'conv1_1': {'kernel': tensor(3, 3, 8, 8), 'bias': tensor(8)}},
-    'score_fr': {'kernel': tensor(1, 1, 8, 4)},
+    'score_fr': {'bias': tensor(4)},
+    'score_pool3': {'bias': tensor(4)},
   }
   params = {
     'trunk': {'conv1_1': {'kernel': tensor(3, 3, 8, 8), 'bias': tensor(9)}},
     'score_pool4': {'kernel': tensor(1, 1, 8, 4)},
+    'score_fr': {'bias': tensor(3)},
   }
-  restored, unused = initialize.restore_matching(params, source)
+  restored, rows = initialize.restore_matching(params, source)
   assert jax.tree.structure(restored) == jax.tree.structure(params)
   assert restored['trunk']['conv1_1']['kernel'] is source['trunk']['conv1_1']['kernel']
   assert restored['trunk']['conv1_1']['bias'] is params['trunk']['conv1_1']['bias']  # another shape
   assert restored['score_pool4']['kernel'] is params['score_pool4']['kernel']
-  assert unused == ['score_fr/kernel', 'trunk/conv1_1/bias']
-  assert sorted(record.getMessage().strip() for record in caplog.records) == sorted([
-    'restored  trunk/conv1_1/kernel [3, 3, 8, 8]',
-    'new       trunk/conv1_1/bias [9]',
-    'new       score_pool4/kernel [1, 1, 8, 4]',
-    'unused    score_fr/kernel [1, 1, 8, 4]',
-    'unused    trunk/conv1_1/bias [8]',
-  ])  # fmt: skip
+  assert restored['score_fr']['bias'] is params['score_fr']['bias']
+  assert sorted((row.outcome, row.name, row.shape, row.note, row.reason) for row in rows) == [
+    ('new', 'score_fr/bias', (3,), '[4] there', 'other number of classes'),
+    ('new', 'score_pool4/kernel', (1, 1, 8, 4), '', 'missing there'),
+    ('new', 'trunk/conv1_1/bias', (9,), '[8] there', 'other shape'),
+    ('restored', 'trunk/conv1_1/kernel', (3, 3, 8, 8), '', ''),
+    ('unused', 'score_fr/bias', (4,), '', ''),
+    ('unused', 'score_pool3/bias', (4,), '', ''),
+    ('unused', 'trunk/conv1_1/bias', (8,), '', ''),
+  ]
+  assert match.summary_line(rows, 'runs/a') == (
+    'restored 0 of 3 layers from runs/a; new: conv1_1 (other shape), score_pool4 (missing there), score_fr (other '
+    'number of classes); unused: score_pool3'
+  )
 
 
 def test_scores_are_comparable_unless_a_setting_or_a_tensor_differs(tmp_path, monkeypatch):
@@ -90,8 +97,12 @@ def test_fcn16s_starts_where_fcn32s_ended(data, fcn32s, tmp_path):
   settings = {'init__run': fcn32s, 'model__stride': 16, 'model__upsample': 'bilinear_learned'}
   done = tiny.run(tiny.command(data, tmp_path / 'run', **settings))
   assert done.returncode == 0, done.stderr
-  assert f'initial parameters from step 12 of {fcn32s}:' in done.stdout
-  assert 'restored  score_fr/kernel' in done.stdout and 'new       score_pool4/kernel' in done.stdout
+  assert f'layers from step 12 of {fcn32s}; new: score_pool4' in done.stdout
+  tensors = json.loads((tmp_path / 'run' / 'restored.json').read_text())['tensors']
+  assert {row['name']: row['outcome'] for row in tensors}.items() >= {
+    ('score_fr/kernel', 'restored'),
+    ('score_pool4/kernel', 'new'),
+  }
   (line,) = (line for line in done.stdout.splitlines() if 'largest relative difference' in line)
   assert line.startswith(f'scores at stride 32 as in {fcn32s}: ') and float(line.split()[-1]) < 1e-5
   first = json.loads((tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()[0])

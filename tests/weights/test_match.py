@@ -1,7 +1,5 @@
 """Networks with weights from files, compared with other implementations; every tensor is accounted for."""
 
-import logging
-
 import jax
 import numpy as np
 import pytest
@@ -73,7 +71,7 @@ def test_backbone_equals_torchvisions_in_pytorch(tmp_path, batch_norm):
 
   weights = formats.read(tmp_path / 'vgg16.safetensors')
   config = normalization.resolve(config, weights, 'vgg16.safetensors')
-  loaded = match.fit(params, weights, config, 'vgg16.safetensors')
+  loaded, _ = match.fit(params, weights, config, 'vgg16.safetensors')
   image = smooth_image(224, 224)
   x = (image / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)  # torchvision's form
   with torch.no_grad():
@@ -90,26 +88,20 @@ def test_backbone_equals_torchvisions_in_pytorch(tmp_path, batch_norm):
   check_close(np.asarray(taps['fc7'])[0, 3, 3], fc7[0].numpy())
 
 
-@pytest.fixture
-def fit(caplog):
-  """A function that loads a file into a network and returns the parameters and the logged lines."""
-  caplog.set_level(logging.INFO, logger='fcn_jax')
-
-  def fit(path, config, whole=False):
-    caplog.clear()
-    params = match.fit(network(config, seed=1)[1], formats.read(path), config, str(path), whole=whole)
-    return params, [record.getMessage() for record in caplog.records]
-
-  return fit
+def fit(path, config, whole=False):
+  """Loads a file into a network; returns the parameters and lines: the summary, and one per tensor."""
+  params, rows = match.fit(network(config, seed=1)[1], formats.read(path), config, str(path), whole=whole)
+  return params, [match.summary_line(rows, str(path)), *(f'  {match.row_text(row)}' for row in rows)]
 
 
-def test_every_tensor_is_accounted_for(tmp_path, fit):
+def test_every_tensor_is_accounted_for(tmp_path):
   config = config_for(16)
   _, params = network(config)
   path = tmp_path / 'vgg.caffemodel'
   path.write_bytes(weight_formats.caffemodel(weight_formats.vgg_blobs(params)))
   loaded, lines = fit(path, config)
-  outcomes = [line.split()[0] for line in lines]
+  outcomes = [line.split()[0] for line in lines[1:]]
+  assert lines[0] == f'restored 15 of 17 layers from {path}; new: score_fr, score_pool4 (missing there); unused: fc8'
   assert outcomes.count('loaded') == 28 and outcomes.count('reshaped') == 2 and outcomes.count('new') == 4
   assert [line.split()[:2] for line in lines[-2:]] == [['unused', 'fc8'], ['unused', 'fc8[1]']]
   assert '  reshaped  trunk/fc6/kernel [7, 7, 32, 16]  fc6, reshaped from [16, 1568]' in lines
@@ -117,7 +109,7 @@ def test_every_tensor_is_accounted_for(tmp_path, fit):
   assert not np.array_equal(loaded['score_fr']['kernel'], params['score_fr']['kernel'])  # new
 
 
-def test_upsampling_with_parameters_is_loaded(tmp_path, fit):
+def test_upsampling_with_parameters_is_loaded(tmp_path):
   config = config_for(8, model__upsample='bilinear_learned')
   _, params = network(config)
   loaded, lines = fit(write_caffemodel(tmp_path / 'fcn.caffemodel', params, 8), config, whole=True)
@@ -126,14 +118,14 @@ def test_upsampling_with_parameters_is_loaded(tmp_path, fit):
   np.testing.assert_allclose(loaded['upsample_to_1']['kernel'], expected, atol=1e-6)
 
 
-def test_fcn16s_starts_from_a_file_of_fcn32s(tmp_path, fit):
+def test_fcn16s_starts_from_a_file_of_fcn32s(tmp_path):
   path = write_caffemodel(tmp_path / 'fcn32s.caffemodel', network(config_for(32))[1], 32)
   _, lines = fit(path, config_for(16))
   assert [line.split()[1] for line in lines if line.startswith('  new')] == ['score_pool4/bias', 'score_pool4/kernel']
   assert '  unused    upsample_to_1/kernel [64, 64, 21]  upscore, bilinear' in lines
 
 
-def test_mismatches_that_the_config_does_not_allow_are_refused(tmp_path, fit):
+def test_mismatches_that_the_config_does_not_allow_are_refused(tmp_path):
   config = config_for(8)
   _, params = network(config)
   blobs = weight_formats.caffe_blobs(params, 8)
@@ -181,7 +173,7 @@ def test_mismatches_that_the_config_does_not_allow_are_refused(tmp_path, fit):
     fit(write_caffemodel(tmp_path / 'once.caffemodel', params, 8, at_once=True), config)
 
 
-def test_a_file_with_another_classifier_fits_if_the_config_allows_it(tmp_path, fit):
+def test_a_file_with_another_classifier_fits_if_the_config_allows_it(tmp_path):
   config = config_for(8)
   blobs = weight_formats.vgg_blobs(network(config)[1])
   blobs['fc6'][0] = np.ones((16, 32, 3, 3))  # as in networks for detection

@@ -55,6 +55,15 @@ def test_errors_are_one_line(tmp_path, arguments, message):
   assert message in done.stderr and not list(tmp_path.iterdir())
 
 
+def test_a_run_is_no_weights_file(tmp_path):
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / 'config.json').write_text('{}')
+  done = command('weights', 'run', 'out', cwd=tmp_path)
+  assert done.returncode == 1 and 'run is a run, not a weights file. To start another run from its' in done.stderr
+  with pytest.raises(UserError, match=r'--config\.init\.run='):  # of all commands that read weights
+    formats.read(tmp_path / 'run')
+
+
 @pytest.fixture
 def convert(tmp_path, monkeypatch, capsys):
   """A function that runs the command in this process, in `tmp_path`, and returns what it prints."""
