@@ -24,5 +24,10 @@ def sweep():
   changes = chain(
     axis('loss.balance', ['none', 'median_frequency', 'inverse']),
     axis('loss.name', ['focal', 'dice', 'cross_entropy+dice']),
+    axis('data.crop_rare', [0.5, 1.0]),
+    axis('data.flip_vertical', [0.5]),
+    axis('data.rotate', [15.0]),
+    axis('data.blur', [1.0]),
+    axis('data.noise', [10.0]),
   )
   return product(changes, axis('seed', [0, 1, 2]))
