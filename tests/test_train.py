@@ -87,7 +87,7 @@ def test_a_step_augments_a_batch_that_the_host_has_not():
   """With the draws of the host, on eight devices, also in parts."""
   numbers = []
   for on, parts in (('host', 1), ('device', 1), ('device', 2)):
-    data = noise.settings(augment_on=on, scale=(0.5, 2.0), flip=0.5, jitter=4)
+    data = noise.settings(augment_on=on, scale=(0.5, 2.0), flip=0.5, jitter=4, blur=1.0, noise=9.0)
     batch = next(pipeline.train_batches(noise.make_split(), data, batch_size=16, seed=3))
     assert ('draws' in batch) == (on == 'device')
     _, state, step = make(small_config(**SGD, **{'train.accumulation': parts}), {'semantic': 8})

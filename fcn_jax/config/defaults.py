@@ -140,10 +140,10 @@ def _data() -> ml_collections.ConfigDict:
   data.flip = 0.0  # probability of a horizontal flip
   data.flip_vertical = 0.0  # probability of a vertical flip
   data.rotate90 = 0.0  # probability of a turn by 90, 180 or 270 degrees, each as likely
-  data.rotate = 0.0  # largest angle in degrees; resampled on the host, and what it uncovers is black and ignored
+  data.rotate = 0.0  # largest angle in degrees, for which the host resamples; uncovered pixels are black and ignored
   data.jitter = 0  # largest shift in pixels, in all four directions; the papers try 32
   data.scale = (1.0, 1.0)  # range of a random scale
-  data.crop_rare = 0.0  # share of crops centered on a class drawn by 1 / its pixels in the image, of the first head
+  data.crop_rare = 0.0  # share of crops centered on a class of the first head, drawn by 1 / its pixels in the image
   data.brightness = 0.0  # range of a random factor, 1 - x to 1 + x
   data.contrast = 0.0  # range of a random factor, 1 - x to 1 + x
   data.color = 0.0  # range of a random saturation, 1 - x to 1 + x; 0 is gray

@@ -107,7 +107,8 @@ def _verdict(best: str, score: float, against: list[Difference], *, on_average: 
 
 
 def _above(found: list[Difference]) -> str:
-  return ' and '.join(f'{d.value:.1f} points above {d.first} ({_interval(d)}; {_behind(d)})' for d in found)
+  parts = [f'{d.value:.1f} points above {d.brief[0]} ({_interval(d)}; {_behind(d)})' for d in found]
+  return ' and '.join(filter(None, (', '.join(parts[:-1]), parts[-1])))
 
 
 def _interval(d: Difference) -> str:

@@ -20,6 +20,7 @@ class Difference:
     factor: the settings in which the two differ.
     first: the values of the first network: 'stride 32'.
     second: the values of the second network.
+    brief: the values in which the two differ, if several settings change together; else the same as the former two.
     context: the settings that the two share, of those that vary: 'upsample bilinear_fixed'. Empty for a mean.
     value: the difference; in a cross-validation, the mean of the differences within the folds.
     drawn: the same in every resample.
@@ -34,6 +35,7 @@ class Difference:
   factor: tuple[str, ...]
   first: str
   second: str
+  brief: tuple[str, str]
   context: str
   value: float
   drawn: np.ndarray
@@ -61,8 +63,8 @@ class Difference:
 
   def reversed(self) -> 'Difference':
     """The mean IoU of the first network minus that of the second."""
-    changed = {'first': self.second, 'second': self.first, 'value': -self.value, 'drawn': -self.drawn}
-    return dataclasses.replace(self, **changed)
+    changed = {'first': self.second, 'second': self.first, 'brief': self.brief[::-1]}
+    return dataclasses.replace(self, value=-self.value, drawn=-self.drawn, **changed)
 
 
 def factors(keys: list[tuple], fields: list[str]) -> list[tuple[str, ...]]:
@@ -121,11 +123,13 @@ def between(cells: Cells, fields: list[str], folds: list[str]) -> list[Differenc
       of_folds.append(bootstrap.difference(drawn[b, fold], drawn[a, fold], **seeds))
     runs = frozenset(run.name for key in (a, b) for fold in common for run in groups[key][fold])
     texts = [label(key, factor, cells, fields) for key in (a, b)]
+    apart = [field for field, x, y in zip(fields, a, b, strict=True) if field in factor and x != y]
+    brief = tuple(label(key, apart, cells, fields) for key in (a, b))
     context = label(a, [field for field in fields if field not in factor], cells, fields)
     value, drawn_mean = (100 * x for x in bootstrap.mean(of_folds))
     spread = pd.Series([100 * fold.value for fold in of_folds]).std(ddof=1)
     of_pair = {'spread': spread, 'runs': runs, 'seeds': (min(counts), max(counts))}
-    out.append(Difference(factor, *texts, context, value, drawn_mean, min(counts) > 1, common, **of_pair))
+    out.append(Difference(factor, *texts, brief, context, value, drawn_mean, min(counts) > 1, common, **of_pair))
   return out
 
 
@@ -184,7 +188,7 @@ def table(found: list[Difference], title: str, text: str, folds: list[str], *, f
     spread = '' if np.isnan(d.spread) else f'{d.spread:.2f}'
     of_folds = [spread, f'{len(d.folds)}{missing and f", without {missing}"}'] if several else []
     numbers = [f'{d.value:+.2f}', f'{d.low:+.2f} to {d.high:+.2f}', over]
-    lines.append([d.first, d.second, *numbers, *([others] if shared else []), *of_folds])
+    lines.append([*d.brief, *numbers, *([others] if shared else []), *of_folds])
   head = ['first', 'second', 'difference', '95 % interval', 'interval over', *['other settings'] * shared]
   return Table(title, text, head + ['spread over folds', 'folds'] * several, lines, folded=folded)
 

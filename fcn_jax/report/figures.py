@@ -123,7 +123,7 @@ def intervals(found: list[Difference]) -> Figure:
 
 
 def _pair(d: Difference) -> str:
-  return f'{d.first}  →  {d.second}' + (f'  ({d.context})' if d.context else '')
+  return '  →  '.join(d.brief) + (f'  ({d.context})' if d.context else '')
 
 
 @matplotlib.rc_context(_STYLE)

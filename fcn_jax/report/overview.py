@@ -57,7 +57,7 @@ def trained(runs: list[Result], checkpoint: str) -> Table:
   lines = [
     ('data', _listed(data)),
     ('scored', scored if done else ''),
-    ('network', _listed(_network(run) for run in done)),
+    ('network', '; '.join(dict.fromkeys(map(_network, done)))),
     ('width', _setting(done, 'model.width')),
     ('steps', _setting(done, 'train.steps')),
     ('batch size', _setting(done, 'train.batch_size')),

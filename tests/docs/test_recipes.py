@@ -167,8 +167,8 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
   monkeypatch.setenv('PYTHONPATH', str(tiny.ROOT))
   namespace = {}
   for number, cell in enumerate(notebook(), 1):
-    if cell.startswith('!'):
-      subprocess.run(changed(shlex.split(cell[1:]), tiny.SETTINGS | {'train.steps': 4}), check=True)
+    if cell.startswith('%%bash\n'):
+      subprocess.run(changed(shlex.split(cell)[1:], tiny.SETTINGS | {'train.steps': 4}), check=True)
     else:
       exec(compile(cell, f'notebook, cell {number}', 'exec'), namespace)
   assert len(plt.get_fignums()) == 2 and 0 < namespace['scores']['mean_iou'] < 1
