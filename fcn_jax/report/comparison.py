@@ -149,8 +149,9 @@ def by_fold(members: list[Result]) -> dict[str, list[Result]]:
 
 
 def short(field: str) -> str:
-  """The last part of a setting's dotted name."""
-  return field.rpartition('.')[2]
+  """The last part of a setting's dotted name; 'loss' for `loss.name` and 'init run' for `init.run`."""
+  section, _, last = field.rpartition('.')
+  return {'name': section, 'run': f'{section} run'}.get(last, last)
 
 
 def texts(fields: list[str], values: tuple, runs: list[Result]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib
@@ -133,14 +134,16 @@ def confusions(networks: tables.Networks) -> Figure:
   shown = dict.fromkeys((max(scores, key=scores.get), min(scores, key=scores.get)))
   names = [markup.printable(name) for name in comparison.names_of_classes(next(iter(networks.values()))[0])]
   side = min(max(2.2 + 0.28 * len(names), 3.2), 9)
-  figure = Figure(figsize=(side * len(shown) + 0.6, side), layout='constrained')
+  titles = [textwrap.fill(text, round(8 * side)) for text in shown]
+  lines = max(title.count('\n') for title in titles)
+  figure = Figure(figsize=(side * len(shown) + 0.6, side + 0.2 * lines), layout='constrained')
   axes = figure.subplots(1, len(shown), squeeze=False)[0]
-  for axis, text in zip(axes, shown, strict=True):
+  for axis, text, title in zip(axes, shown, titles, strict=True):
     matrix = sum(run.confusion.sum(0) for run in networks[text])
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     image = axis.imshow(shares, cmap='Blues', vmin=0, vmax=1)
     _ticks(axis, names)
-    axis.set(xlabel='predicted', ylabel='label', title=text)
+    axis.set(xlabel='predicted', ylabel='label', title=title)
     for i, j in np.ndindex(*shares.shape) if len(names) <= 12 else ():
       color = 'white' if shares[i, j] > 0.55 else 'black'
       axis.text(j, i, f'{shares[i, j]:.2f}'.removeprefix('0'), ha='center', va='center', color=color, size=6)

@@ -221,7 +221,7 @@ def precision_and_recall(networks: Networks, folds: list[str]) -> Table:
     f'{_pixels(networks, folds)}'
   )
   return Table(
-    'Precision, recall and F1 per class', note, ['network', 'score', *names], lines, folded=len(lines) > 3 * _MANY
+    'Precision, recall and F1 per class', note, ['network', 'score', *names], lines, folded=len(lines) > _MANY
   )
 
 

@@ -145,7 +145,7 @@ def never_learned(matrix: np.ndarray, names: tuple[str, ...], split: str) -> str
     f'never learned: {", ".join(listed)}{more}. Fewer than {100 * _NONE:.0f} % of the pixels of {which} in {split} are '
     'found. What helps rare classes: data.crop_rare=0.5, loss.balance=median_frequency, '
     'loss.name=cross_entropy+dice, more steps (train.steps). If a class is frequent, check the training masks (python '
-    '-m fcn_jax.data inspect) and try a higher optim.lr'
+    '-m fcn_jax.data inspect) and try another optim.lr'
   )
 
 

@@ -120,3 +120,10 @@ def test_of_two_copies_of_a_run_the_intact_one_counts(tmp_path):
     'a copy: duplicate: has the settings and the seed of seed=0, which counts'
     in (report.report(epath.Path(tmp_path))['table.md'])
   )
+
+
+@pytest.mark.parametrize(
+  ('field', 'short'), [('model.stride', 'stride'), ('loss.name', 'loss'), ('init.run', 'init run'), ('seed', 'seed')]
+)
+def test_labels_name_what_a_setting_is_about(field, short):
+  assert comparison.short(field) == short

@@ -83,7 +83,7 @@ def test_text_is_escaped_and_everything_loads(built, tmp_path):
     }""",
   )
   assert found['title'] == found['heading'] == 'runs <b>bold'
-  assert {HOSTILE, f'run {HOSTILE}, stride 4, upsample bilinear_fixed'} <= set(found['cells'])
+  assert {HOSTILE, f'init run {HOSTILE}, stride 4, upsample bilinear_fixed'} <= set(found['cells'])
   assert (found['broken'], found['bold']) == (0, 0)
   assert found['images'] == 2 * (2 + 2 * 3) + 4  # sample predictions and plots
 
