@@ -22,8 +22,10 @@ def get_config(dataset='folder'):
 
 
 def sweep():
-  starts = chain(
-    axis('init.run', ['', SOURCE]),
-    product(axis('init.run', [SOURCE]), axis('optim.lr_backbone', [3e-4])),
+  changes = chain(
+    axis('optim.lr_backbone', [3e-4]),
+    axis('loss.balance', ['inverse']),
+    axis('loss.name', ['cross_entropy+dice']),
   )
+  starts = chain(axis('init.run', ['', SOURCE]), product(axis('init.run', [SOURCE]), changes))
   return product(starts, axis('seed', [0, 1, 2]))
