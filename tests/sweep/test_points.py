@@ -81,7 +81,9 @@ def test_shards_divide_a_sweep_and_keep_dependent_runs_together(tmp_path):
 SWEEPS = {
   'ablation': 27,
   'fcn_or_unet': 15,
+  'fine_tuning': 15,
   'networks': 15,
+  'rare_class': 36,
   'skips': 30,
   'stages': 15,
   'train_fraction': 9,

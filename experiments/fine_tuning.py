@@ -1,0 +1,31 @@
+"""A small folder of images, from scratch and from a run on `scenes`; three seeds (results/own_data.md).
+
+  python -m fcn_jax.main --config=experiments/fcn8s.py --workdir=runs/scenes
+  python -m fcn_jax.sweep --config=experiments/fine_tuning.py --config.data.folder=FOLDER --workdir=runs/tuned
+  python -m fcn_jax.report runs/tuned
+"""
+
+from fcn_jax.config import default
+from fcn_jax.sweep import axis, chain, product
+
+SOURCE = 'runs/scenes'
+
+
+def get_config(dataset='folder'):
+  config = default(dataset)
+  config.model.stride = 8
+  config.data.train_size = (160, 160)
+  config.train.steps = 300
+  config.optim.warmup = 20
+  config.eval.every = config.checkpoint.every = 150
+  return config
+
+
+def sweep():
+  changes = chain(
+    axis('optim.lr_backbone', [3e-4]),
+    axis('loss.balance', ['inverse']),
+    axis('loss.name', ['cross_entropy+dice']),
+  )
+  starts = chain(axis('init.run', ['', SOURCE]), product(axis('init.run', [SOURCE]), changes))
+  return product(starts, axis('seed', [0, 1, 2]))
