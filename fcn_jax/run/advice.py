@@ -152,8 +152,8 @@ def never_learned(matrix: np.ndarray, names: tuple[str, ...], split: str) -> str
   which = 'each class' if len(lost) > 1 else 'the class'
   return (
     f'never learned: {", ".join(listed)}{more}. Fewer than {100 * _NONE:.0f} % of the pixels of {which} in {split} are '
-    'found. What helps rare classes: data.crop_rare=0.5, loss.balance=median_frequency, '
-    'loss.name=cross_entropy+dice, more steps (train.steps). If a class is frequent, check the training masks (python '
+    'found. What helps rare classes: loss.balance=inverse, more steps (train.steps), '
+    'loss.name=cross_entropy+dice, data.crop_rare=0.5. If a class is frequent, check the training masks (python '
     '-m fcn_jax.data inspect) and try another optim.lr'
   )
 
