@@ -3,6 +3,8 @@
   python -m fcn_jax.main --config=experiments/fcn8s.py --workdir=runs/scenes
   python -m fcn_jax.sweep --config=experiments/fine_tuning.py --config.data.folder=FOLDER --workdir=runs/tuned
   python -m fcn_jax.report runs/tuned
+
+The first command trains the run that the others start from.
 """
 
 from fcn_jax.config import default

@@ -162,7 +162,7 @@ def test_classes_that_are_never_learned_are_named_with_their_shares():
   matrix = np.array([[4995, 5, 0, 0], [0, 3000, 0, 0], [0, 1791, 9, 0], [196, 1, 0, 3]])
   text = advice.never_learned(matrix, NAMES, 'validation')
   assert text.startswith('never learned: tree (18 % of the pixels, predicted as road). Fewer than 1 % of the pixels of')
-  assert 'loss.balance=median_frequency' in text and 'pole' not in text  # of which 1.5 % are found
+  assert 'loss.balance=inverse' in text and 'pole' not in text  # of which 1.5 % are found
   matrix[2] = [0, 1700, 100, 0]
   assert advice.never_learned(matrix, NAMES, 'validation') is None
   matrix[3] = 0  # in no label
