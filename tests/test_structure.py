@@ -126,6 +126,12 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
   return next(filter(None, map(visit, graph)), [])
 
 
+def test_names_of_test_files_are_unique():
+  """pytest imports them by name alone, since their folders are no packages."""
+  names = [path.name for path in pathlib.Path(__file__).parent.rglob('test_*.py')]
+  assert sorted(names) == sorted(set(names))
+
+
 def test_each_module_has_a_layer():
   assert {layer_name(module) for module in SOURCES} == set(HEIGHT)
 
