@@ -206,7 +206,7 @@ def show_results(directory: RunDirectory, status: Status) -> None:
     speed, memory = np.median([row['images_per_second'] for row in timing]), timing[-1]['peak_memory_gib']
     usage += [('training', f'{speed:.1f} images/s'), ('peak memory', f'{memory:.2f} GiB')]
   show_table(None, ['metric', 'value'], *sections, usage)
-  images = sorted((directory / 'eval').glob('*/*.image.jpg'))
+  images = _kept_images(directory)
   if files.exists(directory / 'eval' / 'examples.png'):
     console.print(f'examples: {directory / "eval" / "examples.png"}')
   show_next(
@@ -214,6 +214,13 @@ def show_results(directory: RunDirectory, status: Status) -> None:
     ('predict', f'--workdir={directory}', str(images[0]) if images else 'photo.jpg'),
     ('report', str(directory)),
   )
+
+
+def _kept_images(directory: RunDirectory) -> list[epath.Path]:
+  """The images that the evaluations of a run keep. Without patterns, which the path of a run may look like."""
+  evaluations = directory / 'eval'
+  folders = [x for x in evaluations.iterdir() if x.is_dir()] if files.exists(evaluations) else []
+  return sorted(x for folder in folders for x in folder.iterdir() if x.name.endswith('.image.jpg'))
 
 
 def last_evaluation(workdir: epath.Path, step: int) -> dict:

@@ -10,6 +10,8 @@ import tiny
 
 pytestmark = pytest.mark.slow
 
+EPOCHS = {'train__epochs': 4, 'train__steps': 0}  # as many as `tiny.STEPS`
+
 
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
@@ -40,8 +42,8 @@ def ends(processes, patience: float = 300) -> list[tuple[int, str]]:
 
 
 def train(hosts: int, data_dir, workdir):
-  """Trains to the end, for as many epochs as `tiny.STEPS` are; the rows of the log."""
-  for code, errors in ends(start(hosts, data_dir, workdir, train__epochs=4, train__steps=0)):
+  """Trains to the end; the rows of the log."""
+  for code, errors in ends(start(hosts, data_dir, workdir, **EPOCHS)):
     assert code == 0, errors
   assert json.loads((workdir / 'status.json').read_text())['state'] == 'done'
   return rows(workdir)
@@ -81,7 +83,7 @@ def until_saved(workdir, processes) -> None:
 def stopped(data_dir, tmp_path_factory):
   """A run on two hosts, the second of which received SIGTERM, in a directory with a name that Orbax misinterprets."""
   workdir = tmp_path_factory.mktemp('hosts') / 'stopped[1]'
-  processes = start(2, data_dir, workdir)
+  processes = start(2, data_dir, workdir, **EPOCHS)
   until_saved(workdir, processes)
   processes[1].send_signal(signal.SIGTERM)
   assert [code for code, _ in ends(processes)] == [75, 75]
