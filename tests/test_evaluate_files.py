@@ -92,7 +92,7 @@ def test_on_a_read_only_disk_the_scores_are_printed_and_out_is_the_way_out(run, 
   with without_root():
     evaluated(run)
   assert 'precision' in capsys.readouterr().out
-  assert f'not saved: cannot write {run}/eval/' in caplog.text and 'Permission denied' in caplog.text
+  assert f'not all files are written: cannot write {run}/eval/' in caplog.text and 'Permission denied' in caplog.text
   assert '--out=FOLDER' in caplog.text
   with without_root():
     evaluated(run, out=str(tmp_path / 'out'))
