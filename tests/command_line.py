@@ -11,14 +11,14 @@ from absl.testing import flagsaver
 
 
 def run(module: str, *arguments, without_jax: str, cwd, **env):
-  """Runs `python -m fcn_jax.MODULE` without jax; checks that it takes less than two seconds of processor time."""
+  """Runs `python -m fcn_jax.MODULE` without jax; checks that it takes less than three seconds of processor time."""
   before = resource.getrusage(resource.RUSAGE_CHILDREN)
   command = [sys.executable, '-m', f'fcn_jax.{module}', *map(str, arguments)]
   # Without the restart that tunes memory (`machine.tune_for_cpu`), which doubles the time.
   done = tiny.run(command, env={'PYTHONPATH': without_jax, 'FCN_JAX_TUNE_CPU': '0'} | env, cwd=cwd)
   after = resource.getrusage(resource.RUSAGE_CHILDREN)
   # Processor time and not wall time: other tests may run at the same time.
-  assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+  assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3  # a first start compiles modules, too
   return done
 
 
