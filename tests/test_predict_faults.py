@@ -297,4 +297,4 @@ def test_the_estimate_of_the_memory_is_what_the_command_takes(run, here, request
   options = [f'--workdir={run.workdir}', '--out=out']
   taken = peak('large.png', *options) - peak('small.png', *options)
   estimate = request.module.predictor.memory((height, width)) + predict_jobs.IMAGE_BYTES * height * width
-  assert 0.7 * estimate < taken + 40 * 512**2 < 1.1 * estimate
+  assert 0.7 * estimate < taken + 40 * 512**2 < 1.2 * estimate  # a tenth more with an empty compilation cache
