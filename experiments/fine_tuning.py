@@ -7,19 +7,16 @@
 The first command trains the run that the others start from.
 """
 
-from fcn_jax.config import default
+from fcn_jax.config import apply_recipe, default
 from fcn_jax.sweep import axis, chain, product
 
 SOURCE = 'runs/scenes'
 
 
 def get_config(dataset='folder'):
-  config = default(dataset)
+  config = apply_recipe(default(dataset), 'steps_300')
   config.model.stride = 8
   config.data.train_size = (160, 160)
-  config.train.steps = 300
-  config.optim.warmup = 20
-  config.eval.every = config.checkpoint.every = 150
   return config
 
 

@@ -6,17 +6,14 @@
 Training images are crops of 96x96 pixels, so that it matters where a crop lies.
 """
 
-from fcn_jax.config import default
+from fcn_jax.config import apply_recipe, default
 from fcn_jax.sweep import axis, chain, product
 
 
 def get_config(dataset='folder'):
-  config = default(dataset)
+  config = apply_recipe(default(dataset), 'steps_300')
   config.model.stride = 8
   config.data.train_size = (96, 96)
-  config.train.steps = 300
-  config.optim.warmup = 20
-  config.eval.every = config.checkpoint.every = 150
   return config
 
 

@@ -69,6 +69,8 @@ RECIPES = {
   'scratch_small': _SCRATCH_SMALL,
   # The same, short enough for 27 runs in half an hour on two cores.
   'scratch_short': _SCRATCH_SMALL | {'train.steps': 500, 'eval.every': 250, 'checkpoint.every': 250},
+  # Fewer steps still, for many short runs: add it to a recipe for a CPU.
+  'steps_300': {'optim.warmup': 20, 'train.steps': 300, 'eval.every': 150, 'checkpoint.every': 150},
   # Other networks at a width that needs about the FLOPs of the narrow VGG-16: add them to the recipe of `scenes`, as in
   # --config=experiments/fcn8s.py:scenes,recipe=scratch_small+small_resnet18.
   'small_resnet18': {'model.backbone': 'resnet18', 'model.norm': 'group', 'model.width': 0.375},
