@@ -20,6 +20,7 @@ from ml_collections import config_flags
 
 from fcn_jax import config as config_lib
 from fcn_jax import files, machine
+from fcn_jax.config import length
 from fcn_jax.data import names
 from fcn_jax.errors import UserError
 from fcn_jax.run import identity, progress, signals
@@ -112,9 +113,11 @@ def config() -> ml_collections.ConfigDict:
 def _shorten_warmup(value: ml_collections.ConfigDict) -> None:
   """A tenth of the steps, if --config.train.steps alone leaves fewer steps than the recipe's warmup has."""
   fields = _overridden(sys.argv)
-  if 'train.steps' in fields and 'optim.warmup' not in fields and 0 < value.train.steps <= value.optim.warmup:
-    was, value.optim.warmup = value.optim.warmup, value.train.steps // 10
-    logger.info(f'optim.warmup is {value.optim.warmup} instead of {was} steps, because train.steps={value.train.steps}')
+  was, steps = value.optim.warmup, value.train.steps
+  shorter = length.shortened_warmup(was, steps)
+  if 'train.steps' in fields and 'optim.warmup' not in fields and steps > 0 and shorter != was:
+    value.optim.warmup = shorter
+    logger.info(f'optim.warmup is {shorter} instead of {was} steps, because train.steps={steps}')
 
 
 def relocated(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fcn_jax import bounds, evaluation, losses, models, optim, starting_point
+from fcn_jax.config import length
 from fcn_jax.data import dataset, pipeline
 from fcn_jax.errors import UserError
 from fcn_jax.models import cost
@@ -127,7 +128,7 @@ class Session:
 
   def due(self, every: int) -> bool:
     """Whether something is due now that happens at every `every`-th step and at the last step."""
-    return self.step == self._steps or (every > 0 and self.step % every == 0)
+    return length.is_due(self.step, every, self._steps)
 
   def signal(self) -> jax.Array:
     """The signal of this host for the next step, int32 [devices, 1]."""

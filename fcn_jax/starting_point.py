@@ -5,7 +5,6 @@ If the parameters come from another run, the coarse scores of both are compared.
 
 import dataclasses
 import logging
-import math
 
 import jax
 import numpy as np
@@ -153,7 +152,7 @@ def _metrics_before_training(params: dict, source: str, data: Data, evaluator: E
   scored = evaluator.score(params, data.splits[data.watched])
   assert scored is not None  # nothing stops it
   now = metrics.summarize(scored.matrices[head].sum(0), classes.names)
-  rows = [row for row in saved.read_rows(files.path(source) / 'metrics.jsonl', math.inf) if 'eval/mean_iou' in row]
+  rows = saved.read_evaluations(files.path(source))
   names = ('pixel_accuracy', 'mean_iou')
   for name in names:
     before = f', {100 * rows[-1][f"eval/{name}"]:.2f} % at the end of {source}' if rows else ''

@@ -21,9 +21,18 @@ def resolve(config: ml_collections.ConfigDict, count: int) -> ml_collections.Con
   """The config of a run of `count` steps; a warmup that is not shorter becomes a tenth of the steps."""
   resolved = config.copy_and_resolve_references()
   resolved.train.steps = count
-  if resolved.optim.warmup >= count:
-    resolved.optim.warmup = count // 10
+  resolved.optim.warmup = shortened_warmup(resolved.optim.warmup, count)
   return resolved.lock()
+
+
+def is_due(step: int, every: int, count: int) -> bool:
+  """Whether something is due at `step` that happens at every `every`-th step and at the last of `count` steps."""
+  return step == count or (every > 0 and step % every == 0)
+
+
+def shortened_warmup(warmup: int, count: int) -> int:
+  """`optim.warmup` for a run of `count` steps: a tenth of them if it is not shorter than the run."""
+  return count // 10 if warmup >= count else warmup
 
 
 def check(config: ml_collections.ConfigDict, usual: int | None = None) -> None:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from fcn_jax import files, metrics
+from fcn_jax.config import length
 from fcn_jax.errors import UserError
 from fcn_jax.run import saved
 from fcn_jax.run.directory import RunDirectory, Status
@@ -83,7 +84,7 @@ class Bar:
     """Shows a step; `rate` is in images per second, 0 if it is not measured yet."""
     self._seconds = self._spent or self._seconds
     self._step, self._loss, self._rate = step, f'loss {loss:.4f}', rate
-    is_due = step == self._steps or (self._eval_every > 0 and step % self._eval_every == 0)
+    is_due = length.is_due(step, self._eval_every, self._steps)
     self._began, self._evaluated, self._spent = time.time() if is_due else None, 0, 0.0
     self._show(f'evaluating 0/{self._images}' if is_due else f'{rate:.1f} images/s' if rate else '')
 
@@ -225,10 +226,9 @@ def _kept_images(directory: RunDirectory) -> list[epath.Path]:
 
 def last_evaluation(workdir: epath.Path, step: int) -> dict:
   """The row of the last evaluation up to `step`; `UserError` if there is none, although the run is done."""
-  path = workdir / 'metrics.jsonl'
-  evaluations = [row for row in saved.read_rows(path, step) if 'eval/mean_iou' in row]
+  evaluations = saved.read_evaluations(workdir, step)
   if not evaluations:
-    raise UserError(f'{path} has no evaluation, although the run is done; restore it from a copy')
+    raise UserError(f'{workdir / "metrics.jsonl"} has no evaluation, although the run is done; restore it from a copy')
   return evaluations[-1]
 
 

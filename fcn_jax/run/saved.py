@@ -140,6 +140,11 @@ def read_rows(path: epath.Path, last_step: float = math.inf) -> list[dict]:
   return rows
 
 
+def read_evaluations(workdir: epath.Path, last_step: float = math.inf) -> list[dict]:
+  """The rows of `metrics.jsonl` with the scores of an evaluation, up to `last_step`; see `read_rows`."""
+  return [row for row in read_rows(workdir / 'metrics.jsonl', last_step) if 'eval/mean_iou' in row]
+
+
 def read_data(workdir: epath.Path) -> tuple[dict[str, int], dict[str, dataset.Classes]]:
   """The input streams of a run with their channels, and its heads with their classes.
 

@@ -171,9 +171,8 @@ def _row(run: points.Run, now: str, began: dict[str, float] | None) -> tuple[str
 
 def _score(run: points.Run, status: dict) -> str:
   """Mean IoU of the last evaluation; '' if there is none yet."""
-  rows = saved.read_rows(run.workdir / 'metrics.jsonl', status.get('step', 0))
-  scores = [row['eval/mean_iou'] for row in rows if 'eval/mean_iou' in row]
-  return progress.percent(scores[-1]) if scores else ''
+  rows = saved.read_evaluations(run.workdir, status.get('step', 0))
+  return progress.percent(rows[-1]['eval/mean_iou']) if rows else ''
 
 
 def last_lines(run: points.Run, count: int = _LAST_LINES) -> str:
