@@ -49,7 +49,7 @@ def sentences(
     out.append(f'Not ranked: {"; ".join(lacking)} ({"it lacks" if len(lacking) == 1 else "they lack"} folds).')
   if pairs:
     out.append(_coverage(runs, pairs, folds))
-  return out + _missing(runs, cells, folds)
+  return out + _missing(runs)
 
 
 def _score(members: list[Result]) -> float:
@@ -153,8 +153,8 @@ def _coverage(runs: list[Result], pairs: list[Difference], folds: list[str]) -> 
   return f'A 95 % interval covers {over}; it says nothing about other data.'
 
 
-def _missing(runs: list[Result], cells: Cells, folds: list[str]) -> list[str]:
-  """The runs that do not count, and the networks that lack folds."""
+def _missing(runs: list[Result]) -> list[str]:
+  """The runs that do not count."""
   lost = [f'{run.name} ({run.state if run.state != "missing" else "not started"})' for run in runs if not run.done]
   more = f' and {len(lost) - _MOST} more' if len(lost) > _MOST else ''
   return [f'Missing: {len(lost)} of {_count(len(runs), "run")}: {"; ".join(lost[:_MOST])}{more}.'] if lost else []

@@ -5,10 +5,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from fcn_jax import files, images, metrics
+from fcn_jax import confusions, files, images
 from fcn_jax.data.dataset import IGNORE
 from fcn_jax.errors import UserError
-from fcn_jax.report import comparison, tables
+from fcn_jax.report import tables
 from fcn_jax.report.comparison import by_fold
 from fcn_jax.report.markup import html
 from fcn_jax.report.page import image_tag, section_of
@@ -24,7 +24,8 @@ _RIGHT, _WRONG, _GRAY = (255, 255, 255), (214, 39, 40), (160, 160, 160)
 def gallery(networks: Networks) -> str:
   """The same images for a few networks, from the best to the worst: a section of the page; '' without common images."""
   runs, fold = _runs(networks)
-  shown = choose({text: _ious(run) for text, run in runs.items()})
+  ious = {text: _ious(run) for text, run in runs.items()}
+  shown = choose(ious)
   if not shown:
     return ''
   first = next(iter(runs.values()))
@@ -35,7 +36,7 @@ def gallery(networks: Networks) -> str:
     cells.append(f'<p class="reason">{html(name)}: {html(reason)}</p>')
     cells += _source(first, name)
     for text, run in runs.items():
-      cells += _prediction(run, name, text)
+      cells += _prediction(run, name, text, ious[text][name])
   columns = 2 + 2 * len(runs)
   grid = f'<div class="gallery" style="grid-template-columns: repeat({columns}, auto)">{"".join(cells)}</div>'
   some = f'{len(runs)} of {len(networks)} networks, from the best to the worst' if len(runs) > 1 else 'The network'
@@ -61,10 +62,9 @@ def _runs(networks: Networks) -> tuple[dict[str, Result], str]:
 
 def _ious(run: Result) -> dict[str, float]:
   """Mean IoU of each image that has files, by its id; images without a labeled pixel are left out."""
-  number = {name: i for i, name in enumerate(run.ids)}
-  classes = comparison.names_of_classes(run)
-  found = {name: run.confusion[number[name]] for name in run.examples if name in number}
-  return {name: metrics.summarize(matrix, classes)['mean_iou'] for name, matrix in found.items() if matrix.any()}
+  scores, _ = confusions.of_images(run.confusion)
+  found = {name: float(score) for name, score in zip(run.ids, scores, strict=True) if not np.isnan(score)}
+  return {name: found[name] for name in run.examples if name in found}
 
 
 def choose(ious: dict[str, dict[str, float]]) -> dict[str, str]:
@@ -97,16 +97,14 @@ def _source(run: Result, name: str) -> list[str]:
   ]
 
 
-def _prediction(run: Result, name: str, text: str) -> list[str]:
-  iou = _ious(run).get(name)
-  score = f'<small>{100 * iou:.1f} %</small>' if iou is not None else ''
+def _prediction(run: Result, name: str, text: str, iou: float) -> list[str]:
   predicted = run.examples_folder / f'{name}.prediction.png'
   label = run.examples[name] / f'{name}.label.png'
   cells = [
     _shown(lambda: _opened(predicted), f'prediction for {name} by {text}'),
     _shown(lambda: _errors(_opened(label), _opened(predicted)), f'errors for {name} by {text}'),
   ]
-  return [f'<div>{cells[0]}{score}</div>', cells[1]]
+  return [f'<div>{cells[0]}<small>{100 * iou:.1f} %</small></div>', cells[1]]
 
 
 def _errors(label: Image.Image, prediction: Image.Image) -> Image.Image:

@@ -76,12 +76,8 @@ def trained(runs: list[Result], checkpoint: str) -> Table:
 
 
 def _network(run: Result) -> str:
-  settings = run.settings
-  return (
-    f'{settings["model.name"]}, backbone {settings["model.backbone"]}'
-    if settings.get('model.backbone')
-    else (settings['model.name'])
-  )
+  name, backbone = run.settings['model.name'], run.settings.get('model.backbone')
+  return f'{name}, backbone {backbone}' if backbone else name
 
 
 def _setting(runs: list[Result], field: str) -> str:
