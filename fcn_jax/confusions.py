@@ -56,7 +56,7 @@ def _confused(matrix: np.ndarray, names: Sequence[str]) -> tuple:
   return (names[label], names[prediction], wrong.max()) if wrong.any() else ('', '', '')
 
 
-def picture(matrix: np.ndarray, names: Sequence[str]) -> bytes:
+def drawn(matrix: np.ndarray, names: Sequence[str]) -> bytes:
   """A PNG of a confusion matrix [C, C]: one row per label, one column per prediction; the cells of a row add up to 1.
 
   The darker a cell is, the larger is the share of the pixels with this label that have this prediction. Up to 32

@@ -208,7 +208,7 @@ def write(
     matrices, names = scored.matrices[head], heads[head].names
     directory.write(f'{stem}.npz', files.npz(confusion=matrices, id=ids))
     directory.write(f'{stem}.images.csv', confusions.images_csv(ids, matrices, names))
-    directory.write(f'{stem}.confusion.png', confusions.picture(matrices.sum(0), names))
+    directory.write(f'{stem}.confusion.png', confusions.drawn(matrices.sum(0), names))
     _write_examples(directory, stem, scored.examples, ids, head, heads[head])
     directory.write_json(f'{stem}.json', scores)
   return all_scores

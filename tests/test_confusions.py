@@ -50,11 +50,11 @@ def test_the_images_are_listed_from_worst_to_best_with_their_scores():
 
 
 @pytest.mark.parametrize('count', [1, 3, 60])
-def test_each_row_of_the_picture_is_the_distribution_of_the_predictions(count):
+def test_each_row_of_the_image_is_the_distribution_of_the_predictions(count):
   rng = np.random.default_rng(0)
   matrix = rng.integers(0, 9, (count, count)) + 50 * np.eye(count, dtype=int)
   matrix[-1] *= count == 1  # no pixel has the last label
-  with Image.open(io.BytesIO(confusions.picture(matrix, [f'class {i} ' + 'x' * i for i in range(count)]))) as image:
+  with Image.open(io.BytesIO(confusions.drawn(matrix, [f'class {i} ' + 'x' * i for i in range(count)]))) as image:
     pixels = np.asarray(image).astype(int)
   side = 34 if count <= 32 else 15
   lines = (pixels == 200).all(-1)  # between the cells
