@@ -32,6 +32,7 @@ def open_run(config, run_directory: RunDirectory, *, take_over: bool = False) ->
   """
   with hosts.first_host_first('the data is prepared'):  # for all hosts, if they share a disk
     data = dataset.load(config.data)
+  config = starting_point.with_steps(config, data)
   early_stopping.check(config.train.patience, data.splits)
   environment.check_fingerprint(run_directory, data.fingerprint)  # before the lock writes a file
   with contextlib.ExitStack() as stack:

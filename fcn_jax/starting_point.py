@@ -11,7 +11,7 @@ import numpy as np
 
 from fcn_jax import files, metrics, models
 from fcn_jax.config import length
-from fcn_jax.data import dataset, pipeline
+from fcn_jax.data import pipeline
 from fcn_jax.data.dataset import Data
 from fcn_jax.errors import UserError
 from fcn_jax.evaluation import Evaluator
@@ -26,10 +26,11 @@ _TOLERANCE = {'float32': 1e-4, 'bfloat16': 0.05}
 
 
 def prepare(config, workdir: str):
-  """Resolves the settings that depend on the data or on what the run starts from; makes or checks its directory.
+  """Resolves the settings that depend on what the run starts from; makes or checks its directory.
 
   Returns:
-    The config, and the `RunDirectory`, to which only the first host writes.
+    The config, and the `RunDirectory`, to which only the first host writes. If `train.epochs` is set and the run has
+    not begun, `train.steps` is 0: see `with_steps`.
 
   Raises:
     UserError: the devices do not fit the config (`devices.check`), or the directory has a run of another config.
@@ -43,13 +44,17 @@ def prepare(config, workdir: str):
   logger.info(summary.input_line(config, resolved))
   if hosts.is_first_host():
     directory.begin(run_directory, resolved)
-  return _with_steps(resolved) if config.train.epochs and not begun else resolved, run_directory
+  if config.train.epochs and not begun:
+    resolved = resolved.copy_and_resolve_references()
+    resolved.train.steps = 0  # `with_steps` counts them when the data is loaded
+  return resolved, run_directory
 
 
-def _with_steps(config):
-  """The config of a new run with the `train.steps` of its `train.epochs`."""
-  with hosts.first_host_first('the training images are counted'):  # which may prepare the data
-    images = len(dataset.load(config.data).splits['train'])
+def with_steps(config, data: Data):
+  """The config of a run with the `train.steps` of its `train.epochs`, unless an earlier start has set them."""
+  if config.train.steps:
+    return config
+  images = len(data.splits['train'])
   resolved = length.resolve(config, length.steps(config.train, images))
   steps, warmup, was = resolved.train.steps, resolved.optim.warmup, config.optim.warmup
   shortened = f'; optim.warmup is {warmup} instead of {was} steps' if warmup != was else ''
