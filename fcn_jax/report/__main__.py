@@ -26,6 +26,7 @@ they have in common, or to --out:
   confusion.png  confusion matrices
   kernels.png    trained upsampling kernels, if any
   index.html     everything above and sample predictions: one self-contained page that works offline
+  runs/NAME.html a page without figures per run that is done, if there are several; index.html links to them
 It replaces these files only if an earlier report wrote them. If they cannot be written, the tables are printed anyway,
 and a warning gives the reason.
 """
@@ -38,7 +39,7 @@ if __name__ == '__main__':
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags
 from etils import epath
@@ -49,6 +50,7 @@ from fcn_jax import cli, files, metrics, outputs
 from fcn_jax.errors import UserError
 from fcn_jax.report import answer, comparison, differences, markup, overview, results, tables
 from fcn_jax.report.results import Result
+from fcn_jax.run import progress
 
 logger = logging.getLogger('fcn_jax.report')  # here `__name__` is '__main__'
 
@@ -68,14 +70,28 @@ def main(arguments: list[str]) -> None:
   folder, only = results.locate(list(map(files.path, arguments)))
   where = folder / only[0] if len(only) == 1 else folder
   out = files.path(given.out) if given.out else where / ('comparison' if len(only) > 1 else 'report')
-  contents = report(folder, given.rows, given.cols, given.metric, given.checkpoint, only=only, out=out)
+  runs, selecting = comparison.compare(results.read(folder, given.checkpoint, only))
+  rows, cols = comparison.layout(runs, given.rows, given.cols, selecting)
+  contents = with_pages(_heading(folder, only), runs, rows, cols, selecting, given.metric, given.checkpoint)
   Console().print(Markdown(markup.unfolded(contents['table.md'])))
   try:
     write(out, contents)
   except UserError as error:
     logger.warning('the files of the report are not written: %s. Choose another folder with --out=DIR', error)
   else:
-    print(f'written to {markup.printable(str(out))}')
+    print(f'written to {markup.printable(str(out))}; open {markup.printable(str(out / "index.html"))} in a browser')
+  _show_next(runs, given.checkpoint)
+
+
+def _show_next(runs: list[Result], checkpoint: str) -> None:
+  """Shows commands for the run with the highest mean IoU, if a run is done."""
+  if done := comparison.scored(runs):
+    best, of_best = (
+      max(done, key=lambda run: run.scores['mean_iou']).path,
+      ['--checkpoint=best'] * (checkpoint == 'best'),
+    )
+    of_run = [('report', *of_best, str(best))] if len(runs) > 1 else []
+    progress.show_next(*of_run, ('predict', f'--workdir={best}', *of_best, 'photo.jpg'))
 
 
 def title(folder: epath.Path) -> str:
@@ -98,7 +114,6 @@ def report(
   checkpoint: str = 'last',
   *,
   only: Sequence[str] = (),
-  out: epath.Path | None = None,
 ) -> dict[str, str | bytes]:
   """The files of a report, by name.
 
@@ -109,28 +124,61 @@ def report(
     metric: the flag.
     checkpoint: the flag.
     only: paths of runs below the folder, instead of all of its runs.
-    out: the folder to which the files will be written; links to the pages of runs are relative to it.
+  """
+  runs, selecting = comparison.compare(results.read(folder, checkpoint, only))
+  rows, cols = comparison.layout(runs, rows, cols, selecting)
+  return with_pages(_heading(folder, only), runs, rows, cols, selecting, metric, checkpoint)
+
+
+def with_pages(heading: str, runs: list[Result], *layout) -> dict[str, str | bytes]:
+  """The files of a report, with the pages of its runs; the arguments are those of `written`."""
+  contents = written(heading, runs, *layout)
+  for run, address in overview.pages(runs):
+    contents[address] = written(run.name, [run], [], [], [], *layout[3:], drawn=False)['index.html']
+  return contents
+
+
+def written(
+  heading: str,
+  runs: list[Result],
+  rows: list[str],
+  cols: list[str],
+  selecting: list[str],
+  metric: str,
+  checkpoint: str,
+  *,
+  drawn: bool = True,
+) -> dict[str, str | bytes]:
+  """The files of a report without the pages of its runs.
+
+  Args:
+    heading: the title.
+    runs: from `comparison.compare`.
+    rows: from `comparison.layout`.
+    cols: from `comparison.layout`.
+    selecting: from `comparison.compare`.
+    metric: the flag.
+    checkpoint: the flag.
+    drawn: whether there are figures, which take most of the time.
   """
   from fcn_jax.report import figures, page
 
-  runs, selecting = comparison.compare(results.read(folder, checkpoint, only))
-  rows, cols = comparison.layout(runs, rows, cols, selecting)
   fields, contents = [field for field in rows + cols if field not in selecting], {}
   cells, folds = comparison.by_values(runs, fields), tables.folds_of(runs)
   pairs = differences.between(cells, fields, folds)
   first = tables.main(comparison.by_values(runs, rows + cols), rows, cols, metric, selecting)
   sentences = [overview.about(runs), *answer.sentences(runs, cells, fields, pairs, folds)]
-  heading = _heading(folder, only)
   text = [f'# {markup.markdown(heading)}\n', *(f'{markup.markdown(sentence)}\n' for sentence in sentences)]
   sections = []
-  for part in parts(first, runs, cells, fields, pairs, checkpoint, out):
-    plot = None
-    if part.figure:
-      contents[f'{part.name}.png'] = figures.encoded(part.figure, 'png')
-      plot = figures.encoded(part.figure, part.form)
+  for part in parts(first, runs, cells, fields, pairs, checkpoint):
+    plot, figure = None, part.figure() if part.figure and drawn else None
+    if figure:
+      contents[f'{part.name}.png'] = figures.encoded(figure, 'png')
+      plot = figures.encoded(figure, part.form)
     if part.table.lines:
       text.append(part.table.markdown())
-    sections.append(part.content or page.section(part.table, heat=part.heat, plot=plot, form=part.form))
+    if part.table.lines or figure or part.content:
+      sections.append(part.content or page.section(part.table, heat=part.heat, plot=plot, form=part.form))
   return contents | {
     'table.md': '\n'.join(text),
     'table.tex': first.latex(),
@@ -153,7 +201,7 @@ class Part:
   Attributes:
     table: the table; one without lines is only a heading for its figure.
     name: the file name of the figure.
-    figure: a matplotlib figure, or None.
+    figure: makes a matplotlib figure, or None; None without one.
     heat: whether the page colors the table's numbers.
     form: the format of the figure in the page: svg, or png for images.
     content: HTML of the section, if it is only on the page.
@@ -161,7 +209,7 @@ class Part:
 
   table: markup.Table
   name: str = ''
-  figure: object = None
+  figure: Callable[[], object] | None = None
   heat: bool = False
   form: str = 'svg'
   content: str = ''
@@ -174,17 +222,21 @@ def parts(
   fields: list[str],
   pairs: list[differences.Difference],
   checkpoint: str,
-  out: epath.Path | None,
 ) -> list[Part]:
-  """The sections of the report, in order; the arguments are those of `report` and its variables."""
+  """The sections of the report, in order; the arguments are those of `written` and its variables."""
   from fcn_jax.report import figures, gallery
 
   networks, listed = tables.labeled(cells, fields), [Part(tables.faults(runs)), Part(first)]
   if networks:
     folds, example = tables.folds_of(runs), next(iter(networks.values()))[0]
     found, of_pairs = differences.tables(pairs, tables.images(runs), folds)
-    plot = figures.intervals(differences.effects(pairs)) if pairs else None
-    trained = [overview.trained(runs, checkpoint), overview.settings(runs), overview.listed(runs, out)]
+    plot = (lambda: figures.intervals(differences.effects(pairs))) if pairs else None
+    trained = [
+      overview.trained(runs, checkpoint),
+      overview.settings(runs),
+      overview.listed(runs),
+      tables.warnings(runs),
+    ]
     listed = [listed[0], *map(Part, trained), listed[1]]
     listed += [
       Part(found, 'intervals', plot),
@@ -193,14 +245,14 @@ def parts(
       Part(tables.published_table(example.settings['data.name'], folds)),
       Part(tables.classes(networks, folds), heat=True),
       Part(tables.precision_and_recall(networks, folds), heat=True),
-      Part(_only('Confusion matrices', CONFUSION), 'confusion', figures.confusions(networks), form='png'),
+      Part(_only('Confusion matrices', CONFUSION), 'confusion', lambda: figures.confusions(networks), form='png'),
       Part(_only('Sample predictions', ''), content=gallery.gallery(networks)),
       Part(tables.bands(networks, folds)),
-      Part(_only('Learning curves', CURVES), 'curves', figures.curves(cells, fields)),
-      Part(tables.kernels(networks), 'kernels', figures.kernels(networks), form='png'),
+      Part(_only('Learning curves', CURVES), 'curves', lambda: figures.curves(cells, fields)),
+      Part(tables.kernels(networks), 'kernels', lambda: figures.kernels(networks), form='png'),
       Part(tables.costs(networks)),
     ]
-  return [part for part in [*listed, Part(overview.abbreviations())] if part.table.lines or part.figure or part.content]
+  return [*listed, Part(overview.abbreviations())]
 
 
 CONFUSION = (

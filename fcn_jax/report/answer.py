@@ -165,5 +165,6 @@ def _count(number: int, noun: str) -> str:
 
 
 def _upper(text: str) -> str:
-  """The text with a capital, unless it starts with an abbreviation such as lr."""
-  return text if len(text.split()[0]) < 3 else text[:1].upper() + text[1:]
+  """The text with a capital, unless it starts with an abbreviation such as lr, or a name such as lr_backbone."""
+  first = text.split()[0]
+  return text if len(first) < 3 or {'.', '_'} & {*first} else text[:1].upper() + text[1:]

@@ -9,9 +9,13 @@ from collections.abc import Callable
 
 from fcn_jax import config as config_lib
 from fcn_jax.errors import UserError, closest
-from fcn_jax.report import markup
+from fcn_jax.models import names
+from fcn_jax.report import markup, measured
 from fcn_jax.report.results import Result, in_order
 from fcn_jax.run import identity
+
+# The last parts of settings that would mean something else in a table.
+_MISLEADING = ('classes', 'every', 'label', 'mean', 'range', 'std')
 
 # The runs of each network, by its values of the settings that form rows and columns.
 Cells = dict[tuple, list[Result]]
@@ -27,6 +31,7 @@ def compare(runs: list[Result]) -> tuple[list[Result], list[str]]:
   Returns:
     The runs, and the settings that select the scored images.
   """
+  runs = measured.replaced(runs)
   named = [run for run in runs if comparable(run)]
   runs = _marked(runs, named, lambda run: run.settings['data.name'], 'its data set is {}; the tables are of {}')
   runs = _marked(runs, scored(runs), _classes, 'its classes are {}; the tables have {}')
@@ -149,9 +154,11 @@ def by_fold(members: list[Result]) -> dict[str, list[Result]]:
 
 
 def short(field: str) -> str:
-  """The last part of a setting's dotted name; 'loss' for `loss.name` and 'init run' for `init.run`."""
+  """A setting in a table: the last part of its dotted name, unless it would be misleading; 'loss' for `loss.name`."""
   section, _, last = field.rpartition('.')
-  return {'name': section, 'run': f'{section} run'}.get(last, last)
+  if last == 'name':
+    return section
+  return field if section == 'init' or last in _MISLEADING else last
 
 
 def texts(fields: list[str], values: tuple, runs: list[Result]) -> list[str]:
@@ -171,6 +178,10 @@ def texts(fields: list[str], values: tuple, runs: list[Result]) -> list[str]:
 
 
 def label(fields: list[str], values: tuple, runs: list[Result]) -> str:
-  """'stride 8, upsample bilinear_fixed', or 'all runs' if nothing varies; the arguments are those of `texts`."""
+  """'stride 8, upsample bilinear_fixed'; without fields, the network. The arguments are those of `texts`."""
+  if not fields:
+    used = ('backbone', 'stride') if 'stride' in names.NETWORKS[runs[0].settings['model.name']].settings else ()
+    fields = ['model.name', *(f'model.{field}' for field in used)]
+    values = _values(runs[0], fields)
   parts = [f'{short(field)} {text}' for field, text in zip(fields, texts(fields, values, runs), strict=True)]
-  return ', '.join(parts) or 'all runs'
+  return ', '.join(parts)

@@ -109,6 +109,7 @@ def between(cells: Cells, fields: list[str], folds: list[str]) -> list[Differenc
     (key, fold): bootstrap.resample(np.stack([run.confusion for run in runs]), seed=folds.index(fold))
     for key, of_folds in groups.items()
     for fold, runs in of_folds.items()
+    if len(groups) > 1
   }
   out = []
   for factor, a, b in sorted(pairs, key=lambda pair: found.index(pair[0])):

@@ -50,7 +50,8 @@ def curves(cells: Cells, fields: list[str]) -> Figure:
   shape = (1, 2) if len(panels) == 1 else (2 * rows, columns)
   figure = Figure(figsize=(10, 3.6 if len(panels) == 1 else 2.6 * shape[0]), layout='constrained')
   axes = figure.subplots(*shape, sharex=True, squeeze=False)
-  labels = list(dict.fromkeys(differences.label(key, fields[split:], cells, fields) or 'all runs' for key in done))
+  named = {key: comparison.label(fields[split:], key[split:], members) for key, members in done.items()}
+  labels = list(dict.fromkeys(named.values()))
   above, below = (axes[:, :1], axes[:, 1:]) if len(panels) == 1 else (axes[:rows], axes[rows:])
   for group, metric, scale, name in (
     (above, 'eval/mean_iou', 100, 'mean IoU, percent'),
@@ -62,8 +63,7 @@ def curves(cells: Cells, fields: list[str]) -> Figure:
         continue
       axis.sharey(group.flat[0]) if axis is not group.flat[0] else None
       for key in keys:
-        label = differences.label(key, fields[split:], cells, fields) or 'all runs'
-        _curve(axis, done[key], metric, scale, label, labels.index(label))
+        _curve(axis, done[key], metric, scale, named[key], labels.index(named[key]))
       title = differences.label(keys[0], fields[:split], cells, fields)
       axis.set(xlabel='step', ylabel=name, title=title)
       if metric == 'eval/mean_iou':

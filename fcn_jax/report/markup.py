@@ -3,6 +3,7 @@
 import dataclasses
 import html as html_lib
 import re
+from collections.abc import Iterable, Sequence
 
 from fcn_jax.files import printable
 
@@ -14,6 +15,10 @@ _LATEX = str.maketrans(
   | {'\\': '\\textbackslash{}', '~': '\\textasciitilde{}', '^': '\\textasciicircum{}'}
   | {'<': '\\textless{}', '>': '\\textgreater{}', '|': '\\textbar{}', '±': '$\\pm$'}
 )
+
+# Decimal numbers at the start of a cell: '73.21 ± 0.45' of '73.21 ± 0.45 (3)'.
+_DECIMALS = re.compile(r'[+-]?\d+\.\d+(?:(?: ± |; )\d+\.\d+)*(?=[ ;]|$)')
+_NUMBER = re.compile(r'( ± |; |)([+-]?\d+)(\.\d+)')
 
 
 def markdown(text: str) -> str:
@@ -62,7 +67,8 @@ class Table:
 
   def markdown(self) -> str:
     """A section: the heading, the note and the table, or a list with a colon between the cells of a row."""
-    head, *lines = self._escaped(markdown, '**{}**')
+    escaped = [[markdown(cell) for cell in row] for row in (self.head, *self.lines)]
+    head, *lines = self._marked(escaped, '**{}**')
     rows = '\n'.join('| ' + ' | '.join(row) + ' |' for row in [head, ['---'] * len(head), *lines])
     if self.long:
       rows = '\n'.join('* ' + ': '.join(row) for row in lines)
@@ -72,10 +78,14 @@ class Table:
     return f'## {markdown(self.title)}\n\n{note}{rows}\n'
 
   def latex(self) -> str:
-    """A table environment for the package booktabs; columns of numbers are aligned at the right."""
-    head, *lines = [' & '.join(row) + ' \\\\' for row in self._escaped(latex, '\\textbf{{{}}}')]
-    columns = ''.join('r' if column in self.numbers else 'l' for column in range(len(self.head)))
-    begin = f'\\begin{{tabular}}{{{columns}}}'
+    """A table environment for the package booktabs; numbers are aligned at the decimal point, or at the right."""
+    columns = list(zip(*self.lines, strict=True))
+    decimal = {j for j in self.numbers if any(_DECIMALS.match(cell) for cell in columns[j])}
+    shown = [_aligned(column) if j in decimal else list(map(latex, column)) for j, column in enumerate(columns)]
+    rows = self._marked([list(map(latex, self.head)), *zip(*shown, strict=True)], '\\textbf{{{}}}')
+    head, *lines = [' & '.join(row) + ' \\\\' for row in rows]
+    kinds = ''.join('r' if j in self.numbers - decimal else 'l' for j in range(len(self.head)))
+    begin = f'\\begin{{tabular}}{{{kinds}}}'
     caption = f'\\caption{{{latex(f"{self.title}. {self.note}")}}}'
     lines = [begin, '\\toprule', head, '\\midrule', *lines, '\\bottomrule', '\\end{tabular}']
     return '\n'.join(['% \\usepackage{booktabs}', '\\begin{table}', '\\centering', caption, *lines, '\\end{table}', ''])
@@ -86,11 +96,39 @@ class Table:
     cells = ((place, [cell for cell in column if cell]) for place, column in enumerate(zip(*self.lines, strict=True)))
     return {place for place, found in cells if place and found and all(number(cell) is not None for cell in found)}
 
-  def _escaped(self, escape, mark: str) -> list[list[str]]:
-    rows = [[escape(cell) for cell in row] for row in (self.head, *self.lines)]
+  def _marked(self, rows: Iterable[Iterable[str]], mark: str) -> list[list[str]]:
+    """The rows with a head, with marks on the best cells."""
+    out = [list(row) for row in rows]
     for row, column in self.best:
-      rows[row + 1][column] = mark.format(rows[row + 1][column])
-    return rows
+      out[row + 1][column] = mark.format(out[row + 1][column])
+    return out
+
+
+def _aligned(column: Sequence[str]) -> list[str]:
+  """LaTeX of cells such as '73.21 ± 0.45 (3)' whose numbers are aligned at the decimal point, in a column at the left.
+
+  What a shorter cell lacks is a \\phantom of the same width.
+  """
+  starts = [found[0] if (found := _DECIMALS.match(cell)) else '' for cell in column]
+  numbers = [_NUMBER.findall(start) for start in starts]  # (text before it, digits, fraction)
+  longest = max(numbers, key=len)
+  widths = [[max(len(of[k][part]) for of in numbers if k < len(of)) for part in (1, 2)] for k in range(len(longest))]
+  out = []
+  for cell, start, found in zip(column, starts, numbers, strict=True):
+    text = ''
+    for k, ((between, *_), (before, after)) in enumerate(zip(longest, widths, strict=True) if found else ()):
+      if k < len(found):
+        _, digits, fraction = found[k]
+        text += latex(between) + _phantom('0' * (before - len(digits)))
+        text += digits + fraction + _phantom('0' * (after - len(fraction)))
+      else:
+        text += _phantom(f'{latex(between)}{"0" * before}.{"0" * (after - 1)}')
+    out.append(text + latex(cell.removeprefix(start)))
+  return out
+
+
+def _phantom(text: str) -> str:
+  return f'\\phantom{{{text}}}' if text else ''
 
 
 def number(text: str) -> float | None:

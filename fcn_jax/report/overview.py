@@ -1,16 +1,14 @@
 """What was trained, as tables: the data, networks, settings, hardware and time; every run; every setting."""
 
 import collections
-import os
 import urllib.parse
 
 import pandas as pd
-from etils import epath
 
-from fcn_jax import files
 from fcn_jax.report import comparison, markup, tables
 from fcn_jax.report.markup import Table
 from fcn_jax.report.results import Result
+from fcn_jax.run import progress
 
 _RUN = ('run', 'state', 'seed', 'mean IoU', 'minutes', 'path')
 _ABBREVIATIONS = [
@@ -32,7 +30,17 @@ _ABBREVIATIONS = [
 
 
 def about(runs: list[Result]) -> str:
-  """How many runs are done."""
+  """How many runs are done, and how many have warnings."""
+  warned = sum(bool(run.warnings) for run in runs)
+  of = f'{warned} of {_count(len(runs))} {"has" if warned == 1 else "have"}' if len(runs) > 1 else 'It has'
+  return _done(runs) + (f' {of} warnings: see "Warnings of runs".' if warned else '')
+
+
+def _count(runs: int) -> str:
+  return f'{runs} run{"" if runs == 1 else "s"}'
+
+
+def _done(runs: list[Result]) -> str:
   counts = collections.Counter(run.state for run in runs)
   unfinished = ', '.join(f'{count} {state}' for state, count in counts.items() if state != 'done')
   if unfinished:
@@ -67,7 +75,9 @@ def trained(runs: list[Result], checkpoint: str) -> Table:
     ('hardware per run', _listed(map(_hardware, starts))),
     (
       'training time',
-      f'{sum(minutes) / 60:.2f} hours for {len(minutes)} run{"s" if len(minutes) > 1 else ""}' if minutes else '',
+      f'{progress.duration(60 * sum(minutes))} for {len(minutes)} run{"s" if len(minutes) > 1 else ""}'
+      if minutes
+      else '',
     ),
     ('commit', _listed(commits)),
     ('date', ' to '.join(dict.fromkeys((days[0], days[-1]))) if days else ''),
@@ -102,25 +112,29 @@ def settings(runs: list[Result]) -> Table:
   return Table('Settings that all runs share', '', ['setting', 'value'], lines, folded=True)
 
 
-def listed(runs: list[Result], out: epath.Path | None) -> Table:
-  """One line per run; its name is a link where the run has a report, relative to the folder `out` of this report."""
+def pages(runs: list[Result]) -> list[tuple[Result, str]]:
+  """The runs of a report that have a page, if it is on several runs, with its path in the folder of the report."""
+  return [(run, f'runs/{run.name}.html') for run in comparison.scored(runs)] if len(runs) > 1 else []
+
+
+def listed(runs: list[Result]) -> Table:
+  """One line per run; its name is a link to its page, if it has one."""
   fields = comparison.varying(runs)
   heads = [*map(comparison.short, fields)]
   if len({*heads, *_RUN}) < len(heads) + len(_RUN):
     heads = fields
-  lines, links = [], {}
+  lines, links, addresses = [], {}, {run.name: address for run, address in pages(runs)}
   for number, run in enumerate(runs):
     score, minutes = run.scores.get('mean_iou'), run.costs.get('minutes')
     texts = comparison.texts(fields, tuple(run.settings.get(f) for f in fields), [run]) if run.settings else []
     seed = str(run.seed) if run.settings else ''
     numbers = ['' if score is None else f'{100 * score:.2f}', '' if minutes is None else f'{minutes:.1f}']
     lines.append([run.name, run.state, *(texts or [''] * len(fields)), seed, *numbers, str(run.path)])
-    own = run.path / 'report' / 'index.html'
-    if out and out != own.parent and not files.is_remote(own) and files.exists(own):
-      links[number, 0] = urllib.parse.quote(os.path.relpath(own, out))
-  note = 'A run whose name is a link has a page. python -m fcn_jax.report PATH writes one.'
+    if address := addresses.get(run.name):
+      links[number, 0] = urllib.parse.quote(address)
+  note = 'On the page, a name is a link to a page of the run. python -m fcn_jax.report PATH writes one with figures.'
   head = [*_RUN[:2], *heads, *_RUN[2:]]
-  return Table('Runs', note, head, lines, folded=True, links=links)
+  return Table('Runs', note if links else '', head, lines, folded=True, links=links)
 
 
 def abbreviations() -> Table:

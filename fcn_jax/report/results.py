@@ -57,6 +57,8 @@ class Result:
     distances: how far each class's kernel is from bilinear interpolation, by layer.
     curves: eval/mean_iou and train/loss, each by step.
     environment: the entry of the last start in `env.json`.
+    given: the settings that the command of the run or its sweep gives.
+    warnings: what seemed to be wrong with the training, from `status.json`.
     classes: name and color of each class.
     fold: the settings that select the scored images, as text; '' if all runs of the report scored the same images.
   """
@@ -81,6 +83,8 @@ class Result:
   distances: dict = dataclasses.field(default_factory=dict)
   curves: dict = dataclasses.field(default_factory=dict)
   environment: dict = dataclasses.field(default_factory=dict)
+  given: frozenset[str] = frozenset()
+  warnings: tuple[str, ...] = ()
   classes: list = dataclasses.field(default_factory=list)
   fold: str = ''
 
@@ -118,7 +122,7 @@ def read(folder: epath.Path, checkpoint: str = 'last', only: Sequence[str] = ())
   found, sweep = (list(only), {'config': {}, 'runs': {}}) if only else (_found(folder), _read_sweep(folder))
   names = [*sweep['runs'], *(name for name in found if name not in sweep['runs'])]
   runs = [_read_run(folder / name, name, sweep, checkpoint, begun=name in found) for name in names]
-  runs = _with_origins(_with_constants(runs))
+  runs = _with_origins(runs)
   splits = collections.Counter(filter(None, (_scored_split(run, checkpoint) for run in runs)))
   split = max(SPLITS, key=lambda name: splits[name])
   runs = [_with_scores(run, split, checkpoint) if run.done else run for run in runs]
@@ -186,25 +190,10 @@ def _read_run(path: epath.Path, name: str, sweep: dict, checkpoint: str, *, begu
   counts = checkpoint == 'best' or found['settings'].get('train.patience')
   neutral = [field for field in identity.NEUTRAL if field != 'eval.every' or not counts]
   neutral += ['train.steps'] if found['settings'].get('train.epochs') else []  # they follow from the epochs
-  found['settings'] = {field: value for field, value in found['settings'].items() if field not in neutral}
-  return Result(name, path, faults=tuple(faults), **found)
-
-
-def _with_constants(runs: list[Result]) -> list[Result]:
-  """Gives runs that have not started `model.mean` and `model.std`, which a run resolves when it starts."""
-
-  def start(settings: dict) -> list:
-    return [value for name, value in settings.items() if name.startswith('init.')]
-
-  out = []
-  for run in runs:
-    resolved = dict(run.settings)
-    for name in ('model.mean', 'model.std'):
-      if resolved.get(name) == ():
-        others = (x.settings[name] for x in runs if x.settings.get(name) and start(x.settings) == start(run.settings))
-        resolved[name] = next(others, getattr(names.DEFAULT_PREPROCESSING, name.removeprefix('model.')))
-    out.append(dataclasses.replace(run, settings=resolved))
-  return out
+  given = run_files.overridden(found.get('environment', {}).get('command', '')) | set(point or {})
+  data = {'data': found['settings']['data.folder']} if found['settings'].get('data.folder') else {}
+  found['settings'] = {field: value for field, value in found['settings'].items() if field not in neutral} | data
+  return Result(name, path, faults=tuple(faults), given=frozenset(given), **found)
 
 
 def _with_origins(runs: list[Result]) -> list[Result]:
@@ -249,5 +238,5 @@ def _with_scores(run: Result, split: str, checkpoint: str) -> Result:
     )
   if not found:
     return run.but(*faults, state='damaged')
-  found |= run_files.details(run.path, split, suffix, faults)
+  found |= run_files.details(run.path, split, suffix, faults, run.environment.get('data', ''))
   return run.but(*faults, split=split, **found | {'costs': found['costs'] | run.costs})

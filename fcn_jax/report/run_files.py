@@ -14,7 +14,7 @@ from etils import epath
 from fcn_jax import config as config_lib
 from fcn_jax import files, metrics
 from fcn_jax.errors import UserError
-from fcn_jax.run import kept, lock, saved
+from fcn_jax.run import kept, lock, progress, saved
 
 _SOURCE, _PREDICTION = ('image.jpg', 'label.png'), 'prediction.png'  # the endings of the files of an example
 
@@ -44,7 +44,7 @@ def is_run(path: epath.Path) -> bool:
 
 
 def state(path: epath.Path, faults: list[str]) -> dict:
-  """The attributes `settings`, `state` and `costs` of a `Result`; without its scores, only the time is known."""
+  """The attributes of a `Result` that any run may have: settings, state, environment, warnings and its time."""
   found = {'state': 'damaged', 'settings': {}}
   with noted(faults, path / 'config.json'):
     found['settings'] = config_lib.flatten(saved.read_config(path))
@@ -58,20 +58,16 @@ def state(path: epath.Path, faults: list[str]) -> dict:
       if status.get('error') and now != 'done':
         faults.append(str(status['error']))
       found |= {'state': now, 'costs': {} if seconds is None else {'minutes': seconds / 60}}
+      found['warnings'] = tuple(map(str, status.get('warnings', ())))
+    with noted(faults if found['state'] == 'done' else [], path / 'env.json'):
+      found['environment'] = _start(path)
   return found
 
 
 def _stopped(status: dict) -> str:
   of = f' of {status["steps"]}' if 'steps' in status else ''
-  age = f', {_duration(time.time() - status["time"])} ago' if 'time' in status else ''
+  age = f', {progress.duration(time.time() - status["time"])} ago' if 'time' in status else ''
   return f'its process is gone: it stopped at step {status.get("step", 0)}{of}{age}'
-
-
-def _duration(seconds: float) -> str:
-  for unit, length in (('days', 86400), ('hours', 3600), ('minutes', 60)):
-    if seconds >= 2 * length:
-      return f'{seconds / length:.0f} {unit}'
-  return f'{max(seconds, 0):.0f} s'
 
 
 def scores(path: epath.Path, stem: str) -> dict | None:
@@ -106,7 +102,7 @@ def flat(summary: dict) -> dict:
   return {n: summary[n] for n in metrics.METRICS} | of_class
 
 
-def details(path: epath.Path, split: str, suffix: str, faults: list[str]) -> dict:
+def details(path: epath.Path, split: str, suffix: str, faults: list[str], fingerprint: str) -> dict:
   """The other attributes of a `Result`; what cannot be read is missing.
 
   Args:
@@ -114,6 +110,7 @@ def details(path: epath.Path, split: str, suffix: str, faults: list[str]) -> dic
     split: the split that was scored.
     suffix: of the files in `eval/`, before the ending.
     faults: gets a sentence per file that cannot be read.
+    fingerprint: of the data of the run.
   """
   found, evaluated = {'costs': {}}, path / 'eval'
   examples = evaluated / f'{split}{suffix}'
@@ -127,12 +124,9 @@ def details(path: epath.Path, split: str, suffix: str, faults: list[str]) -> dic
   with noted(faults, path / 'metrics.jsonl'):
     rows, names = _rows(path, 'metrics.jsonl'), ('eval/mean_iou', 'train/loss')
     found['curves'] = {name: {row['step']: float(row[name]) for row in rows if name in row} for name in names}
-  with noted(faults, path / 'env.json'):
-    found['environment'] = _start(path)
   with noted(faults, path / 'data.json'):
     found['classes'] = _classes(path)
   with noted(faults, examples):
-    fingerprint = found.get('environment', {}).get('data', '')
     sources = [examples, kept.images_folder(path, fingerprint) / split]
     found |= {'examples_folder': examples, 'examples': _examples(examples, sources)}
   return found
@@ -168,6 +162,11 @@ def _command(arguments: list[str]) -> str:
   if len(arguments) > 1 and (module := re.search(r'fcn_jax/(\w+)\.py$', arguments[1])):
     arguments = ['python', '-m', f'fcn_jax.{module[1]}', *arguments[2:]]
   return shlex.join(arguments)
+
+
+def overridden(command: str) -> set[str]:
+  """The settings that a command sets with flags such as --config.model.mean=0,0,0."""
+  return set(re.findall(r'--?config\.([\w.]+)', command))
 
 
 def _network(path: epath.Path, split: str, suffix: str) -> dict:

@@ -137,6 +137,13 @@ def faults(runs: list[Result]) -> Table:
   return Table('Runs with faults', note, ['run', 'state', 'fault'], lines, long=True)
 
 
+def warnings(runs: list[Result]) -> Table:
+  """What seemed to be wrong with the training of the runs."""
+  lines = [[run.name, warning] for run in runs for warning in run.warnings]
+  note = 'What a run logged about its training. The scores of these runs are in the tables like those of other runs.'
+  return Table('Warnings of runs', note, ['run', 'warning'], lines, long=True, folded=len(lines) > _MANY)
+
+
 def scores(networks: Networks, folds: list[str]) -> Table:
   """All metrics of each network, and the upper bounds of their strides."""
   lines, bounds = [], collections.defaultdict(list)
