@@ -202,7 +202,7 @@ def show_results(directory: RunDirectory, status: Status) -> None:
     of_head = [name for name in scores if name.partition('/')[0] in ('iou', *metrics.METRICS)]
     title = [(f'head {head}', '')] if len(heads) > 1 else []
     sections.append(title + [(_title(name), percent(scores[name])) for name in of_head])
-  usage = [('time', f'{status.wall_seconds:.0f} s')]
+  usage = [('time', duration(status.wall_seconds))]
   if timing:  # absent from a run that was copied without it
     speed, memory = np.median([row['images_per_second'] for row in timing]), timing[-1]['peak_memory_gib']
     usage += [('training', f'{speed:.1f} images/s'), ('peak memory', f'{memory:.2f} GiB')]

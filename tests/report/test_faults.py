@@ -205,7 +205,7 @@ def test_a_second_run_of_a_network_and_seed_is_a_duplicate(folder):
 def test_a_run_whose_process_is_gone_is_stopped(folder):
   status = {'state': 'running', 'step': 12, 'steps': 20, 'time': time.time() - 3 * 3600}
   (folder / FAULTY / 'status.json').write_text(json.dumps(status))
-  check_named(reported(folder), 'stopped', 'it stopped at step 12 of 20, 3 hours ago')
+  check_named(reported(folder), 'stopped', 'it stopped at step 12 of 20, 3.0 h ago')
   held = os.open(folder / FAULTY, os.O_RDONLY)
   try:
     fcntl.flock(held, fcntl.LOCK_EX)

@@ -77,9 +77,20 @@ def test_latex_escapes_every_special_character():
   assert '\\textbf{1 $\\pm$ 2} & \\$x \\\\' in table.latex() and 'a\\_b & \\{ \\\\' in table.latex()
 
 
-def test_latex_has_a_caption_and_numbers_at_the_right():
-  text = markup.Table('Mean IoU', 'Percent.', ['stride', 'mean IoU'], [['8', '53.85 (1)'], ['32', '']]).latex()
-  assert '\\caption{Mean IoU. Percent.}' in text and '\\begin{tabular}{lr}' in text and '\\toprule' in text
+def test_latex_has_a_caption_and_aligns_numbers_at_the_decimal_point():
+  scores = ['73.21 ± 0.45 (3)', '5.10 ± 10.45 (12); 1 failed', '100.00 (1)', '', '2 missing', '1.0e-05']
+  folds = ['73.20; 73.10 ± 0.45 (5 folds)', '9.00; 8.10 (1 fold)', '', '7.00; 6.10 ± 10.45 (2 folds)', '', '']
+  lines = [['x', *row, str(10**i)] for i, row in enumerate(zip(scores, folds, strict=True))]
+  text = markup.Table('Mean IoU', 'Percent.', ['lr', 'mean IoU', 'folds', 'n'], lines, best={(0, 1)}).latex()
+  assert '\\caption{Mean IoU. Percent.}' in text and '\\begin{tabular}{lllr}' in text and '\\toprule' in text
+  rows = [row.removesuffix(' \\\\').split(' & ') for row in text.splitlines() if row.startswith('x &')]
+  for column in (1, 2):
+    shown = [row[column].removeprefix('\\textbf{').replace('\\phantom{', '').replace('}', '') for row in rows]
+    shown = [cell.replace('$\\pm$', '±') for cell in shown if re.match(r'[\d.]+(?:;| ±)', cell.replace('$\\pm$', '±'))]
+    assert len(shown) == 3
+    assert len({tuple(place for place, x in enumerate(cell.partition(' (')[0]) if x == '.') for cell in shown}) == 1
+  assert '\\phantom{0}5.10 $\\pm$ 10.45 (12); 1 failed' in text.replace('\\phantom{00}', '\\phantom{0}')
+  assert '& 2 missing &' in text and '& 1.0e-05 &' in text
 
 
 def test_markdown_keeps_underscores_inside_words():

@@ -1,5 +1,6 @@
 """Which runs are runs of the same network, and what an interval is over."""
 
+import itertools
 import json
 import shutil
 
@@ -9,6 +10,7 @@ from etils import epath
 
 from fcn_jax import config as config_lib
 from fcn_jax import files
+from fcn_jax.data import names as data_names
 from fcn_jax.errors import UserError
 from fcn_jax.report import __main__ as report
 from fcn_jax.report import comparison, differences, figures, results, tables
@@ -122,8 +124,43 @@ def test_of_two_copies_of_a_run_the_intact_one_counts(tmp_path):
   )
 
 
-@pytest.mark.parametrize(
-  ('field', 'short'), [('model.stride', 'stride'), ('loss.name', 'loss'), ('init.run', 'init run'), ('seed', 'seed')]
-)
-def test_labels_name_what_a_setting_is_about(field, short):
-  assert comparison.short(field) == short
+def test_labels_name_what_a_setting_is_about_and_no_two_settings_share_one():
+  fields = {*config_lib.flatten(config_lib.base()), *itertools.chain(*map(data_names.settings, data_names.SETTINGS))}
+  labels = {field: comparison.short(field) for field in fields - {*identity.NEUTRAL}}
+  assert len({*labels.values()}) == len(labels)
+  named = {'model.stride': 'stride', 'loss.name': 'loss', 'init.run': 'init.run', 'seed': 'seed', 'optim.name': 'optim'}
+  named |= {'init.optimizer': 'init.optimizer', 'model.mean': 'model.mean', 'train.batch_size': 'batch_size'}
+  assert {field: labels[field] for field in named} == named
+  assert not {'mean', 'std', 'label', 'classes', 'range', 'run', 'path', 'state', 'minutes'} & {*labels.values()}
+
+
+def on_data(folder, name, mean, fingerprint='a', command=(), **settings):
+  """A run on a folder of images, with the mean that it has resolved."""
+  path = made.run(folder / name, data='folder', data__folder=f'photos/{fingerprint}', model__mean=mean, **settings)
+  path = path.rename(folder / name / 'run').rename(folder / f'run {name}')
+  (start,) = json.loads((path / 'env.json').read_text())
+  (path / 'env.json').write_text(json.dumps([start | {'data': f'folder {fingerprint}', 'command': ['x', *command]}]))
+
+
+def test_what_a_run_measured_on_its_data_is_no_setting_in_which_runs_differ(tmp_path):
+  for name, fraction, mean in (('a', 0.5, 10.0), ('b', 0.5, 10.0), ('c', 1.0, 20.0)):
+    on_data(tmp_path, name, (mean,) * 3, data__train_fraction=fraction, seed=int(name == 'b'))
+  networks, (found,) = compared(tmp_path)
+  assert {*networks} == {'train_fraction 0.5', 'train_fraction 1.0'} and found.factor == ('data.train_fraction',)
+  # Of the same data, a mean that a user has set makes another network: in the command, or in an experiment file.
+  on_data(tmp_path, 'd', (5.0,) * 3, command=['--config.model.mean=5,5,5'], data__train_fraction=1.0)
+  assert {*compared(tmp_path)[0]} == {
+    'train_fraction 0.5, model.mean chosen at start',
+    'train_fraction 1.0, model.mean chosen at start',
+    'train_fraction 1.0, model.mean (5.0, 5.0, 5.0)',
+  }
+  on_data(tmp_path, 'e', (6.0,) * 3, data__train_fraction=1.0)
+  assert len(compared(tmp_path)[0]) == 4
+
+
+def test_runs_that_differ_in_their_data_only_are_different_networks(tmp_path):
+  for name, fingerprint, mean in (('a', 'a', 10.0), ('b', 'a', 10.0), ('c', 'c', 20.0)):
+    on_data(tmp_path, name, (mean,) * 3, fingerprint=fingerprint, seed=int(name == 'b'))
+  networks, (found,) = compared(tmp_path)
+  assert {name: len(members) for name, members in networks.items()} == {'data photos/a': 2, 'data photos/c': 1}
+  assert found.factor == ('data',)

@@ -66,7 +66,7 @@ def probe(tmp_path, content: str, script: str):
 def test_the_page_is_self_contained(built):
   references = re.findall(r'(?:src|href)="([^"]*)"', built)
   assert len(references) > 20
-  assert all(reference.startswith(('data:', '#')) for reference in references)
+  assert all(reference.startswith(('data:', '#', 'runs/stride%3D')) for reference in references)
   assert '@import' not in built and 'url(' not in built and 'fetch(' not in built
 
 
@@ -83,7 +83,7 @@ def test_text_is_escaped_and_everything_loads(built, tmp_path):
     }""",
   )
   assert found['title'] == found['heading'] == 'runs <b>bold'
-  assert {HOSTILE, f'init run {HOSTILE}, stride 4, upsample bilinear_fixed'} <= set(found['cells'])
+  assert {HOSTILE, f'init.run {HOSTILE}, stride 4, upsample bilinear_fixed'} <= set(found['cells'])
   assert (found['broken'], found['bold']) == (0, 0)
   assert found['images'] == 2 * (2 + 2 * 3) + 4  # sample predictions and plots
 

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import urllib.parse
 
 import made
 import pandas as pd
@@ -77,7 +78,12 @@ def test_the_command_prints_the_tables_and_writes_all_files(ablation, contents):
     'kernels.png',
     'index.html',
   }
-  assert written - {outputs.LIST} == set(contents) == expected
+  pages = {name for name in contents if name.startswith('runs/')}
+  assert written - {outputs.LIST} == {*expected, 'runs'} and set(contents) == expected | pages
+  best = ablation / 'stride=16,upsample=bilinear_fixed,seed=1'
+  assert done.stdout.endswith(
+    f'next:\n  python -m fcn_jax.report {best}\n  python -m fcn_jax.predict --workdir={best} photo.jpg\n'
+  )
   assert (ablation / 'report' / 'table.md').read_text() == contents['table.md']
 
 
@@ -155,7 +161,7 @@ def test_the_text_has_upper_bounds_bands_kernels_and_the_hardware(contents):
   assert '| network | 1 px | 2 px | 4 px | 8 px | 16 px | everywhere |' in text
   assert '| stride 16, upsample learned_random | 16x, upsample_to_1 | ' in text
   assert '| data | made/1.0.0 0123 |' in text and '| scored | 10 images of validation, last checkpoint |' in text
-  assert '| hardware per run | 1 CPU device |' in text and '| training time | 0.15 hours for 6 runs |' in text
+  assert '| hardware per run | 1 CPU device |' in text and '| training time | 9 min for 6 runs |' in text
   assert '| network | pixel accuracy | mean accuracy | mean IoU | fw IoU |' in text
   assert '## Published' not in text  # nobody else has results on this data set
 
@@ -244,9 +250,32 @@ def test_no_two_columns_share_a_heading_and_long_tables_are_folded(contents):
   assert 'Differences in mean IoU' in terminal and 'Differences of pairs' not in terminal and '## Cost' in terminal
 
 
+def test_each_run_that_is_done_has_a_page_that_its_name_links_to(ablation, contents):
+  pages = {name for name in contents if name.startswith('runs/')}
+  links = re.findall(r'<a href="(runs/[^"]*)">([^<]*)</a>', contents['index.html'])
+  assert {urllib.parse.unquote(link) for link, _ in links} == pages and len(pages) == 6
+  for link, name in links:
+    page = contents[urllib.parse.unquote(link)]
+    assert f'<h1>{name}</h1>' in page and 'Sample predictions' in page and 'Not decided' not in page
+    assert 'data:image/svg' not in page and 'runs/' not in re.findall('href="([^"]*)"', page)
+
+
+def test_warnings_of_runs_are_shown_and_the_answer_points_to_them(tmp_path, without_plots):
+  for seed in (0, 1):
+    path = made.run(tmp_path, seed=seed)
+  status = files.read_json(path / 'status.json', {}, '')
+  files.write_json(path / 'status.json', status | {'warnings': ['step 10: the network overfits', 'never learned: sky']})
+  text = table(tmp_path)
+  assert 'All 2 runs are done. 1 of 2 runs has warnings: see "Warnings of runs".' in text
+  assert '* seed=1: step 10: the network overfits\n* seed=1: never learned: sky\n' in text
+  assert 'The run is done. It has warnings' in table(tmp_path, only=['seed=1'])
+  assert 'warnings' not in table(tmp_path, only=['seed=0']).lower()
+
+
 def test_a_single_run_makes_a_report(tmp_path):
   made.run(tmp_path, seed=0)
   found = report.report(epath.Path(tmp_path))
   text = found['table.md']
+  assert '| model fcn, backbone vgg16, stride 8 |' in text and not any(name.startswith('runs/') for name in found)
   assert f'| {iou(0.7):.2f} (1) |' in text and 'The run is done.' in text and '## Differences' not in text
   assert len(pd.read_csv(io.StringIO(found['table.csv']))) == 1
