@@ -73,6 +73,9 @@ def main(arguments: list[str]) -> None:
     logger.warning(f'{out} exists and is kept, so these scores are not written; --overwrite replaces it')
   else:
     files.write_json(out, scores)
+    logger.info(f'{files.printable(str(out))} is written')
+  if not given.masks:
+    progress.show_next(('main', *cli.config_words()))
 
 
 def _output(given) -> epath.Path:

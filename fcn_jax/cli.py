@@ -147,6 +147,12 @@ def relocated(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   return values['config'].value
 
 
+def config_words() -> list[str]:
+  """The words of the command line that give the config, to use in another command."""
+  words = itertools.pairwise(['', *sys.argv[1:]])
+  return [word for flag, word in words if re.match('--?config', word) or re.fullmatch('--?config[^=]*', flag)]
+
+
 def default_workdir(data_name: str) -> str:
   """runs/EXPERIMENT-ARGUMENT; ARGUMENT is the argument of the config file, or the data set if there is none."""
   path, _, argument = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')

@@ -33,7 +33,7 @@ def test_masks_with_and_without_a_palette(tmp_path):
   (tmp_path / 'masks' / 'b.png').write_bytes(images.indexed(labels[1], scenes.CLASSES.palette))
   output = run('--masks=masks', '--classes=8', '--out=made/bounds.json', cwd=tmp_path)
   scores = json.loads((tmp_path / 'made' / 'bounds.json').read_text())
-  assert scores == expected(labels)
+  assert scores == expected(labels) and output.endswith('made/bounds.json is written\n')
   rows = [line.split('│')[1:-1] for line in output.splitlines() if '│' in line]
   rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in rows}
   assert {stride: cells[:2] for stride, cells in rows.items()} == {

@@ -77,9 +77,11 @@ def _init(folders: list[str]) -> None:
   if files.exists(out) and not flags.FLAGS.overwrite:
     raise UserError(f'{out} exists; pass --overwrite to write it again, with its values where it has some')
   from fcn_jax.data.inspection import draft
+  from fcn_jax.run import progress
 
   files.write(out, draft.written(data))
   logger.info(f'{files.printable(os.fspath(out))} is written; check its values, and correct them')
+  progress.show_next(('data', 'inspect', folders[0]))
 
 
 def _inspect(folders: list[str]) -> None:
@@ -109,6 +111,9 @@ def _inspect(folders: list[str]) -> None:
     logger.info(f'{files.printable(os.fspath(out))} is written')
   if found.of_level('error'):
     sys.exit(1)
+  if not given.json:
+    words = ['--config=experiments/fcn8s.py:folder', f'--config.data.folder={folders[0]}'] if folders else []
+    progress.show_next(('main', *(words or cli.config_words()), *(suggestion.flag for suggestion in suggested)))
 
 
 def _page(given: str | None, overwrite: bool, data) -> epath.Path | None:

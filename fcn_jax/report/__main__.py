@@ -226,26 +226,23 @@ def parts(
   """The sections of the report, in order; the arguments are those of `written` and its variables."""
   from fcn_jax.report import figures, gallery
 
-  networks, listed = tables.labeled(cells, fields), [Part(tables.faults(runs)), Part(first)]
-  if networks:
+  networks, listed = tables.labeled(cells, fields), [Part(tables.faults(runs)), Part(tables.warnings(runs))]
+  if not networks:
+    listed += [Part(first)]
+  else:
     folds, example = tables.folds_of(runs), next(iter(networks.values()))[0]
     found, of_pairs = differences.tables(pairs, tables.images(runs), folds)
     plot = (lambda: figures.intervals(differences.effects(pairs))) if pairs else None
-    trained = [
-      overview.trained(runs, checkpoint),
-      overview.settings(runs),
-      overview.listed(runs),
-      tables.warnings(runs),
-    ]
-    listed = [listed[0], *map(Part, trained), listed[1]]
+    of_confusion = EXTREMES if len(networks) > 1 else CONFUSION
     listed += [
+      *map(Part, [overview.trained(runs, checkpoint), overview.settings(runs), overview.listed(runs), first]),
       Part(found, 'intervals', plot),
       *([Part(of_pairs)] if of_pairs else []),
       Part(tables.scores(networks, folds)),
       Part(tables.published_table(example.settings['data.name'], folds)),
       Part(tables.classes(networks, folds), heat=True),
       Part(tables.precision_and_recall(networks, folds), heat=True),
-      Part(_only('Confusion matrices', CONFUSION), 'confusion', lambda: figures.confusions(networks), form='png'),
+      Part(_only('Confusion matrices', of_confusion), 'confusion', lambda: figures.confusions(networks), form='png'),
       Part(_only('Sample predictions', ''), content=gallery.gallery(networks)),
       Part(tables.bands(networks, folds)),
       Part(_only('Learning curves', CURVES), 'curves', lambda: figures.curves(cells, fields)),
@@ -255,10 +252,8 @@ def parts(
   return [*listed, Part(overview.abbreviations())]
 
 
-CONFUSION = (
-  'The network with the highest mean IoU, and the one with the lowest, over all of their runs. A row is a class of the '
-  'labels and sums to one; a column is a predicted class.'
-)
+CONFUSION = 'A row is a class of the labels and sums to one; a column is a predicted class.'
+EXTREMES = f'The network with the highest mean IoU, and the one with the lowest, over all of their runs. {CONFUSION}'
 CURVES = 'Thick lines are means over runs, thin lines are runs. Upper bounds are those of the stride, in pixels.'
 
 

@@ -109,7 +109,8 @@ def settings(runs: list[Result]) -> Table:
   varying = {*comparison.varying(runs), 'seed'}
   shared = {field: value for run in compared[:1] for field, value in run.settings.items() if field not in varying}
   lines = [[field, 'none' if value in ('', ()) else str(value)] for field, value in sorted(shared.items())]
-  return Table('Settings that all runs share', '', ['setting', 'value'], lines, folded=True)
+  title = 'Settings that all runs share' if len(runs) > 1 else 'Settings'
+  return Table(title, '', ['setting', 'value'], lines, folded=True)
 
 
 def pages(runs: list[Result]) -> list[tuple[Result, str]]:

@@ -38,7 +38,9 @@ def section(shown: Table, *, heat: bool = False, plot: bytes | None = None, form
     table = f'<div class="wide">{_table(shown, heat)}</div>'
     if shown.folded:
       opened = ' open' if len(shown.lines) <= _OPEN else ''
-      table = f'<details{opened}><summary>{len(shown.lines)} lines</summary>{table}</details>'
+      table = (
+        f'<details{opened}><summary>{len(shown.lines)} line{"s" * (len(shown.lines) > 1)}</summary>{table}</details>'
+      )
     content += table
   note = shown.note + ' The darker a cell, the higher its value, from white at 0 to blue at 100 %.' * heat
   return section_of(shown.title, note, content)

@@ -47,6 +47,17 @@ def test_help_and_errors_come_before_jax_is_imported(without_jax, tmp_path):
   assert 'python -m fcn_jax.data init' in run('data', '--help', without_jax=without_jax, cwd=tmp_path).stdout
 
 
+def test_the_next_command_is_printed_at_the_end(tmp_path, monkeypatch, capsys):
+  make(tmp_path)
+  monkeypatch.setattr(command, '_upper_bounds', lambda *_: {})
+  command.main(['inspect', str(tmp_path)])
+  text = capsys.readouterr().out
+  train = f'main --config=experiments/fcn8s.py:folder --config.data.folder={tmp_path} --config.data.train_size=48,64'
+  assert f'next:\n  python -m fcn_jax.{train}' in text
+  command.main(['init', str(tmp_path)])
+  assert capsys.readouterr().out.endswith(f'next:\n  python -m fcn_jax.data inspect {tmp_path}\n')
+
+
 def test_findings_are_printed_with_their_files(tmp_path, monkeypatch, capsys):
   make(tmp_path)
   for number in range(30):
