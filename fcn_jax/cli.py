@@ -51,10 +51,10 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] = la
 
 
 class _ConsoleHandler(logging.Handler):
-  """Prints messages as plain lines, above the progress bar if there is one."""
+  """Prints messages as plain text, above the progress bar if there is one."""
 
   def emit(self, record: logging.LogRecord) -> None:
-    progress.console.print(self.format(record))
+    progress.show_message(self.format(record))
 
 
 def configure_logging(*, debug: bool = False) -> None:
@@ -159,7 +159,7 @@ def _guarded(function, argv):
   except UserError as error:
     if '--debug' in sys.argv:
       raise
-    sys.exit(f'error: {error}')
+    sys.exit(progress.wrapped(f'error: {error}', terminal=sys.stderr.isatty()))
   except BrokenPipeError:  # the reader of the output has ended, for example `head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(EXIT_BROKEN_PIPE)
@@ -168,7 +168,11 @@ def _guarded(function, argv):
 def _parse(argv: list[str]) -> list[str]:
   if {'--help', '-h', '-help'} & set(argv):
     # absl's own help starts with sixty lines about absl's flags, and exits with 1.
-    print(sys.modules['__main__'].__doc__, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(__name__), sep='\n')
+    about, terminal = sys.modules['__main__'].__doc__, progress.console.is_terminal
+    if terminal:  # for its width, the lines of a paragraph, or of an item of a list, are one
+      about = re.sub(r'(?<=\S)\n(?: {10,})?(?=\S)', ' ', about)
+    about = progress.wrapped(about, terminal=terminal, indent=0)
+    print(about, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(__name__), sep='\n')
     sys.exit(0)
   argv = list(_with_home(argv))
   for field in _overridden(argv):

@@ -1,8 +1,10 @@
 """What a command shows on the terminal: progress bars and tables."""
 
 import logging
+import re
 import shlex
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Sequence
@@ -30,6 +32,9 @@ console = Console(
 _EVERY = 10.0  # seconds between lines if there is no terminal
 _AFTER = 3.0  # seconds until images are counted on a terminal
 _BAR_WIDTH = 12  # leaves room for the text on a terminal of 80 columns
+# Commands in a message, and lines that are a command: they stay whole, to be copied.
+_COMMAND = re.compile(r'^ +python .*|python -m \S+(?: (?:init|inspect)(?: \S+)?)?(?: --\S+)*', re.MULTILINE)
+_SPACE = '\ue000'  # in a command, while a message is divided at its spaces
 
 
 class _Line:
@@ -168,6 +173,33 @@ def duration(seconds: float) -> str:
   return f'{seconds / 3600:.1f} h' if seconds < 48 * 3600 else f'{seconds / 86400:.0f} days'
 
 
+def wrapped(text: str, *, terminal: bool, indent: int = 2) -> str:
+  """A text for people: on a terminal, its lines are divided between words.
+
+  Commands and long words stay whole. The parts of a line are indented: after 'data     ' or two spaces, as far as that.
+
+  Args:
+    text: one or more lines.
+    terminal: whether it goes to a terminal; if not, it stays as it is.
+    indent: of the parts of other lines, in columns.
+  """
+  if not terminal:
+    return text
+  lines = _COMMAND.sub(lambda match: match[0].replace(' ', _SPACE), text).split('\n')
+  return '\n'.join(_divided(line, indent) for line in lines).replace(_SPACE, ' ')
+
+
+def _divided(line: str, indent: int) -> str:
+  further = ' ' * max(indent, len(re.match(r' *(?:\S+ {2,})?', line)[0]))
+  whole = {'break_long_words': False, 'break_on_hyphens': False}
+  return textwrap.fill(line, console.width, subsequent_indent=further, **whole)
+
+
+def show_message(text: str) -> None:
+  """Shows a message for people, wrapped on a terminal."""
+  console.print(wrapped(text, terminal=console.is_terminal))
+
+
 def show_next(*commands: Sequence[str]) -> None:
   """Shows commands of fcn_jax to go on with, ready to paste; each is its name and its arguments."""
   console.print('next:')
@@ -207,21 +239,25 @@ def show_results(directory: RunDirectory, status: Status) -> None:
     speed, memory = np.median([row['images_per_second'] for row in timing]), timing[-1]['peak_memory_gib']
     usage += [('training', f'{speed:.1f} images/s'), ('peak memory', f'{memory:.2f} GiB')]
   show_table(None, ['metric', 'value'], *sections, usage)
-  images = _kept_images(directory)
   if files.exists(directory / 'eval' / 'examples.png'):
     console.print(f'examples: {directory / "eval" / "examples.png"}')
   show_next(
     ('evaluate', f'--workdir={directory}'),
-    ('predict', f'--workdir={directory}', str(images[0]) if images else 'photo.jpg'),
+    ('predict', f'--workdir={directory}', kept_image(directory)),
     ('report', str(directory)),
   )
 
 
-def _kept_images(directory: RunDirectory) -> list[epath.Path]:
-  """The images that the evaluations of a run keep. Without patterns, which the path of a run may look like."""
-  evaluations = directory / 'eval'
-  folders = [x for x in evaluations.iterdir() if x.is_dir()] if files.exists(evaluations) else []
-  return sorted(x for folder in folders for x in folder.iterdir() if x.name.endswith('.image.jpg'))
+def kept_image(directory: RunDirectory) -> str:
+  """The path of an image to try a run on: one that its evaluations keep, or else photo.jpg.
+
+  It is found without patterns, which the path of a run may look like. Of other images than RGB, they keep a rendering.
+  """
+  evaluations, inputs = directory / 'eval', saved.read_data(directory.path)[0]
+  is_kept = files.exists(evaluations) and list(inputs.values()) == [3]
+  folders = [x for x in evaluations.iterdir() if x.is_dir()] if is_kept else []
+  kept = [x for folder in folders for x in folder.iterdir() if x.name.endswith('.image.jpg')]
+  return str(min(kept, default='photo.jpg'))
 
 
 def last_evaluation(workdir: epath.Path, step: int) -> dict:

@@ -114,6 +114,33 @@ def test_the_next_commands_can_be_pasted(screen):
   assert second == '  python -m fcn_jax.report runs'
 
 
+@pytest.mark.parametrize('width', [40, 60, 80, 120])
+def test_a_message_is_divided_between_words_on_a_terminal_only(monkeypatch, width):
+  monkeypatch.setattr(progress, 'console', Console(width=width))
+  command, path = 'python -m fcn_jax.evaluate --workdir=runs/a --split=train', '/a/long/path' * 12
+  text = f'never learned: {"a class, " * 9}see {path}; run {command}, or stop\nclasses  {"sky 22.1 %, " * 12}tree'
+  assert progress.wrapped(text, terminal=False) == text
+  lines = progress.wrapped(text, terminal=True).split('\n')
+  assert all(len(line) <= width or line.split(' ', 2)[2] in (f'{path};', f'{command},') for line in lines)
+  assert '\n'.join(lines).split() == text.split() and sum(command in line for line in lines) == 1
+  first = next(n for n, line in enumerate(lines) if line.startswith('classes'))
+  assert all(line[:2] == '  ' and line[2] != ' ' for line in lines[1:first])
+  assert all(line[:9] == ' ' * 9 and line[9] != ' ' for line in lines[first + 1 :]) and first > 1
+  assert progress.wrapped('', terminal=True) == ''
+
+
+def test_an_image_to_try_is_one_that_the_run_keeps_if_it_is_rgb(tmp_path):
+  directory = RunDirectory(tmp_path)
+  for channels, kept in ((3, False), (3, True), (4, True)):
+    directory.write_json('data.json', {'inputs': {'rgb': channels}, 'heads': {}})
+    if kept:
+      directory.write('eval/validation/b.image.jpg', b'')
+      directory.write('eval/validation/a.image.jpg', b'')
+    is_named = kept and channels == 3
+    expected = f'{tmp_path}/eval/validation/a.image.jpg' if is_named else 'photo.jpg'
+    assert progress.kept_image(directory) == expected
+
+
 def show_results(directory, row, heads=('semantic',)):
   """Shows the results of a run whose last evaluation is `row`."""
   classes = {'names': ['sky'], 'palette': [[0, 0, 0]], 'ignore': 255}
