@@ -18,7 +18,7 @@ _GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """An image to segment: its height and width, and its outputs OUT/NAME.ENDING that are to be written.
+  """An image to segment: its height and width, and its outputs that are to be written, of each head.
 
   The outputs are those of `predict_outputs.endings`: by ending, the name that people read.
   """
@@ -26,7 +26,7 @@ class Job:
   path: epath.Path
   size: tuple[int, int]
   name: str
-  outputs: dict[str, str]
+  outputs: dict[str, dict[str, str]]
 
 
 @dataclasses.dataclass
@@ -68,8 +68,9 @@ def fits(job: Job, predictor, tally: Tally) -> bool:
   if pixels <= api.BATCH_PIXELS:  # as much as a batch of small images
     return True
   forward = predictor.memory(job.size)
-  scores = 4 * len(predictor.classes) * pixels
-  outputs = pixels * IMAGE_BYTES + scores * predict_outputs.copies(job.outputs)
+  of_heads = {head: 4 * len(classes) * pixels for head, classes in predictor.heads.items()}
+  scores, copied = sum(of_heads.values()), [x * predict_outputs.copies(job.outputs[h]) for h, x in of_heads.items()]
+  outputs = pixels * IMAGE_BYTES + max(copied)
   on_host_only = outputs + (scores if predictor.config.data.get('resize') else 0)  # enlarged after the forward pass
   on_host, on_device = machine.available_memory(), predictor.available_memory()
   parts = [(forward + on_host_only, on_host)] if _is_on_cpu() else [(forward, on_device), (scores + outputs, on_host)]
