@@ -1,10 +1,8 @@
 """What a command shows on the terminal: progress bars and tables."""
 
 import logging
-import re
 import shlex
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Sequence
@@ -32,9 +30,6 @@ console = Console(
 _EVERY = 10.0  # seconds between lines if there is no terminal
 _AFTER = 3.0  # seconds until images are counted on a terminal
 _BAR_WIDTH = 12  # leaves room for the text on a terminal of 80 columns
-# Commands in a message, and lines that are a command: they stay whole, to be copied.
-_COMMAND = re.compile(r'^ +python .*|python -m \S+(?: (?:init|inspect)(?: \S+)?)?(?: --\S+)*', re.MULTILINE)
-_SPACE = '\ue000'  # in a command, while a message is divided at its spaces
 
 
 class _Line:
@@ -171,33 +166,6 @@ def duration(seconds: float) -> str:
   if seconds < 6000:
     return f'{seconds / 60:.0f} min'
   return f'{seconds / 3600:.1f} h' if seconds < 48 * 3600 else f'{seconds / 86400:.0f} days'
-
-
-def wrapped(text: str, *, terminal: bool, indent: int = 2) -> str:
-  """A text for people: on a terminal, its lines are divided between words.
-
-  Commands and long words stay whole. The parts of a line are indented: after 'data     ' or two spaces, as far as that.
-
-  Args:
-    text: one or more lines.
-    terminal: whether it goes to a terminal; if not, it stays as it is.
-    indent: of the parts of other lines, in columns.
-  """
-  if not terminal:
-    return text
-  lines = _COMMAND.sub(lambda match: match[0].replace(' ', _SPACE), text).split('\n')
-  return '\n'.join(_divided(line, indent) for line in lines).replace(_SPACE, ' ')
-
-
-def _divided(line: str, indent: int) -> str:
-  further = ' ' * max(indent, len(re.match(r' *(?:\S+ {2,})?', line)[0]))
-  whole = {'break_long_words': False, 'break_on_hyphens': False}
-  return textwrap.fill(line, console.width, subsequent_indent=further, **whole)
-
-
-def show_message(text: str) -> None:
-  """Shows a message for people, wrapped on a terminal."""
-  console.print(wrapped(text, terminal=console.is_terminal))
 
 
 def show_next(*commands: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fcn_jax import config as config_lib
 from fcn_jax import metrics
-from fcn_jax.run import progress
+from fcn_jax.run import messages, progress
 from fcn_jax.run.directory import RunDirectory
 
 
@@ -119,14 +119,14 @@ def test_a_message_is_divided_between_words_on_a_terminal_only(monkeypatch, widt
   monkeypatch.setattr(progress, 'console', Console(width=width))
   command, path = 'python -m fcn_jax.evaluate --workdir=runs/a --split=train', '/a/long/path' * 12
   text = f'never learned: {"a class, " * 9}see {path}; run {command}, or stop\nclasses  {"sky 22.1 %, " * 12}tree'
-  assert progress.wrapped(text, terminal=False) == text
-  lines = progress.wrapped(text, terminal=True).split('\n')
+  assert messages.wrapped(text, terminal=False) == text
+  lines = messages.wrapped(text, terminal=True).split('\n')
   assert all(len(line) <= width or line.split(' ', 2)[2] in (f'{path};', f'{command},') for line in lines)
   assert '\n'.join(lines).split() == text.split() and sum(command in line for line in lines) == 1
   first = next(n for n, line in enumerate(lines) if line.startswith('classes'))
   assert all(line[:2] == '  ' and line[2] != ' ' for line in lines[1:first])
   assert all(line[:9] == ' ' * 9 and line[9] != ' ' for line in lines[first + 1 :]) and first > 1
-  assert progress.wrapped('', terminal=True) == ''
+  assert messages.wrapped('', terminal=True) == ''
 
 
 def test_an_image_to_try_is_one_that_the_run_keeps_if_it_is_rgb(tmp_path):
