@@ -9,6 +9,7 @@ import sys
 from etils import epath
 
 from fcn_jax import machine, predict_outputs
+from fcn_jax.run import messages
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Tally:
   def fail(self, reason: object) -> None:
     """Counts and reports an image or an argument that cannot be used; `reason` names it."""
     self.failed += 1
-    sys.stderr.write(f'failed: {reason}\n')
+    sys.stderr.write(messages.wrapped(f'failed: {reason}', terminal=sys.stderr.isatty()) + '\n')
 
   def show(self, out: epath.Path) -> None:
     """Prints what was written to the folder `out`, and the numbers of images."""
