@@ -37,11 +37,14 @@ def _divided(line: str, indent: int) -> str:
   return textwrap.fill(line, progress.console.width, subsequent_indent=further, **whole)
 
 
-class _ConsoleHandler(logging.Handler):
-  """Prints messages as plain text, above the progress bar if there is one."""
+def show(text: str) -> None:
+  """Prints a text for people, above the progress bar if there is one."""
+  progress.console.print(wrapped(text, terminal=progress.console.is_terminal))
 
+
+class _ConsoleHandler(logging.Handler):
   def emit(self, record: logging.LogRecord) -> None:
-    progress.console.print(wrapped(self.format(record), terminal=progress.console.is_terminal))
+    show(self.format(record))
 
 
 def configure_logging(*, debug: bool = False) -> None:
