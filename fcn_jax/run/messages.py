@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 import sys
 import textwrap
 import warnings
@@ -34,7 +35,9 @@ def wrapped(text: str, *, terminal: bool, indent: int = 2) -> str:
 def _divided(line: str, indent: int) -> str:
   further = ' ' * max(indent, len(re.match(r' *(?:\S+ {2,})?', line)[0]))
   whole = {'break_long_words': False, 'break_on_hyphens': False}
-  return textwrap.fill(line, progress.console.width, subsequent_indent=further, **whole)
+  screen = progress.console  # which takes 80 columns for the width of any terminal with TERM=dumb
+  width = shutil.get_terminal_size().columns if screen.is_dumb_terminal else screen.width
+  return textwrap.fill(line, width, subsequent_indent=further, **whole)
 
 
 def show(text: str) -> None:

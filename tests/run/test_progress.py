@@ -114,9 +114,11 @@ def test_the_next_commands_can_be_pasted(screen):
   assert second == '  python -m fcn_jax.report runs'
 
 
-@pytest.mark.parametrize('width', [40, 60, 80, 120])
-def test_a_message_is_divided_between_words_on_a_terminal_only(monkeypatch, width):
-  monkeypatch.setattr(progress, 'console', Console(width=width))
+@pytest.mark.parametrize(('width', 'term'), [(40, 'xterm'), (60, 'xterm'), (80, 'xterm'), (120, 'xterm'), (60, 'dumb')])
+def test_a_message_is_divided_between_words_on_a_terminal_only(monkeypatch, width, term):
+  monkeypatch.setenv('COLUMNS', str(width))  # of `shutil`
+  screen = {'xterm': {'width': width}, 'dumb': {'force_terminal': True, '_environ': {'TERM': 'dumb'}}}[term]
+  monkeypatch.setattr(progress, 'console', Console(**screen))
   command, path = 'python -m fcn_jax.evaluate --workdir=runs/a --split=train', '/a/long/path' * 12
   text = f'never learned: {"a class, " * 9}see {path}; run {command}, or stop\nclasses  {"sky 22.1 %, " * 12}tree'
   assert messages.wrapped(text, terminal=False) == text
