@@ -10,12 +10,10 @@ import os
 import re
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 
 import ml_collections
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from fcn_jax import config as config_lib
@@ -23,7 +21,7 @@ from fcn_jax import files, machine
 from fcn_jax.config import length
 from fcn_jax.data import names
 from fcn_jax.errors import UserError
-from fcn_jax.run import identity, progress, signals
+from fcn_jax.run import identity, messages, progress, signals
 
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -46,36 +44,8 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None] = la
   sys.stdout.reconfigure(errors='backslashreplace')  # a path or a class may have characters that it cannot encode
   flags.DEFINE_bool('debug', False, "Show tracebacks, and the libraries' log messages.")
   define_flags()
-  configure_logging(debug='--debug' in sys.argv)  # flags are not parsed yet, and parsing may fail
+  messages.configure_logging(debug='--debug' in sys.argv)  # flags are not parsed yet, and parsing may fail
   app.run(lambda argv: _guarded(main, argv[1:]), flags_parser=lambda argv: _guarded(_parse, argv))
-
-
-class _ConsoleHandler(logging.Handler):
-  """Prints messages as plain lines, above the progress bar if there is one."""
-
-  def emit(self, record: logging.LogRecord) -> None:
-    progress.console.print(self.format(record))
-
-
-def configure_logging(*, debug: bool = False) -> None:
-  """Prints the messages of fcn_jax from level INFO up; with `debug`, also those of all libraries."""
-  logger = logging.getLogger('fcn_jax')
-  logger.handlers, logger.propagate = [_ConsoleHandler()], False
-  logger.setLevel(logging.INFO)
-  if not debug:
-    # TFDS and Orbax log every step that they take. They report a file that cannot be read or written in hundreds of
-    # lines from several threads; our error message is one sentence.
-    absl_logging.set_verbosity(absl_logging.FATAL)
-    logging.getLogger('asyncio').setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None
-    # If a write fails, Orbax closes its event loop over the writes that have not begun.
-    warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
-    warnings.filterwarnings('ignore', module=r'PIL\.')  # of damaged EXIF data, which `image_files` reads as viewers do
-
-
-def mute() -> None:
-  """Prints warnings only: in a run on several hosts, only the first host prints messages."""
-  logging.getLogger('fcn_jax').setLevel(logging.WARNING)
 
 
 def define_config() -> None:
@@ -159,7 +129,7 @@ def _guarded(function, argv):
   except UserError as error:
     if '--debug' in sys.argv:
       raise
-    sys.exit(f'error: {error}')
+    sys.exit(messages.wrapped(f'error: {error}', terminal=sys.stderr.isatty()))
   except BrokenPipeError:  # the reader of the output has ended, for example `head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(EXIT_BROKEN_PIPE)
@@ -168,7 +138,11 @@ def _guarded(function, argv):
 def _parse(argv: list[str]) -> list[str]:
   if {'--help', '-h', '-help'} & set(argv):
     # absl's own help starts with sixty lines about absl's flags, and exits with 1.
-    print(sys.modules['__main__'].__doc__, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(__name__), sep='\n')
+    about, terminal = sys.modules['__main__'].__doc__, progress.console.is_terminal
+    if terminal:  # for its width, the lines of a paragraph, or of an item of a list, are one
+      about = re.sub(r'(?<=\S)\n(?: {10,})?(?=\S)', ' ', about)
+    about = messages.wrapped(about, terminal=terminal, indent=0)
+    print(about, flags.FLAGS.main_module_help(), flags.FLAGS.module_help(__name__), sep='\n')
     sys.exit(0)
   argv = list(_with_home(argv))
   for field in _overridden(argv):
@@ -186,7 +160,7 @@ def _parse(argv: list[str]) -> list[str]:
     if 'parsing config file' in str(error):  # by ml_collections, with a traceback as its message
       reason = str(error).strip().splitlines()[-1]
       raise UserError(f'the config file {config_path(argv)} does not load: {reason}') from error
-    raise UserError(f'{error} (see --help)') from error
+    raise UserError(f'{_flag_fault(error)} (see --help)') from error
   except UserError:
     raise
   except OSError as error:
@@ -198,6 +172,20 @@ def _parse(argv: list[str]) -> list[str]:
   if _of_run and not ('workdir' in flags.FLAGS and flags.FLAGS['workdir'].value):
     raise UserError(f'no config given for {_of_run[0].partition("=")[0]}; try --config=experiments/fcn16s.py')
   return arguments
+
+
+def _flag_fault(error: flags.Error) -> str:
+  """What is wrong with a flag; if it looks like a setting, the setting."""
+  if isinstance(error, flags.UnrecognizedFlagError) and 'config' in flags.FLAGS:
+    _, meant, name = config_lib.unknown_setting(
+      error.flagname, sorted(set.union(*_settings_by_data().values()))
+    ).partition('(did you mean ')
+    return f'{error}{meant and f" (did you mean --config.{name}"}'
+  value = re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error))
+  default = config_lib.flatten(config_lib.base()).get(value[1]) if value else None
+  if value and default is not None:
+    return f'{value[1]} is {value[2]!r}; expected {type(default).__name__}, like {default!r}'
+  return str(error)
 
 
 def _with_home(argv: list[str]) -> Iterator[str]:
@@ -273,18 +261,24 @@ def _not_loaded(error: Exception, argv: list[str] | None = None) -> str:
   return f'the config file {path} does not load: {type(error).__name__}: {reason}'
 
 
+def _settings_by_data() -> dict[str, set[str]]:
+  return {name: set(config_lib.flatten(config_lib.default(name))) for name in names.DATASETS}
+
+
 def _wrong_field(argv: list[str]) -> str:
   """The message about an override that the config has no field for."""
   fields = _overridden(argv)
   if not fields:
     return f'{config_path(argv)} defines no get_config()'
-  by_data = {name: set(config_lib.flatten(config_lib.default(name))) for name in names.DATASETS}
+  by_data = _settings_by_data()
   argument = _config_value(argv).partition(':')[2].partition(',')[0]
   if '.' in argument:  # a data set outside the package
     by_data = {argument: set(config_lib.flatten(config_lib.default(argument)))}
   everywhere = sorted(set.union(*by_data.values()))
   for field in fields:
     if field not in everywhere:
+      if field in flags.FLAGS:
+        return f'there is no setting {field}; it is a flag: --{field}=...'
       message = config_lib.unknown_setting(field, everywhere)
       return message if '(' in message or 'called' in message else f'{message}: fcn_jax/config/defaults.py lists all'
   special = [field for field in fields if not all(field in settings for settings in by_data.values())]

@@ -132,7 +132,8 @@ def evaluate(given) -> None:
     logger.info('wrote %s predictions to %s', len(split), given.save_predictions)
   if not isinstance(output, Folder):
     of_best = ['--checkpoint=best'] if given.checkpoint == 'best' else []
-    progress.show_next(('predict', f'--workdir={output}', *of_best, 'photo.jpg'), ('report', *of_best, str(output)))
+    image = progress.kept_image(output)
+    progress.show_next(('predict', f'--workdir={output}', *of_best, image), ('report', *of_best, str(output)))
 
 
 def _written(output, stem: str, worst: Worst) -> str:

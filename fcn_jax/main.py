@@ -54,11 +54,11 @@ def main(arguments: list[str]) -> None:
     machine.make_deterministic()
 
   from fcn_jax import train  # jax takes seconds to import: not before the config is checked
-  from fcn_jax.run import hosts
+  from fcn_jax.run import hosts, messages
 
   hosts.join_hosts(*process)
   if not hosts.is_first_host():
-    cli.mute()
+    messages.mute()
   sys.exit(train.run(config, workdir, take_over=given.take_over, profile_steps=profile_steps))
 
 

@@ -2,6 +2,7 @@
 
 import operator
 import re
+from collections.abc import Collection
 
 import jax
 import optax
@@ -50,7 +51,7 @@ def _make(optim, steps: int) -> optax.GradientTransformation:
   )
 
 
-def restore(state: optax.OptState, source) -> tuple[optax.OptState, int]:
+def restore(state: optax.OptState, source, parameters: Collection[str] | None = None) -> tuple[optax.OptState, int]:
   """`state` with the moments of `source` that belong to the same parameters and have the same shape.
 
   The step of the schedule stays that of `state`, so that the schedule of a new run starts at its beginning.
@@ -58,11 +59,16 @@ def restore(state: optax.OptState, source) -> tuple[optax.OptState, int]:
   Args:
     state: of an optimizer.
     source: the state of another run's optimizer; as nested dicts and lists if it was read from a checkpoint.
+    parameters: the paths of the parameters whose moments are restored, such as trunk/fc6/kernel; by default all.
 
   Returns:
     The state, and the number of restored tensors.
   """
-  theirs = {name: x for name, x in zip(_moments(source), jax.tree.leaves(source), strict=True) if name}
+  theirs = {
+    name: x
+    for name, x in zip(_moments(source), jax.tree.leaves(source), strict=True)
+    if name == 'count' or (name and (parameters is None or name.partition('/')[2] in parameters))
+  }
   leaves, structure = jax.tree.flatten(state)
   fits = [n in theirs and theirs[n].shape == x.shape for n, x in zip(_moments(state), leaves, strict=True)]
   names = list(zip(_moments(state), leaves, fits, strict=True))

@@ -12,8 +12,8 @@ Writes OUT/NAME.png and OUT/NAME.overlay.png for each image. --save=labels,gray,
   scores         OUT/NAME.scores.npz   `scores` float32 [H, W, C], before the softmax
   heatmaps       OUT/NAME.CLASS.png    the probability of each class, as 8-bit gray
 
---heatmaps adds heatmaps and probabilities, --save_scores adds scores. If the network has several heads, the outputs are
-those of the first one.
+--heatmaps adds heatmaps and probabilities, --save_scores adds scores. If the network has several heads, these are the
+outputs of the first one; those of every other head are called OUT/NAME.HEAD.png and so on.
 
 NAME is the name of the image without its ending; images in subfolders keep their relative paths. Where two images would
 have the same outputs, or an output would be an image or the weights file, NAME keeps the ending (0001.jpg and
@@ -40,13 +40,14 @@ import errno
 import itertools
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import flags
 from etils import epath
 
 from fcn_jax import cli, files, images, predict_files, predict_jobs, predict_outputs
+from fcn_jax.data.dataset import Classes
 from fcn_jax.data.folder.reader import Reader
 from fcn_jax.errors import UserError
 from fcn_jax.predict_jobs import Job, Tally
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> None:
     raise UserError('no images; expected files or folders, for example photo.jpg folder/')
   tally, out = Tally(), files.path(given.out)
   kinds = predict_outputs.kinds(given.save, heatmaps=given.heatmaps, scores=given.save_scores)
-  reader, class_names = of_network(given)
+  reader, heads = of_network(given)
   found = predict_files.find(arguments, out, reader.endings)
   if found.left_out:
     listed = ', '.join(f'{kind} ({count})' for kind, count in sorted(found.left_out.items()))
@@ -94,7 +95,7 @@ def main(arguments: list[str]) -> None:
       sizes[key] = reader.size_of(source.path)
     except UserError as error:
       tally.fail(error)
-  if sizes and (jobs := plan(found.sources, sizes, out, class_names, kinds, given, tally)):
+  if sizes and (jobs := plan(found.sources, sizes, out, heads, kinds, given, tally)):
     segment(jobs, reader, out, given, tally)
   tally.show(out)
   sys.exit(1 if tally.failed else 0)
@@ -104,33 +105,43 @@ def plan(
   sources,
   sizes: dict[str, tuple[int, int]],
   out: epath.Path,
-  class_names: Sequence[str],
+  heads: Mapping[str, Classes],
   kinds: Sequence[str],
   given,
   tally: Tally,
 ) -> list[Job]:
   """The images that have outputs of these kinds to write; the others are counted as skipped, or failed."""
-  outputs = predict_outputs.endings(class_names)
+  suffixes = predict_outputs.suffixes(heads)
+  outputs = {head: predict_outputs.endings(heads[head].names, suffix) for head, suffix in suffixes.items()}
+  every = [
+    f'{suffixes[h]}.{ending}'[1:] for h, of_head in outputs.items() for ending in itertools.chain(*of_head.values())
+  ]
   others = [given.weights, cli.config_path()] if given.weights else []
-  names = predict_files.Names(sources, out, list(itertools.chain(*outputs.values())), others).choose()
-  wanted = {ending: name for kind in kinds for ending, name in outputs[kind].items()}
+  names = predict_files.Names(sources, out, every, others).choose()
   jobs = []
   for key, size in sizes.items():
+    missing: dict[str, dict[str, str]] = {head: {} for head in heads}
+    kept = tally.kept
     try:
-      kept = [] if given.overwrite else [e for e in wanted if files.exists(out / f'{names[key]}.{e}')]
+      for head, of_head in outputs.items():
+        for ending, name in itertools.chain(*(of_head[kind].items() for kind in kinds)):
+          if given.overwrite or not files.exists(out / f'{names[key]}{suffixes[head]}.{ending}'):
+            missing[head][ending] = name
+          else:
+            kept += 1
     except UserError as error:
       tally.fail(error)
       continue
-    tally.kept += len(kept)
-    if len(kept) < len(wanted):
-      jobs.append(Job(sources[key].path, size, names[key], {e: wanted[e] for e in wanted if e not in kept}))
+    tally.kept = kept
+    if any(missing.values()):
+      jobs.append(Job(sources[key].path, size, names[key], missing))
     else:
       tally.skipped += 1
   return jobs
 
 
-def of_network(given) -> tuple[Reader, Sequence[str]]:
-  """What reads images for the network, and the names of the classes of the first head, without importing jax.
+def of_network(given) -> tuple[Reader, Mapping[str, Classes]]:
+  """What reads images for the network, and the classes of its heads, without importing jax.
 
   Raises:
     UserError: the network has input streams that an image file does not provide.
@@ -146,7 +157,7 @@ def of_network(given) -> tuple[Reader, Sequence[str]]:
     workdir = files.path(given.workdir)
     data = cli.relocated(saved.read_config(workdir)).data  # refuses settings that cannot be changed
     inputs, heads = saved.read_data(workdir)
-  return Reader(data, inputs), next(iter(heads.values())).names
+  return Reader(data, inputs), heads
 
 
 def load_predictor(given):
@@ -173,7 +184,7 @@ def segment(jobs: list[Job], reader: Reader, out: epath.Path, given, tally: Tall
   from fcn_jax.run import devices, progress
 
   devices.enable_compilation_cache()
-  classes = next(iter(predictor.heads.values()))
+  suffixes = predict_outputs.suffixes(predictor.heads)
   jobs = [job for job in jobs if predict_jobs.fits(job, predictor, tally)]
   total = tally.failed + len(jobs)
   with progress.Counter(len(jobs)) as bar:
@@ -181,8 +192,10 @@ def segment(jobs: list[Job], reader: Reader, out: epath.Path, given, tally: Tall
       for job, image, scores in _computed([jobs[i] for i in members], predictor, reader, canvas, count, tally):
         try:
           shown = images.viewable({'': image})
-          for ending in predict_outputs.write(out / job.name, job.outputs, shown, scores, classes):
-            tally.written[job.outputs[ending]] += 1
+          for head, outputs in job.outputs.items():
+            stem = out / f'{job.name}{suffixes[head]}'
+            for ending in predict_outputs.write(stem, outputs, shown, scores[head], predictor.heads[head]):
+              tally.written[outputs[ending]] += 1
           tally.done += 1
         except UserError as error:
           if not _can_write(out, error):
@@ -197,7 +210,7 @@ def segment(jobs: list[Job], reader: Reader, out: epath.Path, given, tally: Tall
 
 
 def _computed(jobs: list[Job], predictor, reader: Reader, canvas: tuple[int, int], count: int, tally: Tally):
-  """The images of a batch that can be read: job, image uint8 [H, W, C], and scores of the first head [H, W, C]."""
+  """The images of a batch that can be read: job, image uint8 [H, W, C], and scores of each head [H, W, C]."""
   import jax
 
   whole = []
@@ -216,8 +229,7 @@ def _computed(jobs: list[Job], predictor, reader: Reader, canvas: tuple[int, int
     for job, _ in whole:
       tally.fail(predict_jobs.no_memory(job))
     return []
-  head = next(iter(predictor.heads))
-  return [(job, image, x[head]) for (job, image), x in zip(whole, scores, strict=True)]
+  return [(job, image, x) for (job, image), x in zip(whole, scores, strict=True)]
 
 
 def _can_write(out: epath.Path, error: UserError) -> bool:

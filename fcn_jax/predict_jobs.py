@@ -9,6 +9,7 @@ import sys
 from etils import epath
 
 from fcn_jax import machine, predict_outputs
+from fcn_jax.run import messages
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ _GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """An image to segment: its height and width, and its outputs OUT/NAME.ENDING that are to be written.
+  """An image to segment: its height and width, and its outputs that are to be written, of each head.
 
   The outputs are those of `predict_outputs.endings`: by ending, the name that people read.
   """
@@ -26,7 +27,7 @@ class Job:
   path: epath.Path
   size: tuple[int, int]
   name: str
-  outputs: dict[str, str]
+  outputs: dict[str, dict[str, str]]
 
 
 @dataclasses.dataclass
@@ -42,7 +43,7 @@ class Tally:
   def fail(self, reason: object) -> None:
     """Counts and reports an image or an argument that cannot be used; `reason` names it."""
     self.failed += 1
-    sys.stderr.write(f'failed: {reason}\n')
+    sys.stderr.write(messages.wrapped(f'failed: {reason}', terminal=sys.stderr.isatty()) + '\n')
 
   def show(self, out: epath.Path) -> None:
     """Prints what was written to the folder `out`, and the numbers of images."""
@@ -68,8 +69,9 @@ def fits(job: Job, predictor, tally: Tally) -> bool:
   if pixels <= api.BATCH_PIXELS:  # as much as a batch of small images
     return True
   forward = predictor.memory(job.size)
-  scores = 4 * len(predictor.classes) * pixels
-  outputs = pixels * IMAGE_BYTES + scores * predict_outputs.copies(job.outputs)
+  of_heads = {head: 4 * len(classes) * pixels for head, classes in predictor.heads.items()}
+  scores, copied = sum(of_heads.values()), [x * predict_outputs.copies(job.outputs[h]) for h, x in of_heads.items()]
+  outputs = pixels * IMAGE_BYTES + max(copied)
   on_host_only = outputs + (scores if predictor.config.data.get('resize') else 0)  # enlarged after the forward pass
   on_host, on_device = machine.available_memory(), predictor.available_memory()
   parts = [(forward + on_host_only, on_host)] if _is_on_cpu() else [(forward, on_device), (scores + outputs, on_host)]

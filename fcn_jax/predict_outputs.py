@@ -9,6 +9,8 @@ a word after NAME that says what it shows; the word of a heatmap is its class:
   overlay        NAME.overlay.png  the image overlaid with the class colors, and a legend
   scores         NAME.scores.npz   `scores` float32 [H, W, C], before the softmax
   heatmaps       NAME.CLASS.png    the probability of each class, as 8-bit gray
+
+These are the outputs of the first head. Those of another head have its name after NAME: NAME.HEAD.png, and so on.
 """
 
 import functools
@@ -17,7 +19,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -52,8 +54,28 @@ def kinds(save: Sequence[str] | None, *, heatmaps: bool, scores: bool) -> list[s
   return [kind for kind in KINDS if kind in chosen]
 
 
-def endings(classes: Sequence[str]) -> dict[str, dict[str, str]]:
-  """The outputs of each kind: by ending, the name that people read, for example NAME.CLASS.png."""
+def suffixes(heads: Mapping[str, dataset.Classes]) -> dict[str, str]:
+  """What follows NAME in the outputs of each head: nothing for the first, .HEAD for another.
+
+  It is .HEAD.1 and so on if outputs of other heads have these names, for example heatmaps of a class called HEAD.
+  """
+  found: dict[str, str] = {}
+  taken: set[str] = set()
+  for number, (head, classes) in enumerate(heads.items()):
+    plain = [f'.{ending}' for kind in endings(classes.names).values() for ending in kind]
+    choices = [f'.{head}', *(f'.{head}.{n}' for n in range(1, 2 + len(taken)))] if number else ['']
+    found[head] = next(suffix for suffix in choices if taken.isdisjoint(suffix + ending for ending in plain))
+    taken |= {found[head] + ending for ending in plain}
+  return found
+
+
+def endings(classes: Sequence[str], suffix: str = '') -> dict[str, dict[str, str]]:
+  """The outputs of each kind: by ending, the name that people read, for example NAME.CLASS.png.
+
+  Args:
+    classes: the names of the classes of a head.
+    suffix: of the head, from `suffixes`.
+  """
   single = {
     'labels': 'png',
     'gray': 'gray.png',
@@ -61,8 +83,8 @@ def endings(classes: Sequence[str]) -> dict[str, dict[str, str]]:
     'scores': 'scores.npz',
     'overlay': 'overlay.png',
   }
-  found = {kind: {ending: f'NAME.{ending}'} for kind, ending in single.items()}
-  return found | {'heatmaps': dict.fromkeys(heatmap_endings(classes), 'NAME.CLASS.png')}
+  found = {kind: {ending: f'NAME{suffix}.{ending}'} for kind, ending in single.items()}
+  return found | {'heatmaps': dict.fromkeys(heatmap_endings(classes), f'NAME{suffix}.CLASS.png')}
 
 
 def copies(outputs: Iterable[str]) -> int:
@@ -97,10 +119,10 @@ def hashed(content: bytes) -> str:
 def write(
   stem: epath.Path, outputs: Iterable[str], image: np.ndarray, scores: np.ndarray, classes: dataset.Classes
 ) -> Iterator[str]:
-  """Writes the outputs STEM.ENDING of an image, and yields the ending of each after it is written.
+  """Writes the outputs STEM.ENDING of a head for an image, and yields the ending of each after it is written.
 
   Args:
-    stem: OUT/NAME.
+    stem: OUT/NAME, with the suffix of the head.
     outputs: the endings of the outputs to write.
     image: uint8 [H, W, 3].
     scores: float32 [H, W, C], before the softmax.

@@ -50,6 +50,8 @@ def open_run(config, run_directory: RunDirectory, *, take_over: bool = False) ->
         raise
     finally:
       run.close()
+  if run.exit_code == 0:
+    run.show_results()
 
 
 class Session:
@@ -250,8 +252,14 @@ class Session:
       warnings = advice.at_end(self._directory, self.data, self._log.metrics.rows, self._config, self.class_weights)
       early = {'stopped_early': True} if self._stopped_early else {}
       self._log.write('done', self.step, warnings=warnings, **early)
-      if self._directory.writes:
+
+  def show_results(self) -> None:
+    """Shows the results of a run that is done. It stays done if a file that they come from is missing or damaged."""
+    if self._directory.writes:
+      try:
         progress.show_results(self._directory, self._log.status)
+      except UserError as error:
+        logger.warning(f'the run is done, but not all of its results can be shown: {error}')
 
   def end_with(self, error: Exception) -> bool:
     """Ends a run that an error stopped; returns true if the error is handled and need not be raised."""

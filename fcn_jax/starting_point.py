@@ -93,12 +93,12 @@ def load(model, state, config, data: Data, evaluator: Evaluator, run_directory: 
     UserError: the file or run does not fit, or the coarse scores differ from those of the run.
   """
   if config.init.run:
-    restored = initialize.from_run(state.params, config)
+    restored = initialize.from_run(state.params, config, data.heads)
     _write_rows(run_directory, restored.rows, f'step {restored.step} of {config.init.run}')
     _check_scores(model, restored, config, data)
     state = state.replace(params=devices.replicate(restored.params))
     if config.init.optimizer:
-      opt_state = initialize.optimizer_from_run(state.opt_state, config)
+      opt_state = initialize.optimizer_from_run(state.opt_state, config, match.restored(restored.rows))
       state = state.replace(opt_state=devices.replicate(opt_state))
     return state, _metrics_before_training(state.params, config.init.run, data, evaluator)
   if config.init.weights:

@@ -75,10 +75,10 @@ def test_help_has_short_forms_and_the_exit_codes(command, flag):
     # Settings.
     ([CONFIG, '--config.model.strid=8'], ['there is no setting model.strid', 'did you mean model.stride?']),
     ([CONFIG, '--config.optim.learning_rate=1'], ['no setting optim.learning_rate', 'did you mean optim.lr?']),
-    ([CONFIG, '--config.batch_size=1'], ['there is no setting batch_size', 'did you mean train.batch_size?']),
-    ([CONFIG, '--config.train.max_steps=1'], ['there is no setting train.max_steps', 'did you mean train.steps?']),
+    ([CONFIG, '--lr=0.1'], ["flag 'lr'", '(did you mean --config.optim.lr?)']),
+    ([CONFIG, '--config.model.stride=4s'], ["model.stride is '4s'; expected int, like 8"]),
     ([CONFIG, '--config.train.epochs=1', '--config.train.steps=300'], ['train.steps is 300', 'drop train.epochs']),
-    ([CONFIG, '--config.backbone=vgg16'], ['there is no setting backbone', 'did you mean model.backbone?']),
+    ([CONFIG, '--config.workdir=x'], ['there is no setting workdir; it is a flag: --workdir=']),
     ([CONFIG, '--config.modle.stride=8'], ['there is no setting modle.stride', 'did you mean model.stride?']),
     ([CONFIG, '--config.optim.lr.x=8'], ['there is no setting optim.lr.x']),
     ([CONFIG, '--config.qqq=8'], ['there is no setting qqq', 'fcn_jax/config/defaults.py lists all']),

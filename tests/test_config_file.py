@@ -110,6 +110,7 @@ MESSAGES = """
 import logging
 from absl import logging as absl_logging
 from fcn_jax import cli
+from fcn_jax.run import messages
 def main(_):
   ours, library = logging.getLogger('fcn_jax.some.module'), logging.getLogger('library')
   ours.debug('our detail')
@@ -119,7 +120,7 @@ def main(_):
   library.warning('warning of a library')
   absl_logging.info('message by absl')
   if MUTED:
-    cli.mute()
+    messages.mute()
     ours.info('of another host')
     ours.warning('warning of another host')
 cli.run(main)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -181,7 +182,9 @@ def test_what_was_written_and_the_next_commands_are_shown(run, caplog, capsys):
   assert len(names(run / 'eval' / 'validation.worst') - {outputs.LIST}) == 3
   assert f'{run}/eval/validation.json, .npz, .images.csv' in caplog.text
   assert f'the 3 worst images to {run}/eval/validation.worst' in caplog.text
-  assert f'python -m fcn_jax.predict --workdir={run} photo.jpg\n' in capsys.readouterr().out
+  command = re.escape(f'python -m fcn_jax.predict --workdir={run} ')
+  image = re.search(rf'{command}(.*)', capsys.readouterr().out)[1]
+  assert pathlib.Path(image).name.endswith('.image.jpg') and pathlib.Path(image).exists()
   (run / 'eval' / 'validation.worst' / outputs.LIST).write_text('[]')  # the images could be the user's
   caplog.clear()
   evaluated(run, worst=3)

@@ -93,7 +93,7 @@ def test_init_run(home):
   resolved = initialize.resolve(config)
   assert resolved.model.mean == (122.67892, 116.66877, 104.00699)
   params = untrained.write(home / 'other', seed=1).params
-  restored = initialize.from_run(params, resolved)
+  restored = initialize.from_run(params, resolved, {})
   assert restored.step == 7 and not restored.differences
   config.init.run = '~/nothing'
   with pytest.raises(UserError, match=re.escape(f'{home}/nothing holds no run')):

@@ -79,7 +79,22 @@ def test_a_wrong_kind_is_answered_with_the_closest_and_all(save, words):
     predict_outputs.kinds(save, heatmaps=False, scores=False)
 
 
-def test_outputs_are_kept_by_kind_and_those_of_the_first_head(tmp_path, monkeypatch, caplog):
+def test_outputs_of_heads_have_different_names():
+  colors = ((0, 0, 0), (9, 9, 9))
+  classes, other = Classes(('sky', 'ground'), colors), Classes(('no', 'yes'), colors)
+  heads = {'semantic': classes, 'other': other, 'ground': other, 'overlay': other, 'scores': other}
+  suffixes = predict_outputs.suffixes(heads)
+  assert suffixes['semantic'] == '' and suffixes['other'] == '.other' and suffixes['ground'] == '.ground.1'
+  every = [
+    f'{suffix}.{ending}'
+    for head, suffix in suffixes.items()
+    for kind in predict_outputs.endings(heads[head].names).values()
+    for ending in kind
+  ]
+  assert len(set(every)) == len(every) == 7 * len(heads)
+
+
+def test_outputs_are_kept_by_kind_and_every_head_has_them(tmp_path, monkeypatch, caplog):
   """Of a network with two heads."""
   heads = {'semantic': CLASSES, 'ground': Classes(('no', 'yes'), ((0, 0, 0), (9, 9, 9)))}
   run = untrained.write(tmp_path / 'run', heads=heads, model__std=(64.0, 64.0, 64.0))
@@ -94,16 +109,21 @@ def test_outputs_are_kept_by_kind_and_those_of_the_first_head(tmp_path, monkeypa
     return caplog.messages
 
   assert messages(save=['gray', 'probabilities']) == [
-    'wrote 2 files to out: NAME.gray.png (1), NAME.npz (1)',
+    'wrote 4 files to out: NAME.gray.png (1), NAME.npz (1), NAME.ground.gray.png (1), NAME.ground.npz (1)',
     '1 done, 0 skipped, 0 failed',
   ]
-  with np.load('out/a.npz') as file, Image.open('out/a.gray.png') as gray:
-    assert file['probabilities'].shape == (20, 30, len(CLASSES))
-    assert np.array_equal(np.asarray(gray), file['probabilities'].argmax(-1))
+  for stem, classes in (('a', heads['semantic']), ('a.ground', heads['ground'])):
+    with np.load(f'out/{stem}.npz') as file, Image.open(f'out/{stem}.gray.png') as gray:
+      assert tuple(file['classes']) == classes.names
+      assert file['probabilities'].shape == (20, 30, len(classes))
+      assert np.array_equal(np.asarray(gray), file['probabilities'].argmax(-1))
   (tmp_path / 'out' / 'a.gray.png').write_text('mine')
   wrote, counted = messages(save=['gray', 'heatmaps', 'labels'])
-  assert wrote == f'wrote {1 + len(CLASSES)} files to out: NAME.png (1), NAME.CLASS.png ({len(CLASSES)})'
-  assert counted.startswith('1 done, 0 skipped, 0 failed; kept 1 outputs that exist')
+  assert wrote == (
+    f'wrote {4 + len(CLASSES)} files to out: NAME.png (1), NAME.CLASS.png ({len(CLASSES)}), NAME.ground.png (1), '
+    'NAME.ground.CLASS.png (2)'
+  )
+  assert counted.startswith('1 done, 0 skipped, 0 failed; kept 2 outputs that exist')
   assert (tmp_path / 'out' / 'a.gray.png').read_text() == 'mine'
   messages(save=['gray'], overwrite=True)
   with Image.open('out/a.gray.png') as gray:

@@ -103,6 +103,15 @@ def test_a_number_that_is_not_finite_ends_the_run_as_diverged(opened, tmp_path, 
   assert_closed(opened)
 
 
+def test_a_run_is_done_although_files_of_its_evaluations_are_gone(opened, tmp_path, caplog):
+  with opened() as run:
+    pass  # resumed at its last step, it would not evaluate again either
+  assert run.exit_code == 0 and status(tmp_path)['state'] == 'done'
+  assert 'eval/validation.npz is missing; run python -m fcn_jax.evaluate' in caplog.text
+  assert 'not all of its results can be shown' in caplog.text
+  assert_closed(opened)
+
+
 @pytest.mark.parametrize('error', [UserError('the disk is full'), ValueError('a bug')])
 def test_an_error_ends_the_run_as_failed_and_is_raised(opened, tmp_path, error):
   with pytest.raises(type(error), match=str(error)), opened() as run:

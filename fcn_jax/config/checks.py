@@ -1,5 +1,6 @@
 """Checks of a config: types, choices, ranges and contradictions. One sentence per error, before anything starts."""
 
+import difflib
 import math
 from typing import Any
 
@@ -7,7 +8,7 @@ import ml_collections
 
 from fcn_jax import loss_names, outside
 from fcn_jax.config import defaults, length, recipes
-from fcn_jax.errors import UserError, closest, nearest
+from fcn_jax.errors import UserError, nearest
 from fcn_jax.models import names
 
 CHOICES: dict[str, Any] = {
@@ -92,6 +93,11 @@ _SYNONYMS = {
   'num_workers': 'data.threads',
   'optimizer': 'optim.name',
   'pretrained': 'init.weights',
+  'dataset': 'data.name',
+  'path': 'data.folder',
+  'data_path': 'data.folder',
+  'root': 'data.dir',
+  'data_root': 'data.dir',
   'resume_from': 'init.run',
 }
 
@@ -131,10 +137,12 @@ def unknown_setting(field: str, settings) -> str:
   """The message about a setting that is not among `settings`: its new name if it was renamed, else the closest one."""
   if field in RENAMED:
     return f'the setting {field} is now called {RENAMED[field]}'
-  leaf = field.rpartition('.')[2].lower()
-  meant = [_SYNONYMS.get(leaf), *(name for name in settings if name.rpartition('.')[2] == leaf)]
-  found = next((f' (did you mean {name}?)' for name in meant if name in settings), closest(field, settings))
-  return f'there is no setting {field}{found}'
+  section, _, leaf = field.rpartition('.')
+  meant = _SYNONYMS.get(leaf.lower())
+  if meant not in settings:  # of equal last parts, that of the same section
+    by_leaf = {name.rpartition('.')[2]: name for name in sorted(settings, key=lambda x: x.startswith(f'{section}.'))}
+    meant = next((by_leaf[close] for close in difflib.get_close_matches(leaf.lower(), by_leaf, n=1, cutoff=0.75)), '')
+  return f'there is no setting {field}{f" (did you mean {meant}?)" if meant else ""}'
 
 
 def _check_values(flat: dict, choices: dict, ranges: dict) -> None:

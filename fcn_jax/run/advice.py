@@ -10,6 +10,7 @@ import numpy as np
 
 from fcn_jax import metrics
 from fcn_jax.data.dataset import Data
+from fcn_jax.errors import UserError
 from fcn_jax.run import saved
 from fcn_jax.run.directory import RunDirectory
 
@@ -65,6 +66,8 @@ def at_evaluation(rows: list[dict], config, scores: dict[str, dict], class_weigh
 def at_end(directory: RunDirectory, data: Data, rows: list[dict], config, class_weights: dict) -> list[str]:
   """Logs the warning on classes that were never learned; returns all warnings of a run that has ended.
 
+  If the confusion matrices are missing or damaged, a warning says so, and nothing is returned: the training is over.
+
   Args:
     directory: of the run, with the confusion matrices of its last evaluation.
     data: the data set.
@@ -77,7 +80,11 @@ def at_end(directory: RunDirectory, data: Data, rows: list[dict], config, class_
   shares, unlearned = {}, []
   for head, classes in data.heads.items():
     path = directory / 'eval' / f'{saved.file_stem(data.watched, head, data.heads)}.npz'
-    matrix = saved.read_arrays(path)['confusion'].sum(0)
+    try:
+      matrix = saved.read_arrays(path)['confusion'].sum(0)
+    except UserError as error:
+      logger.warning(f'warning: classes that were never learned are not searched for: {error}')
+      return []
     shares[head] = matrix.sum(1) / matrix.sum()
     unlearned += filter(None, [never_learned(matrix, classes.names, data.watched)])
   for text in unlearned:

@@ -207,21 +207,25 @@ def show_results(directory: RunDirectory, status: Status) -> None:
     speed, memory = np.median([row['images_per_second'] for row in timing]), timing[-1]['peak_memory_gib']
     usage += [('training', f'{speed:.1f} images/s'), ('peak memory', f'{memory:.2f} GiB')]
   show_table(None, ['metric', 'value'], *sections, usage)
-  images = _kept_images(directory)
   if files.exists(directory / 'eval' / 'examples.png'):
     console.print(f'examples: {directory / "eval" / "examples.png"}')
   show_next(
     ('evaluate', f'--workdir={directory}'),
-    ('predict', f'--workdir={directory}', str(images[0]) if images else 'photo.jpg'),
+    ('predict', f'--workdir={directory}', kept_image(directory)),
     ('report', str(directory)),
   )
 
 
-def _kept_images(directory: RunDirectory) -> list[epath.Path]:
-  """The images that the evaluations of a run keep. Without patterns, which the path of a run may look like."""
-  evaluations = directory / 'eval'
-  folders = [x for x in evaluations.iterdir() if x.is_dir()] if files.exists(evaluations) else []
-  return sorted(x for folder in folders for x in folder.iterdir() if x.name.endswith('.image.jpg'))
+def kept_image(directory: RunDirectory) -> str:
+  """The path of an image to try a run on: one that its evaluations keep, or else photo.jpg.
+
+  It is found without patterns, which the path of a run may look like. Of other images than RGB, they keep a rendering.
+  """
+  evaluations, inputs = directory / 'eval', saved.read_data(directory.path)[0]
+  is_kept = files.exists(evaluations) and list(inputs.values()) == [3]
+  folders = [x for x in evaluations.iterdir() if x.is_dir()] if is_kept else []
+  kept = [x for folder in folders for x in folder.iterdir() if x.name.endswith('.image.jpg')]
+  return str(min(kept, default='photo.jpg'))
 
 
 def last_evaluation(workdir: epath.Path, step: int) -> dict:

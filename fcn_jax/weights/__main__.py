@@ -19,6 +19,7 @@ if __name__ == '__main__':
 
   signals.install()  # before the imports, which take time
 
+import logging
 import os
 import shlex
 
@@ -26,6 +27,8 @@ from absl import flags
 
 from fcn_jax import cli, config, files
 from fcn_jax.errors import UserError
+
+logger = logging.getLogger('fcn_jax.weights')  # here `__name__` is '__main__'
 
 
 def define_flags() -> None:
@@ -61,26 +64,26 @@ def main(arguments: list[str]) -> None:
     if _is_same(files.path(source), out):
       raise UserError(f'{out} is the source itself; expected another file as the output')
     if not given.overwrite:
-      print(f'skipped: {out} exists; pass --overwrite to write it again')
+      logger.info(f'skipped: {out} exists; pass --overwrite to write it again')
       return
 
   weights = match.read(source, given.preprocessing)
   for name, tensor in weights.tensors.items():
-    print(f'  {name} {list(tensor.value.shape)}  {", ".join(filter(None, (tensor.source, tensor.change)))}')
+    logger.info(f'  {name} {list(tensor.value.shape)}  {", ".join(filter(None, (tensor.source, tensor.change)))}')
   rows = match.unused(weights, given.allow_unused.split('+'), weights.tensors)
   for row in rows:
-    print(f'  {match.row_text(row)}')
+    logger.info(f'  {match.row_text(row)}')
   match.refuse(rows, source, allow='--allow_unused={}')
   formats.write(out, weights)
   count = sum(tensor.value.size for tensor in weights.tensors.values())
   mean, std = (', '.join(f'{x:.2f}' for x in values) for values in (weights.mean, weights.std))
-  print(f'{out}: {count:,} values. Preprocessing of RGB images in 0..255: subtract ({mean}), divide by ({std})')
+  logger.info(f'{out}: {count:,} values. Preprocessing of RGB images in 0..255: subtract ({mean}), divide by ({std})')
   if weights.assumed:
-    print(
+    logger.info(
       f'These numbers are those of {weights.assumed}, because {source} does not say what it was trained with; '
       '--preprocessing chooses others'
     )
-  print(f'to train from it: --config.init.weights={shlex.quote(str(out))}')
+  logger.info(f'to train from it: --config.init.weights={shlex.quote(str(out))}')
 
 
 def _is_same(source, out) -> bool:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import logging
+import re
+from collections.abc import Collection, Mapping
 
 import jax
 import ml_collections
@@ -10,6 +12,7 @@ from flax import traverse_util
 from fcn_jax import files, optim
 from fcn_jax.config import normalization, recipes
 from fcn_jax.data import names
+from fcn_jax.data.dataset import Classes
 from fcn_jax.errors import UserError
 from fcn_jax.run import checkpoint, saved
 from fcn_jax.weights import match
@@ -29,7 +32,7 @@ class Restored:
     step: of the other run's checkpoint.
     config: of the other run.
     source: all parameters of the other run.
-    params: of this run: those of `source` with the same path and shape, and the initial values of the others.
+    params: of this run: those of `source` with the same path, shape and classes, and the initial values of the others.
     rows: what happens to each tensor.
     differences: settings and tensors that make the coarse scores of the two networks incomparable. If there are none,
       the scores on the other run's coarse grid should be equal up to rounding.
@@ -95,12 +98,15 @@ def from_weights(params: dict, config: ml_collections.ConfigDict) -> tuple[dict,
   return match.fit(params, match.read(config.init.weights, config.init.preprocessing), config, config.init.weights)
 
 
-def from_run(params: dict, config: ml_collections.ConfigDict) -> Restored:
-  """`params` with the tensors of the last checkpoint of `config.init.run`, as numpy arrays on the host."""
+def from_run(params: dict, config: ml_collections.ConfigDict, heads: Mapping[str, Classes]) -> Restored:
+  """`params` with the tensors of the last checkpoint of `config.init.run`, as numpy arrays on the host.
+
+  The layers of a head of `heads`, the classes of this run, keep their values if that run has other classes: a warning.
+  """
   workdir = files.path(config.init.run)
   source_config = saved.read_config(workdir)
   step, source = checkpoint.load_params(workdir)
-  restored, rows = restore_matching(params, source)
+  restored, rows = restore_matching(params, source, _of_other_classes(params, heads, workdir))
   mine, theirs = config.model, source_config.model
   differences = [f'model.{name}' for name in _SCORE_SETTINGS if mine[name] != theirs[name]]
   if mine.stride > theirs.stride:
@@ -111,14 +117,44 @@ def from_run(params: dict, config: ml_collections.ConfigDict) -> Restored:
   return Restored(step, source_config, source, restored, rows, tuple(differences))
 
 
-def optimizer_from_run(state, config: ml_collections.ConfigDict):
-  """The state of the optimizer with that of the last checkpoint of `config.init.run`, as far as it fits.
+def _of_other_classes(params: dict, heads: Mapping[str, Classes], workdir) -> set[str]:
+  """The score and upsampling layers of the heads that have as many, but other classes in the run to start from."""
+  try:
+    theirs = saved.read_data(workdir)[1]
+  except UserError as error:
+    logger.warning(f'warning: the classes of this run are not compared with those of {workdir}: {error}')
+    return set()
+  layers = set()
+  for head, classes in heads.items():
+    found = next(iter(theirs.values())) if len(heads) == len(theirs) == 1 else theirs.get(head)
+    if found and (what := _class_difference(classes.names, found.names)):
+      ending = f'_{head}' if len(heads) > 1 else ''
+      layers |= {name for name in params if name.startswith(('score', 'upsample_')) and name.endswith(ending)}
+      logger.warning(
+        f'warning: {workdir} has {what}, so the score layers{ending and f" of head {head}"} start from their initial '
+        'values; to restore them, give the classes the names and the order of that run'
+      )
+  return layers
+
+
+def _class_difference(mine: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+  """How as many classes of another run differ; '' if they do not, or if the data of one run have no class names."""
+  unnamed = any(all(re.fullmatch(r'class_\d+', name) for name in names) for names in (mine, theirs))
+  if mine == theirs or len(mine) != len(theirs) or unnamed:
+    return ''
+  first = next(number for number, name in enumerate(mine) if name != theirs[number])
+  what = 'the same classes in another order' if sorted(mine) == sorted(theirs) else 'other classes'
+  return f'{what} (class {first} is {theirs[first]}, here {mine[first]})'
+
+
+def optimizer_from_run(state, config: ml_collections.ConfigDict, parameters: Collection[str]):
+  """The state of the optimizer with that of the last checkpoint of `config.init.run`, for these parameters, if it fits.
 
   Raises:
     UserError: nothing fits, for example because the other run was trained with another optimizer.
   """
   workdir = files.path(config.init.run)
-  restored, count = optim.restore(state, checkpoint.load_state(workdir)[1]['opt_state'])
+  restored, count = optim.restore(state, checkpoint.load_state(workdir)[1]['opt_state'], parameters)
   if not count:
     raise UserError(
       f'init.optimizer is set, but no optimizer state of {workdir}, which was trained with '
@@ -129,8 +165,8 @@ def optimizer_from_run(state, config: ml_collections.ConfigDict):
   return restored
 
 
-def restore_matching(params: dict, source: dict) -> tuple[dict, list[match.Row]]:
-  """`params` with every tensor of `source` that has the same path and shape.
+def restore_matching(params: dict, source: dict, new: Collection[str] = ()) -> tuple[dict, list[match.Row]]:
+  """`params` with every tensor of `source` that has the same path and shape, except for the layers in `new`.
 
   A tensor is restored (taken from `source`), new (keeps its value in `params`) or unused (only in `source`).
 
@@ -138,7 +174,11 @@ def restore_matching(params: dict, source: dict) -> tuple[dict, list[match.Row]]
     The parameters, and what happens to each tensor.
   """
   mine, theirs = (traverse_util.flatten_dict(tree, sep='/') for tree in (params, source))
-  restored = {name: theirs[name] for name, x in mine.items() if name in theirs and theirs[name].shape == x.shape}
+  restored = {
+    name: theirs[name]
+    for name, x in mine.items()
+    if name in theirs and theirs[name].shape == x.shape and name.partition('/')[0] not in new
+  }
   rows = []
   for name, x in mine.items():
     found = theirs[name].shape if name in theirs else None

@@ -154,7 +154,9 @@ def why_new(name: str, shape: tuple[int, ...], found: tuple[int, ...] | None) ->
   """Why a parameter is new for which the file or the other run has a tensor of the shape `found`, or none."""
   if found is None:
     return 'missing there'
-  of_classes = name.startswith(('score_', 'upsample_')) and shape[:-1] == found[:-1]
+  if shape == found:
+    return 'other classes'
+  of_classes = name.startswith(('score', 'upsample_')) and shape[:-1] == found[:-1]
   return 'other number of classes' if of_classes else 'other shape'
 
 

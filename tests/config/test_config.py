@@ -235,6 +235,32 @@ def test_a_renamed_setting_is_an_error_with_the_new_name(old, new):
   assert error_of(config) == f'the setting {old} is now called {new}'
 
 
+@pytest.mark.parametrize(
+  ('guess', 'meant'),
+  {
+    'optim.learning_rate': 'optim.lr',
+    'lr': 'optim.lr',
+    'batch_size': 'train.batch_size',
+    'epochs': 'train.epochs',
+    'train.epoch': 'train.epochs',
+    'train.max_steps': 'train.steps',
+    'backbone': 'model.backbone',
+    'crop_size': 'data.train_size',
+    'image_size': 'data.train_size',
+    'dataset': 'data.name',
+    'pretrained': 'init.weights',
+    'weights': 'init.weights',
+    'modle.strid': 'model.stride',
+    'model.nam': 'model.name',
+    'train.gpus': None,
+    'out': None,
+  }.items(),
+)
+def test_a_guess_is_answered_with_the_setting(guess, meant):
+  expected = f'there is no setting {guess}' + (f' (did you mean {meant}?)' if meant else '')
+  assert config_lib.unknown_setting(guess, COMMON) == expected
+
+
 def test_an_unknown_setting_suggests_the_closest():
   """An experiment file with a typo adds such a setting, because its config is not locked yet."""
   config = config_lib.default()

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fcn_jax import config as config_lib
 from fcn_jax import metrics
-from fcn_jax.run import progress
+from fcn_jax.run import messages, progress
 from fcn_jax.run.directory import RunDirectory
 
 
@@ -112,6 +112,35 @@ def test_the_next_commands_can_be_pasted(screen):
   _, first, second = screen.getvalue().splitlines()
   assert shlex.split(first) == ['python', '-m', 'fcn_jax.predict', '--workdir=a b', "it's.jpg"]
   assert second == '  python -m fcn_jax.report runs'
+
+
+@pytest.mark.parametrize(('width', 'term'), [(40, 'xterm'), (60, 'xterm'), (80, 'xterm'), (120, 'xterm'), (60, 'dumb')])
+def test_a_message_is_divided_between_words_on_a_terminal_only(monkeypatch, width, term):
+  monkeypatch.setenv('COLUMNS', str(width))  # of `shutil`
+  screen = {'xterm': {'width': width}, 'dumb': {'force_terminal': True, '_environ': {'TERM': 'dumb'}}}[term]
+  monkeypatch.setattr(progress, 'console', Console(**screen))
+  command, path = 'python -m fcn_jax.evaluate --workdir=runs/a --split=train', '/a/long/path' * 12
+  text = f'never learned: {"a class, " * 9}see {path}; run {command}, or stop\nclasses  {"sky 22.1 %, " * 12}tree'
+  assert messages.wrapped(text, terminal=False) == text
+  lines = messages.wrapped(text, terminal=True).split('\n')
+  assert all(len(line) <= width or line.split(' ', 2)[2] in (f'{path};', f'{command},') for line in lines)
+  assert '\n'.join(lines).split() == text.split() and sum(command in line for line in lines) == 1
+  first = next(n for n, line in enumerate(lines) if line.startswith('classes'))
+  assert all(line[:2] == '  ' and line[2] != ' ' for line in lines[1:first])
+  assert all(line[:9] == ' ' * 9 and line[9] != ' ' for line in lines[first + 1 :]) and first > 1
+  assert messages.wrapped('', terminal=True) == ''
+
+
+def test_an_image_to_try_is_one_that_the_run_keeps_if_it_is_rgb(tmp_path):
+  directory = RunDirectory(tmp_path)
+  for channels, kept in ((3, False), (3, True), (4, True)):
+    directory.write_json('data.json', {'inputs': {'rgb': channels}, 'heads': {}})
+    if kept:
+      directory.write('eval/validation/b.image.jpg', b'')
+      directory.write('eval/validation/a.image.jpg', b'')
+    is_named = kept and channels == 3
+    expected = f'{tmp_path}/eval/validation/a.image.jpg' if is_named else 'photo.jpg'
+    assert progress.kept_image(directory) == expected
 
 
 def show_results(directory, row, heads=('semantic',)):

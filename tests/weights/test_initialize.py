@@ -11,7 +11,8 @@ import tiny
 import weight_formats
 
 from fcn_jax import config as config_lib
-from fcn_jax import files
+from fcn_jax import files, optim
+from fcn_jax.data.dataset import Classes
 from fcn_jax.errors import UserError
 from fcn_jax.models import names
 from fcn_jax.run import checkpoint, directory, saved
@@ -64,19 +65,60 @@ def test_scores_are_comparable_unless_a_setting_or_a_tensor_differs(tmp_path, mo
   monkeypatch.setattr(saved, 'read_config', lambda workdir: theirs)
   mine = theirs.copy_and_resolve_references()
   mine.model.stride, mine.init.run = 16, str(tmp_path)
-  restored = initialize.from_run(params, mine)
+  restored = initialize.from_run(params, mine, {})
   assert (restored.step, restored.config, restored.source, restored.differences) == (7, theirs, source, ())
   assert restored.params['score_fr']['bias'] is source['score_fr']['bias']
 
   mine.model.shrink, theirs.model.stride = 2, 8
   mine.model.mean = (1.0, 2.0, 3.0)
   source['score_pool3'] = {'bias': np.zeros(3)}
-  assert initialize.from_run(params, mine).differences == (
+  assert initialize.from_run(params, mine, {}).differences == (
     'model.shrink',
     'model.mean',
     'model.stride',
     'score_pool3/bias',
   )
+
+
+@pytest.mark.parametrize(
+  ('theirs', 'mine', 'warning'),
+  [
+    ('sky tree', 'sky tree', ''),
+    ('sky tree', 'tree sky', 'has the same classes in another order (class 0 is sky, here tree)'),
+    ('sky tree', 'sky road', 'has other classes (class 1 is tree, here road)'),
+    ('class_0 class_1', 'sky road', ''),  # the data had no names: only the number is compared
+    ('sky tree', 'class_0 class_1', ''),
+    ('', 'sky road', 'the classes of this run are not compared'),  # no data.json
+    ('sky tree road', 'sky tree', ''),  # the shapes differ
+  ],
+)
+def test_the_score_layers_of_other_classes_are_not_restored(tmp_path, monkeypatch, caplog, theirs, mine, warning):
+  def params(value, classes):
+    names = ('score_fr', 'score_pool4', 'upsample_to_1', 'trunk')
+    return {name: {'bias': np.full(1 if name == 'trunk' else len(classes.split()), value)} for name in names}
+
+  source, config = params(5.0, theirs or mine), config_lib.default('scenes')
+  monkeypatch.setattr(checkpoint, 'load_params', lambda workdir: (7, source))
+  monkeypatch.setattr(saved, 'read_config', lambda workdir: config)
+  if theirs:
+    palette = [[0, 0, 0]] * len(theirs.split())
+    heads = {'semantic': {'names': theirs.split(), 'palette': palette, 'ignore': 255}}
+    (tmp_path / 'data.json').write_text(json.dumps({'inputs': {'rgb': 3}, 'heads': heads}))
+  config.init.run = str(tmp_path)
+  classes = Classes(tuple(mine.split()), ((0, 0, 0),) * len(mine.split()))
+  with caplog.at_level(logging.WARNING, 'fcn_jax'):
+    restored = initialize.from_run(params(0.0, mine), config, {'labels': classes})
+  assert warning in caplog.text and bool(warning) == bool(caplog.text)
+  is_new = 'class ' in warning or len(theirs.split()) > 2
+  values = {name: layer['bias'][0] for name, layer in restored.params.items()}
+  assert values == dict.fromkeys(('score_fr', 'score_pool4', 'upsample_to_1'), 0 if is_new else 5) | {'trunk': 5}
+  assert ('score_fr/bias' in restored.differences) == is_new
+  reasons = {row.reason for row in restored.rows}
+  assert reasons == {''} | (
+    {'other classes' if 'class ' in warning else 'other number of classes'} if is_new else set()
+  )
+  moments = optim.restore({'mu': params(0.0, mine)}, {'mu': source}, match.restored(restored.rows))[0]['mu']
+  assert {name: layer['bias'][0] for name, layer in moments.items()} == values
 
 
 @pytest.fixture(scope='module')
@@ -123,7 +165,9 @@ def test_a_run_stops_if_its_coarse_scores_differ(data, fcn32s, tmp_path, monkeyp
     return params
 
   restore_matching = initialize.restore_matching
-  monkeypatch.setattr(initialize, 'restore_matching', lambda params, _: restore_matching(params, swapped(fcn32s)))
+  monkeypatch.setattr(
+    initialize, 'restore_matching', lambda params, _, new: restore_matching(params, swapped(fcn32s), new)
+  )
   config = config_lib.default('scenes')
   config.update_from_flattened_dict(tiny.SETTINGS | {'data.train_size': (32, 32), 'data.dir': data})
   config.model.stride, config.init.run = 16, str(fcn32s)

@@ -65,18 +65,19 @@ def test_a_run_is_no_weights_file(tmp_path):
 
 
 @pytest.fixture
-def convert(tmp_path, monkeypatch, capsys):
+def convert(tmp_path, monkeypatch, caplog):
   """A function that runs the command in this process, in `tmp_path`, and returns what it prints."""
   monkeypatch.chdir(tmp_path)
 
   def convert(*arguments, **given):
-    with flags_of(weights_command):
+    caplog.clear()
+    with caplog.at_level('INFO', 'fcn_jax'), flags_of(weights_command):
       if not flags.FLAGS.is_parsed():
         flags.FLAGS(['test'])
       for name, value in given.items():
         flags.FLAGS[name].value = value
       weights_command.main([str(argument) for argument in arguments])
-    return capsys.readouterr().out
+    return '\n'.join(caplog.messages)
 
   return convert
 
@@ -87,7 +88,7 @@ def test_an_output_that_exists_is_skipped_and_the_source_is_never_the_output(tmp
   (tmp_path / 'mine.npz').write_bytes(b'mine')
   with pytest.raises(UserError, match=r'there is no weights file none\.h5'):
     convert('none.h5', 'mine.npz')
-  assert convert('fcn.caffemodel', 'mine.npz') == 'skipped: mine.npz exists; pass --overwrite to write it again\n'
+  assert convert('fcn.caffemodel', 'mine.npz') == 'skipped: mine.npz exists; pass --overwrite to write it again'
   assert (tmp_path / 'mine.npz').read_bytes() == b'mine'
   assert 'mine.npz: ' in convert('fcn.caffemodel', 'mine.npz', overwrite=True)
   content = (tmp_path / 'mine.npz').read_bytes()
