@@ -21,8 +21,7 @@ def data(tmp_path_factory):
 def start(run, data, **changed):
   """Runs the command of the run with further flags that make it small; of two equal flags the later one counts."""
   settings = SMALL | {'data.dir': data} | changed
-  flags = [f'--config.{name}={value}' for name, value in settings.items()]
-  done = tiny.run([*run.command, *flags], env=tiny.QUICK)
+  done = tiny.run([*run.command, *(f'--config.{name}={value}' for name, value in settings.items())])
   assert done.returncode == 0, done.stderr
   return json.loads((run.workdir / 'status.json').read_text())
 
