@@ -157,7 +157,7 @@ for remat in (False, True):
   gradients = sum(x.nbytes for x in jax.tree.leaves(side.state.params))
   print(2**30 * side.compiled()['temporary_gib'] - gradients)
 """
-  env = alone() | tiny.QUICK  # the memory does not depend on it
+  env = alone() | tiny.QUICK
   done = subprocess.run([sys.executable, '-c', code], cwd=tiny.ROOT, env=env, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   plain, saving = map(float, done.stdout.split())
