@@ -44,7 +44,7 @@ def main() -> None:
       if re.search(r'fcn_jax\.(main|sweep) --config|launch\.sh run', command):
         command += f' {SHORT}'
       if 'fcn_jax.sweep' in command:
-        command += ' --only=stride=32,seed=0'
+        command += ' --only=stride=32,upsample=learned_random,seed=0'
       print(f'$ {command}', flush=True)
       begun = time.time()
       done = subprocess.run(command, shell=True, cwd=folder, env=environment)

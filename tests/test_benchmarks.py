@@ -7,13 +7,15 @@ import re
 import sys
 import time
 
+import command_line
 import numpy as np
 import pytest
 import small_stanford
 import tiny
+from absl.testing import flagsaver
 from PIL import Image
 
-from benchmarks import around, turns
+from benchmarks import around, growth, turns
 from fcn_jax.data.builders import stanford_background
 
 
@@ -73,13 +75,23 @@ def test_other_numbers_of_the_peer_are_an_error():
     turns.check(ours, {'loss': np.float32(2)}, 1e-3)
 
 
+# `python -m benchmarks.run` with a smaller network and batch in one row.
+NARROWER = """
+import dataclasses
+from benchmarks import run, steps
+from fcn_jax import cli
+steps.SUITES['cpu']['train, narrow'] = (steps.training, dataclasses.replace(steps.NARROW, width=1 / 16, batch=4))
+cli.run(run.main, run.define_flags)
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('peer', ['none', 'torch'], ids=['alone', 'beside_pytorch'])
 def test_the_narrow_step_is_timed(tmp_path, peer):
   """The benchmark itself checks that PyTorch's loss and momentum are the same."""
   if peer == 'torch':
     pytest.importorskip('torch', reason="PyTorch is not installed: pip install 'fcn_jax[bench]'")
-  command = [sys.executable, '-m', 'benchmarks.run', '--only=train, narrow', '--way=memory kept', f'--peer={peer}']
+  command = [sys.executable, '-c', NARROWER, '--only=train, narrow', '--way=memory kept', f'--peer={peer}']
   done = tiny.run([*command, f'--json={tmp_path}/speed.json', '--debug'], cwd=tiny.ROOT, env={'JAX_LOG_COMPILES': '1'})
   assert done.returncode == 0, done.stderr
   compiled = re.findall(r'Finished XLA compilation of (\S+) in (\S+) sec', done.stderr)
@@ -151,13 +163,15 @@ def test_the_pytorch_steps_for_a_gpu():
 
 
 @pytest.mark.slow
-def test_growth_is_measured_and_drawn(tmp_path):
-  done = tiny.run(
-    [sys.executable, '-m', 'benchmarks.growth', '--axis=devices', f'--out={tmp_path}/growth'], cwd=tiny.ROOT
-  )
-  assert done.returncode == 0, done.stderr
+def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):
+  assert list(growth.AXES['devices']) == [1, 2, 4, 8]
+  small = growth.BASE | {'width': 1 / 16}
+  monkeypatch.setitem(growth.AXES, 'devices', {n: small | {'devices': n} for n in (1, 8)})
+  monkeypatch.setenv('XLA_FLAGS', tiny.QUICK['XLA_FLAGS'])  # each point is compiled without the cache
+  with command_line.flags_of(growth), flagsaver.flagsaver(axis=['devices'], out=f'{tmp_path}/growth'):
+    growth.main([])
   found = json.loads((tmp_path / 'growth.json').read_text())
-  assert list(found['devices']) == ['1', '2', '4', '8']
+  assert list(found['devices']) == ['1', '8']
   assert all(point['ms'] > 0 and point['peak_gib'] > 0 for point in found['devices'].values())
   # Each of eight devices has an eighth of the batch.
   assert found['devices']['8']['temporary_gib'] < found['devices']['1']['temporary_gib']

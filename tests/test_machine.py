@@ -157,7 +157,8 @@ for remat in (False, True):
   gradients = sum(x.nbytes for x in jax.tree.leaves(side.state.params))
   print(2**30 * side.compiled()['temporary_gib'] - gradients)
 """
-  done = subprocess.run([sys.executable, '-c', code], cwd=tiny.ROOT, env=alone(), capture_output=True, text=True)
+  env = alone() | tiny.QUICK
+  done = subprocess.run([sys.executable, '-c', code], cwd=tiny.ROOT, env=env, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   plain, saving = map(float, done.stdout.split())
   values = sum((96 >> i) ** 2 * channels * (n + 1 / 4) for i, (channels, n) in enumerate(vgg.BLOCKS))  # 1/4: pooled

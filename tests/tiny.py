@@ -30,6 +30,10 @@ SETTINGS = {
 }
 
 
+# Environment variables with which a command compiles in less time, for tests whose programs take only a few steps.
+QUICK = {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+
+
 def prepare(folder, change=lambda image: image) -> str:
   """Prepares `scenes` with 24 and 8 images only, each passed through `change`, in a folder for `data.dir`."""
   from fcn_jax import config

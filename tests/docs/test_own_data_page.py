@@ -22,7 +22,7 @@ def commands() -> list[list[str]]:
 @pytest.mark.slow
 def test_the_example_runs(tmp_path):
   (tmp_path / 'experiments').symlink_to(tiny.ROOT / 'experiments')
-  environment = {'TFDS_DATA_DIR': tiny.prepare(tmp_path / 'prepared')}
+  environment = {'TFDS_DATA_DIR': tiny.prepare(tmp_path / 'prepared')} | tiny.QUICK
   exported = tiny.run([sys.executable, '-c', python_blocks(PAGE)[0]], cwd=tmp_path, env=environment)
   assert exported.returncode == 0, exported.stderr
   names = re.search(r'^classes = \["sky".*"foreground"\]$', (tiny.ROOT / PAGE).read_text(), re.MULTILINE)[0]

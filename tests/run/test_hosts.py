@@ -26,7 +26,7 @@ def start(hosts: int, data_dir, workdir, devices: int = 8, **settings) -> list:
     command = tiny.command(data_dir, place, **settings)
     if hosts > 1:
       command += [f'--coordinator=localhost:{port}', f'--num_processes={hosts}', f'--process_id={number}']
-    env = {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices // hosts}'}
+    env = {'XLA_FLAGS': f'{tiny.QUICK["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices // hosts}'}
     processes.append(tiny.start(command, env=env))
   return processes
 
@@ -65,9 +65,8 @@ def alone(data_dir, tmp_path_factory):
   return train(1, data_dir, tmp_path_factory.mktemp('hosts') / 'alone')
 
 
-@pytest.mark.parametrize('hosts', [2, 4])
-def test_several_hosts_learn_the_same_as_one(alone, data_dir, tmp_path, hosts):
-  assert_same(train(hosts, data_dir, tmp_path / 'run'), alone)
+def test_two_hosts_learn_the_same_as_one(alone, data_dir, tmp_path):
+  assert_same(train(2, data_dir, tmp_path / 'run'), alone)
   env = json.loads((tmp_path / 'run' / 'env.json').read_text())
   assert len(env) == 1 and len(env[0]['devices']) == 8  # only one host writes
   scores = json.loads((tmp_path / 'run' / 'eval' / 'validation.json').read_text())
