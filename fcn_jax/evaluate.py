@@ -132,7 +132,7 @@ def evaluate(given) -> None:
     logger.info('wrote %s predictions to %s', len(split), given.save_predictions)
   if not isinstance(output, Folder):
     of_best = ['--checkpoint=best'] if given.checkpoint == 'best' else []
-    image = progress.kept_image(output)
+    image = progress.kept_image(output.path)
     progress.show_next(('predict', f'--workdir={output}', *of_best, image), ('report', *of_best, str(output)))
 
 

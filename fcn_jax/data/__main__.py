@@ -157,32 +157,30 @@ def _center(label: np.ndarray) -> np.ndarray:
 
 def _show(found, bounds: dict[int, float], suggested) -> None:
   from fcn_jax.data.inspection import summary
-  from fcn_jax.run import progress
+  from fcn_jax.run import messages, progress
 
-  progress.console.print(files.printable(': '.join(filter(None, (found.name, '; '.join(found.notes))))))
+  messages.show(files.printable(': '.join(filter(None, (found.name, '; '.join(found.notes))))))
   if found.splits:
     progress.show_table(None, summary.SPLITS, summary.splits(found))
   heads, rows = summary.classes(found)
   if rows:
     progress.show_table(None, heads, [[files.printable(cell) for cell in row] for row in rows])
   for finding in found.findings:
-    progress.console.print(files.printable(f'{finding.level}: {finding.check}: {finding.message}'))
+    messages.show(files.printable(f'{finding.level}: {finding.check}: {finding.message}'))
     others = [file for file in finding.files if file not in finding.message]
     shown = others if finding.level == 'error' else others[:_FILES]
     for file in shown:
-      progress.console.print(f'  {files.printable(file)}')
+      messages.show(f'  {files.printable(file)}')
     if len(shown) < len(others):
-      progress.console.print(f'  and {len(others) - len(shown)} more files, which --json and --html list')
+      messages.show(f'  and {len(others) - len(shown)} more files, which --json and --html list')
   if bounds:
     shares = [[str(stride), progress.percent(bound)] for stride, bound in bounds.items()]
     progress.show_table('upper bounds by stride', ['stride, pixels', 'mean IoU'], shares)
-    progress.console.print(summary.skips_gain(bounds))
+    messages.show(summary.skips_gain(bounds))
   for suggestion in suggested:
-    progress.console.print(files.printable(f'suggested: {suggestion.flag}: {suggestion.reason}'))
-  if suggested:
-    progress.console.print(f'to paste: {" ".join(suggestion.flag for suggestion in suggested)}')
+    messages.show(files.printable(f'suggested: {suggestion.flag}: {suggestion.reason}'))
   counts = [f'{len(found.of_level(level))} {level}s' for level in ('error', 'warning')]
-  progress.console.print(', '.join(counts))
+  messages.show(', '.join(counts))
 
 
 if __name__ == '__main__':

@@ -86,12 +86,10 @@ def main(arguments: list[str]) -> None:
 def _show_next(runs: list[Result], checkpoint: str) -> None:
   """Shows commands for the run with the highest mean IoU, if a run is done."""
   if done := comparison.scored(runs):
-    best, of_best = (
-      max(done, key=lambda run: run.scores['mean_iou']).path,
-      ['--checkpoint=best'] * (checkpoint == 'best'),
-    )
+    best = max(done, key=lambda run: run.scores['mean_iou']).path
+    of_best = ['--checkpoint=best'] if checkpoint == 'best' else []
     of_run = [('report', *of_best, str(best))] if len(runs) > 1 else []
-    progress.show_next(*of_run, ('predict', f'--workdir={best}', *of_best, 'photo.jpg'))
+    progress.show_next(*of_run, ('predict', f'--workdir={best}', *of_best, progress.kept_image(best)))
 
 
 def title(folder: epath.Path) -> str:

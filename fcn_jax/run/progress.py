@@ -1,5 +1,6 @@
 """What a command shows on the terminal: progress bars and tables."""
 
+import contextlib
 import logging
 import shlex
 import sys
@@ -211,17 +212,19 @@ def show_results(directory: RunDirectory, status: Status) -> None:
     console.print(f'examples: {directory / "eval" / "examples.png"}')
   show_next(
     ('evaluate', f'--workdir={directory}'),
-    ('predict', f'--workdir={directory}', kept_image(directory)),
+    ('predict', f'--workdir={directory}', kept_image(directory.path)),
     ('report', str(directory)),
   )
 
 
-def kept_image(directory: RunDirectory) -> str:
+def kept_image(workdir: epath.Path) -> str:
   """The path of an image to try a run on: one that its evaluations keep, or else photo.jpg.
 
   It is found without patterns, which the path of a run may look like. Of other images than RGB, they keep a rendering.
   """
-  evaluations, inputs = directory / 'eval', saved.read_data(directory.path)[0]
+  inputs, evaluations = {}, workdir / 'eval'
+  with contextlib.suppress(UserError):  # a damaged file: the next command reports it
+    inputs = saved.read_data(workdir)[0]
   is_kept = files.exists(evaluations) and list(inputs.values()) == [3]
   folders = [x for x in evaluations.iterdir() if x.is_dir()] if is_kept else []
   kept = [x for folder in folders for x in folder.iterdir() if x.name.endswith('.image.jpg')]

@@ -81,8 +81,9 @@ def test_the_command_prints_the_tables_and_writes_all_files(ablation, contents):
   pages = {name for name in contents if name.startswith('runs/')}
   assert written - {outputs.LIST} == {*expected, 'runs'} and set(contents) == expected | pages
   best = ablation / 'stride=16,upsample=bilinear_fixed,seed=1'
+  image = shlex.quote(f'{best}/eval/validation/image 0.image.jpg')  # one that the run keeps
   assert done.stdout.endswith(
-    f'next:\n  python -m fcn_jax.report {best}\n  python -m fcn_jax.predict --workdir={best} photo.jpg\n'
+    f'next:\n  python -m fcn_jax.report {best}\n  python -m fcn_jax.predict --workdir={best} {image}\n'
   )
   assert (ablation / 'report' / 'table.md').read_text() == contents['table.md']
 

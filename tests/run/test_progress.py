@@ -140,7 +140,9 @@ def test_an_image_to_try_is_one_that_the_run_keeps_if_it_is_rgb(tmp_path):
       directory.write('eval/validation/a.image.jpg', b'')
     is_named = kept and channels == 3
     expected = f'{tmp_path}/eval/validation/a.image.jpg' if is_named else 'photo.jpg'
-    assert progress.kept_image(directory) == expected
+    assert progress.kept_image(directory.path) == expected
+  directory.write('data.json', b'damaged')
+  assert progress.kept_image(directory.path) == 'photo.jpg'
 
 
 def show_results(directory, row, heads=('semantic',)):

@@ -70,7 +70,7 @@ def test_findings_are_printed_with_their_files(tmp_path, monkeypatch, capsys):
   assert f'error: unreadable: files that cannot be read (1): cannot read {tmp_path / MASK}: it is empty' in text
   assert 'left out: 30 images without a mask, such as' in text and text.count('  train/images/more') == 20
   assert 'and 9 more files' in text and 'skips can gain at most 25.0 points' in text
-  assert 'to paste: --config.data.train_size=48,64' in text and '1 errors, 1 warnings' in text
+  assert 'suggested: --config.data.train_size=48,64' in text and '1 errors, 1 warnings' in text
 
 
 def listing(folder):
