@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 import sys
 import urllib.parse
 
