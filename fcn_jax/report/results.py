@@ -152,19 +152,22 @@ def _found(folder: epath.Path) -> list[str]:
 def locate(paths: list[epath.Path]) -> tuple[epath.Path, list[str]]:
   """A folder and the names of runs in it, as `read` expects them, for paths of runs and of folders of runs.
 
-  A single folder has no names: all of its runs are read, and those that its sweep has not started are listed.
+  A single folder has no names: all of its runs are read, and those that its sweep has not started are listed. The
+  folder is relative if all paths are.
 
   Raises:
     UserError: a path has no run.
   """
   if len(paths) == 1 and not run_files.is_run(paths[0]):
     return paths[0], []
+  are_near = not any(files.is_remote(path) or os.path.isabs(path) for path in paths)
   paths = [path if files.is_remote(path) else epath.Path(os.path.abspath(path)) for path in paths]
   runs = [[path] if run_files.is_run(path) else [path / name for name in _found(path)] for path in paths]
   found = list(dict.fromkeys(itertools.chain(*runs)))
   for folder in found[0].parents:
     if all(folder in path.parents for path in found):
-      return folder, [str(path.relative_to(folder)) for path in found]
+      shown = epath.Path(os.path.relpath(folder)) if are_near else folder
+      return shown, [str(path.relative_to(folder)) for path in found]
   raise UserError(f'{found[0]} and {found[-1]} have no folder in common; copy the runs to one place')
 
 

@@ -266,4 +266,5 @@ def percent(value: float | None) -> str:
 
 
 def _title(name: str) -> str:
-  return name.replace('iou/', 'IoU ').replace('_', ' ').replace('iou', 'IoU').replace('f1', 'F1')
+  metric, _, of_class = name.partition('/')  # the name of a class stays as it is
+  return f'IoU {of_class}' if of_class else metric.replace('_', ' ').replace('iou', 'IoU').replace('f1', 'F1')

@@ -1,6 +1,7 @@
 """Tables from run directories: which runs count, the numbers, the texts and the errors."""
 
 import io
+import os
 import re
 import shlex
 import sys
@@ -231,7 +232,7 @@ def test_without_a_run_that_can_be_read_the_command_ends_with_one_sentence(tmp_p
   assert f'{path}/status.json is damaged' in done.stderr and not (folder / 'report').exists()
 
 
-def test_runs_of_any_folders_are_compared_and_a_run_alone_has_a_report(tmp_path, without_plots):
+def test_runs_of_any_folders_are_compared_and_a_run_alone_has_a_report(tmp_path, without_plots, monkeypatch):
   paths = [made.run(tmp_path / str(stride), model__stride=stride, seed=0) for stride in (32, 8)]
   folder, only = results.locate(paths)
   text = report.report(folder, only=only)['table.md']
@@ -242,6 +243,10 @@ def test_runs_of_any_folders_are_compared_and_a_run_alone_has_a_report(tmp_path,
   text = report.report(alone, only=name)['table.md']
   assert text.startswith('# stride=32,seed=0\n') and 'The network has 53.8 % mean IoU (1 run).' in text
   assert results.locate([epath.Path(tmp_path)]) == (tmp_path, [])
+  monkeypatch.chdir(tmp_path)
+  near = [epath.Path(os.path.relpath(path)) for path in paths]
+  assert results.locate(near) == (epath.Path('.'), only)
+  assert results.locate(near[:1]) == (epath.Path('32'), name)
 
 
 def test_no_two_columns_share_a_heading_and_long_tables_are_folded(contents):

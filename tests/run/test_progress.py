@@ -170,7 +170,7 @@ def test_the_table_has_every_metric_and_marks_absent_classes(screen, tmp_path):
     'eval/mean_iou': 0.25,
     'eval/fw_iou': 0.75,
     'eval/iou/sky': 0.125,
-    'eval/iou/water': None,
+    'eval/iou/salt_water': None,
   }
   show_results(RunDirectory(tmp_path), scores)
   assert cells(screen) == [
@@ -178,7 +178,7 @@ def test_the_table_has_every_metric_and_marks_absent_classes(screen, tmp_path):
     ['mean IoU', '25.00 %'],
     ['fw IoU', '75.00 %'],
     ['IoU sky', '12.50 %'],
-    ['IoU water', 'absent'],
+    ['IoU salt_water', 'absent'],
     ['time', '62 s'],
     ['training', '12.3 images/s'],
     ['peak memory', '1.50 GiB'],
