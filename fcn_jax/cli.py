@@ -21,7 +21,7 @@ from fcn_jax import files, machine
 from fcn_jax.config import length
 from fcn_jax.data import names
 from fcn_jax.errors import UserError
-from fcn_jax.run import identity, messages, progress, signals
+from fcn_jax.run import identity, messages, signals
 
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -144,7 +144,7 @@ def _guarded(function, argv):
 def _parse(argv: list[str]) -> list[str]:
   if {'--help', '-h', '-help'} & set(argv):
     # absl's own help starts with sixty lines about absl's flags, and exits with 1.
-    about, terminal = sys.modules['__main__'].__doc__, progress.console.is_terminal
+    about, terminal = sys.modules['__main__'].__doc__, sys.stdout.isatty()
     if terminal:  # for its width, the lines of a paragraph, or of an item of a list, are one
       about = re.sub(r'(?<=\S)\n(?: {10,})?(?=\S)', ' ', about)
     about = messages.wrapped(about, terminal=terminal, indent=0)
@@ -182,7 +182,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _flag_fault(error: flags.Error) -> str:
   """What is wrong with a flag; if it looks like a setting, the setting."""
-  if isinstance(error, flags.UnrecognizedFlagError) and 'config' in flags.FLAGS:
+  if isinstance(error, flags.UnrecognizedFlagError) and 'config' in flags.FLAGS and 'Did you mean' not in str(error):
     _, meant, name = config_lib.unknown_setting(
       error.flagname, sorted(set.union(*_settings_by_data().values()))
     ).partition('(did you mean ')

@@ -139,9 +139,12 @@ def unknown_setting(field: str, settings) -> str:
     return f'the setting {field} is now called {RENAMED[field]}'
   section, _, leaf = field.rpartition('.')
   meant = _SYNONYMS.get(leaf.lower())
-  if meant not in settings:  # of equal last parts, that of the same section
-    by_leaf = {name.rpartition('.')[2]: name for name in sorted(settings, key=lambda x: x.startswith(f'{section}.'))}
+  if meant not in settings:  # of equal last parts, that of the closest whole name
+    like = sorted(settings, key=lambda name: difflib.SequenceMatcher(None, field, name).ratio())
+    by_leaf = {name.rpartition('.')[2]: name for name in like}
     meant = next((by_leaf[close] for close in difflib.get_close_matches(leaf.lower(), by_leaf, n=1, cutoff=0.75)), '')
+    in_section = [name for name in settings if section and name.startswith(f'{section}.')]
+    meant = meant or next(iter(difflib.get_close_matches(field, in_section, n=1, cutoff=0.75)), '')
   return f'there is no setting {field}{f" (did you mean {meant}?)" if meant else ""}'
 
 

@@ -18,15 +18,16 @@ each fold.
 
 Prints the answer and the main tables, and writes to FOLDER/report/, for several runs to comparison/ in the folder that
 they have in common, or to --out:
-  table.md       the answer and all tables
-  table.tex      the first table, in LaTeX, for the package booktabs
-  table.csv      one row per run
-  curves.png     learning curves
-  intervals.png  differences between networks
-  confusion.png  confusion matrices
-  kernels.png    trained upsampling kernels, if any
-  index.html     everything above and sample predictions: one self-contained page that works offline
-  runs/NAME.html a page without figures per run that is done, if there are several; index.html links to them
+  table.md        the answer and all tables
+  table.tex       the first table, in LaTeX, for the package booktabs
+  table.csv       one row per run
+  curves.png      learning curves
+  intervals.png   differences between networks
+  confusion.png   confusion matrices
+  kernels.png     trained upsampling kernels, if any
+  index.html      everything above and sample predictions: one self-contained page that works offline
+  runs/NAME.html  a page without figures per run that is done, if there are several; index.html links to them
+
 It replaces these files only if an earlier report wrote them. If they cannot be written, the tables are printed anyway,
 and a warning gives the reason.
 """
@@ -79,7 +80,7 @@ def main(arguments: list[str]) -> None:
   except UserError as error:
     logger.warning('the files of the report are not written: %s. Choose another folder with --out=DIR', error)
   else:
-    print(f'written to {markup.printable(str(out))}; open {markup.printable(str(out / "index.html"))} in a browser')
+    print(f'written to {markup.printable(str(out))}: index.html is the page for a browser')
   _show_next(runs, given.checkpoint)
 
 

@@ -1,4 +1,4 @@
-"""Settings whose values follow from the data and from what a run starts from: these are what differs, not the values.
+"""Settings whose values follow from the data and from what a run starts from: a report compares those instead.
 
 A run resolves such settings when it first starts, `model.mean` for example (`config/normalization.py`). A user may also
 set them, and then runs may differ in them.
@@ -6,6 +6,7 @@ set them, and then runs may differ in them.
 
 import itertools
 
+from fcn_jax import config as config_lib
 from fcn_jax.data import names
 from fcn_jax.report.results import Result
 
@@ -29,19 +30,28 @@ def replaced(runs: list[Result]) -> list[Result]:
       if run.settings[field]:
         by_origin.setdefault(_origin(run), set()).add(repr(run.settings[field]))
     shown = CHOSEN if len(values) > 1 else next(iter(values.values()), None)
-    changed = [run for run in resolved if shown and len(by_origin.get(_origin(run), ())) < 2]
+    changed = []
+    for run in runs if shown else ():
+      found = by_origin.get(_origin(run), set())
+      if field in run.settings and (found == {repr(run.settings[field])} or (run in resolved and len(found) < 2)):
+        changed.append(run)
     runs = [run.but(settings=run.settings | {field: shown}) if run in changed else run for run in runs]
   return runs
 
 
 def _origin(run: Result) -> str:
   """What a run resolves its settings from: its data and its start."""
-  fields = sorted(field for field in run.settings if field.startswith(('data', 'init.')) and field not in FIELDS)
-  return repr([run.settings[field] for field in fields])
+  skipped = {*FIELDS, *config_lib.flatten(config_lib.base())} - {'data.name'}  # augmentation changes no measurement
+  of_data = (field for field in run.settings if field.startswith('data') and field not in skipped)
+  of_start = (field for field in run.settings if field.startswith('init.'))
+  return repr([(field, run.settings[field]) for field in sorted([*of_data, *of_start])])
 
 
 def _with_data(runs: list[Result]) -> list[Result]:
-  """Gives runs on the same data the same value of `DATA`; removes it if runs of a network are all on the same data."""
+  """Gives runs on the same data the same value of `DATA`.
+
+  Removes it unless it differs among runs whose other settings of the data, such as the fold, are equal.
+  """
   folders: dict[str, str] = {}
   networks: dict[str, set[str]] = {}
   out = []
@@ -50,8 +60,8 @@ def _with_data(runs: list[Result]) -> list[Result]:
     if fingerprint and DATA in run.settings:
       run = run.but(settings=run.settings | {DATA: folders.setdefault(fingerprint, run.settings[DATA])})
     out.append(run)
-    rest = repr(sorted((field, x) for field, x in run.settings.items() if field not in (DATA, 'seed', *FIELDS)))
-    networks.setdefault(rest, set()).add(run.settings.get(DATA, ''))
+    of_data = repr(sorted((f, x) for f, x in run.settings.items() if f.startswith('data.') and f not in FIELDS))
+    networks.setdefault(of_data, set()).add(run.settings.get(DATA, ''))
   if any(len(of_network) > 1 for of_network in networks.values()):
     return out
   return [run.but(settings={field: x for field, x in run.settings.items() if field != DATA}) for run in out]

@@ -1,6 +1,7 @@
 """What was trained, as tables: the data, networks, settings, hardware and time; every run; every setting."""
 
 import collections
+import os
 import urllib.parse
 
 import pandas as pd
@@ -132,7 +133,7 @@ def listed(runs: list[Result]) -> Table:
     numbers = ['' if score is None else f'{100 * score:.2f}', '' if minutes is None else f'{minutes:.1f}']
     lines.append([run.name, run.state, *(texts or [''] * len(fields)), seed, *numbers, str(run.path)])
     if address := addresses.get(run.name):
-      links[number, 0] = urllib.parse.quote(address)
+      links[number, 0] = urllib.parse.quote(os.fsencode(address))
   note = 'On the page, a name is a link to a page of the run. python -m fcn_jax.report PATH writes one with figures.'
   head = [*_RUN[:2], *heads, *_RUN[2:]]
   return Table('Runs', note if links else '', head, lines, folded=True, links=links)

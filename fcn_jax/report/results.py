@@ -209,7 +209,7 @@ def _with_origins(runs: list[Result]) -> list[Result]:
 
   def origin(run: Result, after: tuple[str, ...] = ()) -> str:
     name = posixpath.basename(run.settings.get('init.run', '').rstrip('/'))
-    source, skipped = by_name.get(name), ('seed', 'init.run')
+    source, skipped = by_name.get(name), ('seed', 'init.run', 'data')
     changed = {}
     if source and name not in after:  # otherwise runs start from each other in a circle
       changed = {n: x for n, x in source.settings.items() if n not in skipped and x != run.settings.get(n)}

@@ -83,7 +83,7 @@ def at_end(directory: RunDirectory, data: Data, rows: list[dict], config, class_
     try:
       matrix = saved.read_arrays(path)['confusion'].sum(0)
     except UserError as error:
-      logger.warning(f'warning: classes that were never learned are not searched for: {error}')
+      logger.warning(f'warning: the run is not checked for signs of a failed training: {error}')
       return []
     shares[head] = matrix.sum(1) / matrix.sum()
     unlearned += filter(None, [never_learned(matrix, classes.names, data.watched)])

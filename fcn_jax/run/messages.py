@@ -12,7 +12,9 @@ from absl import logging as absl_logging
 from fcn_jax.run import progress
 
 # Commands in a message, and lines that are a command: they stay whole, to be copied.
-_COMMAND = re.compile(r'^ +python .*|python -m \S+(?: (?:init|inspect)(?: \S+)?)?(?: --\S+)*', re.MULTILINE)
+_COMMAND = re.compile(
+  r"""^ +python .*|python -m \S+(?: (?:init|inspect)(?: \S+)?)?(?: --(?:[^\s'"]|'[^']*'|"[^"]*")+)*""", re.MULTILINE
+)
 _SPACE = '\ue000'  # in a command, while a message is divided at its spaces
 
 
@@ -36,13 +38,14 @@ def _divided(line: str, indent: int) -> str:
   further = ' ' * max(indent, len(re.match(r' *(?:\S+ {2,})?', line)[0]))
   whole = {'break_long_words': False, 'break_on_hyphens': False}
   screen = progress.console  # which takes 80 columns for the width of any terminal with TERM=dumb
-  width = shutil.get_terminal_size().columns if screen.is_dumb_terminal else screen.width
+  width = (shutil.get_terminal_size().columns if screen.is_dumb_terminal else screen.width) or 80
+  further = further if len(further) < width / 2 else ' ' * indent
   return textwrap.fill(line, width, subsequent_indent=further, **whole)
 
 
 def show(text: str) -> None:
   """Prints a text for people, above the progress bar if there is one."""
-  progress.console.print(wrapped(text, terminal=progress.console.is_terminal))
+  progress.console.print(wrapped(text, terminal=sys.stdout.isatty()))
 
 
 class _ConsoleHandler(logging.Handler):

@@ -118,7 +118,7 @@ def from_run(params: dict, config: ml_collections.ConfigDict, heads: Mapping[str
 
 
 def _of_other_classes(params: dict, heads: Mapping[str, Classes], workdir) -> set[str]:
-  """The score and upsampling layers of the heads that have as many, but other classes in the run to start from."""
+  """The score and upsampling layers of heads with the same number of classes, but other names or another order."""
   try:
     theirs = saved.read_data(workdir)[1]
   except UserError as error:
@@ -129,7 +129,9 @@ def _of_other_classes(params: dict, heads: Mapping[str, Classes], workdir) -> se
     found = next(iter(theirs.values())) if len(heads) == len(theirs) == 1 else theirs.get(head)
     if found and (what := _class_difference(classes.names, found.names)):
       ending = f'_{head}' if len(heads) > 1 else ''
-      layers |= {name for name in params if name.startswith(('score', 'upsample_')) and name.endswith(ending)}
+      longer = tuple(f'_{other}' for other in heads if other.endswith(ending) and other != head)  # head a_b, not b
+      of_head = (name for name in params if name.endswith(ending) and not (longer and name.endswith(longer)))
+      layers |= {name for name in of_head if name.startswith(('score', 'upsample_'))}
       logger.warning(
         f'warning: {workdir} has {what}, so the score layers{ending and f" of head {head}"} start from their initial '
         'values; to restore them, give the classes the names and the order of that run'
@@ -138,7 +140,7 @@ def _of_other_classes(params: dict, heads: Mapping[str, Classes], workdir) -> se
 
 
 def _class_difference(mine: tuple[str, ...], theirs: tuple[str, ...]) -> str:
-  """How as many classes of another run differ; '' if they do not, or if the data of one run have no class names."""
+  """How as many classes differ by name; '' if they do not, or if the data of one run have no class names."""
   unnamed = any(all(re.fullmatch(r'class_\d+', name) for name in names) for names in (mine, theirs))
   if mine == theirs or len(mine) != len(theirs) or unnamed:
     return ''

@@ -164,3 +164,15 @@ def test_runs_that_differ_in_their_data_only_are_different_networks(tmp_path):
   networks, (found,) = compared(tmp_path)
   assert {name: len(members) for name, members in networks.items()} == {'data photos/a': 2, 'data photos/c': 1}
   assert found.factor == ('data',)
+
+
+def test_other_data_remain_a_difference_if_another_setting_differs_too(tmp_path):
+  on_data(tmp_path, 'a', (10.0,) * 3, optim__lr=0.5)
+  on_data(tmp_path, 'b', (20.0,) * 3, fingerprint='b', optim__lr=0.25)
+  assert {*compared(tmp_path)[0]} == {'lr 0.5, data photos/a', 'lr 0.25, data photos/b'}
+
+
+def test_constants_of_recipes_are_a_difference_though_augmentation_differs_too(tmp_path):
+  made.run(tmp_path, data__flip=0.5, model__std=(64.0,) * 3)
+  made.run(tmp_path, data__flip=0.0, model__std=(1.0,) * 3)
+  assert all('std' in name for name in compared(tmp_path)[0])

@@ -267,6 +267,16 @@ def test_each_run_that_is_done_has_a_page_that_its_name_links_to(ablation, conte
     assert 'data:image/svg' not in page and 'runs/' not in re.findall('href="([^"]*)"', page)
 
 
+def test_a_run_whose_name_is_not_text_has_a_page(tmp_path, without_plots):
+  for seed in (0, 1):
+    path = made.run(tmp_path, seed=seed)
+  path.rename(tmp_path / os.fsdecode(b'bad\xff'))
+  contents = report.report(epath.Path(tmp_path))
+  assert 'href="runs/bad%FF.html"' in contents['index.html']
+  report.write(epath.Path(tmp_path) / 'report', contents)
+  assert (tmp_path / 'report' / 'runs' / os.fsdecode(b'bad\xff.html')).exists()
+
+
 def test_warnings_of_runs_are_shown_and_the_answer_points_to_them(tmp_path, without_plots):
   for seed in (0, 1):
     path = made.run(tmp_path, seed=seed)

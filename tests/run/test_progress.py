@@ -119,7 +119,7 @@ def test_a_message_is_divided_between_words_on_a_terminal_only(monkeypatch, widt
   monkeypatch.setenv('COLUMNS', str(width))  # of `shutil`
   screen = {'xterm': {'width': width}, 'dumb': {'force_terminal': True, '_environ': {'TERM': 'dumb'}}}[term]
   monkeypatch.setattr(progress, 'console', Console(**screen))
-  command, path = 'python -m fcn_jax.evaluate --workdir=runs/a --split=train', '/a/long/path' * 12
+  command, path = 'python -m fcn_jax.evaluate --workdir="runs/a b" --split=train', '/a/long/path' * 12
   text = f'never learned: {"a class, " * 9}see {path}; run {command}, or stop\nclasses  {"sky 22.1 %, " * 12}tree'
   assert messages.wrapped(text, terminal=False) == text
   lines = messages.wrapped(text, terminal=True).split('\n')
@@ -129,6 +129,8 @@ def test_a_message_is_divided_between_words_on_a_terminal_only(monkeypatch, widt
   assert all(line[:2] == '  ' and line[2] != ' ' for line in lines[1:first])
   assert all(line[:9] == ' ' * 9 and line[9] != ' ' for line in lines[first + 1 :]) and first > 1
   assert messages.wrapped('', terminal=True) == ''
+  monkeypatch.setattr(progress, 'console', Console(width=0))  # COLUMNS=0
+  assert messages.wrapped('a b', terminal=True) == 'a b'
 
 
 def test_an_image_to_try_is_one_that_the_run_keeps_if_it_is_rgb(tmp_path):
