@@ -155,7 +155,7 @@ def _coverage(runs: list[Result], pairs: list[Difference], folds: list[str]) -> 
 
 def _missing(runs: list[Result]) -> list[str]:
   """The runs that do not count."""
-  lost = [f'{run.name} ({run.state if run.state != "missing" else "not started"})' for run in runs if not run.done]
+  lost = [f'{run.name} ({run.state})' for run in runs if not run.done]
   more = f' and {len(lost) - _MOST} more' if len(lost) > _MOST else ''
   return [f'Missing: {len(lost)} of {_count(len(runs), "run")}: {"; ".join(lost[:_MOST])}{more}.'] if lost else []
 

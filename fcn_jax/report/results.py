@@ -37,7 +37,7 @@ class Result:
   Attributes:
     name: the name of the run.
     path: its directory.
-    state: done, running, stopped (its process is gone), preempted, diverged or failed; missing (the sweep lists the
+    state: done, running, stopped (its process is gone), preempted, diverged or failed; waiting (the sweep lists the
       run, but it has not started), damaged (its config, status or scores cannot be read), unscored (it has no scores of
       the split and checkpoint of the report). `comparison.compare` adds incomparable and duplicate.
     settings: the settings that define a network, by dotted names; {} if they cannot be read.
@@ -184,7 +184,7 @@ def _read_sweep(folder: epath.Path) -> dict:
 def _read_run(path: epath.Path, name: str, sweep: dict, checkpoint: str, *, begun: bool) -> Result:
   """The settings and the state of a run, without its scores; `begun` says whether there is a directory."""
   faults, point = [], sweep['runs'].get(name)
-  found = run_files.state(path, faults) if begun else {'state': 'missing', 'settings': {}}
+  found = run_files.state(path, faults) if begun else {'state': 'waiting', 'settings': {}}
   if not found['settings'] and point is not None:
     with run_files.noted(faults, path.parent / 'sweep.json'):
       base = config_lib.flatten(identity.from_plain(sweep['config']))

@@ -78,7 +78,7 @@ def test_latex_escapes_every_special_character():
 
 
 def test_latex_has_a_caption_and_aligns_numbers_at_the_decimal_point():
-  scores = ['73.21 ± 0.45 (3)', '5.10 ± 10.45 (12); 1 failed', '100.00 (1)', '', '2 missing', '1.0e-05']
+  scores = ['73.21 ± 0.45 (3)', '5.10 ± 10.45 (12); 1 failed', '100.00 (1)', '', '2 waiting', '1.0e-05']
   folds = ['73.20; 73.10 ± 0.45 (5 folds)', '9.00; 8.10 (1 fold)', '', '7.00; 6.10 ± 10.45 (2 folds)', '', '']
   lines = [['x', *row, str(10**i)] for i, row in enumerate(zip(scores, folds, strict=True))]
   text = markup.Table('Mean IoU', 'Percent.', ['lr', 'mean IoU', 'folds', 'n'], lines, best={(0, 1)}).latex()
@@ -90,7 +90,7 @@ def test_latex_has_a_caption_and_aligns_numbers_at_the_decimal_point():
     assert len(shown) == 3
     assert len({tuple(place for place, x in enumerate(cell.partition(' (')[0]) if x == '.') for cell in shown}) == 1
   assert '\\phantom{0}5.10 $\\pm$ 10.45 (12); 1 failed' in text.replace('\\phantom{00}', '\\phantom{0}')
-  assert '& 2 missing &' in text and '& 1.0e-05 &' in text
+  assert '& 2 waiting &' in text and '& 1.0e-05 &' in text
 
 
 def test_markdown_keeps_underscores_inside_words():

@@ -96,7 +96,7 @@ def test_tables_read_the_settings_of_a_run_whatever_its_name_is(tmp_path):
   base = identity.plain(results.config_lib.default('scenes'))
   (tmp_path / 'sweep.json').write_text(json.dumps({'experiment': 'x.py', 'config': base, 'runs': points}))
   text = report.report(epath.Path(tmp_path))['table.md']
-  assert '| 8 | 1 missing |' in text and '| 16 | ' in text and '| 32 | ' in text and '| 1 | ' not in text
+  assert '| 8 | 1 waiting |' in text and '| 16 | ' in text and '| 32 | ' in text and '| 1 | ' not in text
 
 
 def test_runs_that_have_not_started_are_in_the_cells_of_their_networks(tmp_path):
@@ -111,7 +111,7 @@ def test_runs_that_have_not_started_are_in_the_cells_of_their_networks(tmp_path)
   files.write_json(epath.Path(tmp_path) / 'sweep.json', {'experiment': 'x.py', 'config': base, 'runs': points})
   table = report.report(epath.Path(tmp_path))['table.md']
   assert 'mean (' not in table
-  assert '(2); 1 missing |' in table and '| 3 missing |' in table
+  assert '(2); 1 waiting |' in table and '| 3 waiting |' in table
 
 
 def test_of_two_copies_of_a_run_the_intact_one_counts(tmp_path):

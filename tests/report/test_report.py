@@ -92,7 +92,7 @@ def test_the_command_prints_the_tables_and_writes_all_files(ablation, contents):
 
 def test_a_table_has_means_deviations_and_counts_and_marks_unfinished_runs(contents):
   text = contents['table.md']
-  assert '6 of 9 runs are done (1 preempted, 1 failed, 1 missing).' in text
+  assert '6 of 9 runs are done (1 preempted, 1 failed, 1 waiting).' in text
   assert 'Other runs are marked and excluded.' in text
   fixed_32 = f'{(iou(0.7) + iou(0.71)) / 2:.2f} ± {abs(iou(0.7) - iou(0.71)) / 2**0.5:.2f} (2)'
   fixed_16 = f'{(iou(0.8) + iou(0.81)) / 2:.2f} ± {abs(iou(0.8) - iou(0.81)) / 2**0.5:.2f} (2)'
@@ -100,7 +100,7 @@ def test_a_table_has_means_deviations_and_counts_and_marks_unfinished_runs(conte
   start = lines.index('| stride | upsample bilinear_fixed | upsample learned_random |')
   assert set(lines[start + 2 : start + 4]) == {
     f'| 32 | {fixed_32} | {iou(0.68):.2f} (1); 1 failed |',
-    f'| 16 | **{fixed_16}; 1 missing** | {iou(0.79):.2f} (1); 1 preempted |',
+    f'| 16 | **{fixed_16}; 1 waiting** | {iou(0.79):.2f} (1); 1 preempted |',
   }
   assert '| stride 16, upsample bilinear_fixed | 1.23 | 2.50 | 40.0 | 1.50 | 1.5 |' in lines
 
@@ -135,7 +135,7 @@ def test_rows_columns_metric_and_folder_follow_the_flags(ablation, tmp_path):
   assert '| upsample | stride 16 | stride 32 |' in text and '## Mean F1' in text
   assert f'{80.5:.2f} ± {0.71:.2f} (2)' in text
   latex = (tmp_path / 'other' / 'table.tex').read_text()
-  assert 'bilinear\\_fixed & ' in latex and '\\textbf{80.50 $\\pm$ 0.71 (2); 1 missing}' in latex
+  assert 'bilinear\\_fixed & ' in latex and '\\textbf{80.50 $\\pm$ 0.71 (2); 1 waiting}' in latex
 
 
 def test_differences_compare_networks_that_differ_in_one_setting(contents):

@@ -100,7 +100,7 @@ def test_a_sweep_and_its_report(bucket, data_dir):
   report = tiny.run([sys.executable, '-m', 'fcn_jax.report', 'gs://bucket/ablation'], env=bucket)
   assert report.returncode == 0, report.stderr
   table = read(bucket, 'ablation/report/table.md').decode()
-  assert '1 of 27 runs are done (26 missing).' in table and '2 missing' in table and '3 missing' in table
+  assert '1 of 27 runs are done (26 waiting).' in table and '2 waiting' in table and '3 waiting' in table
   assert read(bucket, 'ablation/report/index.html').startswith(b'<!doctype html>')
   missing = tiny.run([sys.executable, '-m', 'fcn_jax.report', 'gs://bucket/none'], env=bucket)
   assert (missing.returncode, missing.stderr) == (1, 'error: there is no folder gs://bucket/none\n')
