@@ -183,10 +183,8 @@ def _parse(argv: list[str]) -> list[str]:
 def _flag_fault(error: flags.Error) -> str:
   """What is wrong with a flag; if it looks like a setting, the setting."""
   if isinstance(error, flags.UnrecognizedFlagError) and 'config' in flags.FLAGS and 'Did you mean' not in str(error):
-    _, meant, name = config_lib.unknown_setting(
-      error.flagname, sorted(set.union(*_settings_by_data().values()))
-    ).partition('(did you mean ')
-    return f'{error}{meant and f" (did you mean --config.{name}"}'
+    meant = config_lib.meant_setting(error.flagname, sorted(set.union(*_settings_by_data().values())))
+    return f'{error} (did you mean --config.{meant}?)' if meant else str(error)
   value = re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error))
   default = config_lib.flatten(config_lib.base()).get(value[1]) if value else None
   if value and default is not None:

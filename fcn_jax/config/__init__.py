@@ -3,7 +3,7 @@
 An experiment file starts from `default`; `validate` is called before anything starts.
 """
 
-from fcn_jax.config.checks import CHOICES, check_model, unknown_setting, validate
+from fcn_jax.config.checks import CHOICES, check_model, meant_setting, unknown_setting, validate
 from fcn_jax.config.defaults import add_settings, base, default, flatten, usual
 from fcn_jax.config.recipes import RECIPES, apply_recipe
 
@@ -16,6 +16,7 @@ __all__ = [
   'check_model',
   'default',
   'flatten',
+  'meant_setting',
   'unknown_setting',
   'usual',
   'validate',

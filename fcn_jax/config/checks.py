@@ -137,6 +137,12 @@ def unknown_setting(field: str, settings) -> str:
   """The message about a setting that is not among `settings`: its new name if it was renamed, else the closest one."""
   if field in RENAMED:
     return f'the setting {field} is now called {RENAMED[field]}'
+  meant = meant_setting(field, settings)
+  return f'there is no setting {field}{f" (did you mean {meant}?)" if meant else ""}'
+
+
+def meant_setting(field: str, settings) -> str:
+  """The setting among `settings` that somebody probably means by `field`; '' if there is none."""
   section, _, leaf = field.rpartition('.')
   meant = _SYNONYMS.get(leaf.lower())
   if meant not in settings:  # of equal last parts, that of the closest whole name
@@ -145,7 +151,7 @@ def unknown_setting(field: str, settings) -> str:
     meant = next((by_leaf[close] for close in difflib.get_close_matches(leaf.lower(), by_leaf, n=1, cutoff=0.75)), '')
     in_section = [name for name in settings if section and name.startswith(f'{section}.')]
     meant = meant or next(iter(difflib.get_close_matches(field, in_section, n=1, cutoff=0.75)), '')
-  return f'there is no setting {field}{f" (did you mean {meant}?)" if meant else ""}'
+  return meant
 
 
 def _check_values(flat: dict, choices: dict, ranges: dict) -> None:

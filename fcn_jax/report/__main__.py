@@ -72,8 +72,7 @@ def main(arguments: list[str]) -> None:
   where = folder / only[0] if len(only) == 1 else folder
   out = files.path(given.out) if given.out else where / ('comparison' if len(only) > 1 else 'report')
   runs, selecting = comparison.compare(results.read(folder, given.checkpoint, only))
-  rows, cols = comparison.layout(runs, given.rows, given.cols, selecting)
-  contents = with_pages(_heading(folder, only), runs, rows, cols, selecting, given.metric, given.checkpoint)
+  contents = with_pages(_heading(folder, only), runs, selecting, given.rows, given.cols, given.metric, given.checkpoint)
   Console().print(Markdown(markup.unfolded(contents['table.md'])))
   try:
     write(out, contents)
@@ -125,15 +124,24 @@ def report(
     only: paths of runs below the folder, instead of all of its runs.
   """
   runs, selecting = comparison.compare(results.read(folder, checkpoint, only))
+  return with_pages(_heading(folder, only), runs, selecting, rows, cols, metric, checkpoint)
+
+
+def with_pages(
+  heading: str,
+  runs: list[Result],
+  selecting: list[str],
+  rows: list[str] | None,
+  cols: list[str] | None,
+  metric: str,
+  checkpoint: str,
+) -> dict[str, str | bytes]:
+  """The files of a report, with the pages of its runs; see `report` and `written`."""
   rows, cols = comparison.layout(runs, rows, cols, selecting)
-  return with_pages(_heading(folder, only), runs, rows, cols, selecting, metric, checkpoint)
-
-
-def with_pages(heading: str, runs: list[Result], *layout) -> dict[str, str | bytes]:
-  """The files of a report, with the pages of its runs; the arguments are those of `written`."""
-  contents = written(heading, runs, *layout)
+  contents = written(heading, runs, rows, cols, selecting, metric, checkpoint)
   for run, address in overview.pages(runs):
-    contents[address] = written(run.name, [run], [], [], [], *layout[3:], drawn=False)['index.html']
+    page = written(run.name, [run], [], [], [], metric, checkpoint, drawn=False)
+    contents[address] = page['index.html']
   return contents
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from fcn_jax.report import differences, tables
 from fcn_jax.report.comparison import Cells, by_fold, scored, short
 from fcn_jax.report.differences import Difference
+from fcn_jax.report.markup import counted
 from fcn_jax.report.results import Result
 
 _MOST = 5  # names in a list of runs
@@ -29,9 +30,9 @@ def sentences(
   out = []
   if len(networks) == 1:
     ((key, score),) = networks.items()
-    others = f' Nothing to compare: no run of the other {_count(len(cells) - 1, "network")} is done.'
+    others = f' Nothing to compare: no run of the other {counted(len(cells) - 1, "network")} is done.'
     network = differences.label(key, fields, cells, fields) or 'The network'
-    reached = _count(len(scored(cells[key])), 'run')
+    reached = counted(len(scored(cells[key])), 'run')
     out.append(f'{_upper(network)} has {score:.1f} % mean IoU ({reached}).{others if len(cells) > 1 else ""}')
   elif not networks:
     out.append('No run is done, so there is no score.')
@@ -119,7 +120,7 @@ def _interval(d: Difference) -> str:
 def _behind(d: Difference) -> str:
   """'4 runs, 2 seeds', or '5 runs, 2 to 3 seeds'."""
   low, high = d.seeds
-  return f'{len(d.runs)} runs, {_count(high, "seed") if low == high else f"{low} to {high} seeds"}'
+  return f'{len(d.runs)} runs, {counted(high, "seed") if low == high else f"{low} to {high} seeds"}'
 
 
 def _interaction(used: list[Difference], against: list[Difference]) -> list[str]:
@@ -157,11 +158,7 @@ def _missing(runs: list[Result]) -> list[str]:
   """The runs that do not count."""
   lost = [f'{run.name} ({run.state})' for run in runs if not run.done]
   more = f' and {len(lost) - _MOST} more' if len(lost) > _MOST else ''
-  return [f'Missing: {len(lost)} of {_count(len(runs), "run")}: {"; ".join(lost[:_MOST])}{more}.'] if lost else []
-
-
-def _count(number: int, noun: str) -> str:
-  return f'{number} {noun}{"" if number == 1 else "s"}'
+  return [f'Missing: {len(lost)} of {counted(len(runs), "run")}: {"; ".join(lost[:_MOST])}{more}.'] if lost else []
 
 
 def _upper(text: str) -> str:

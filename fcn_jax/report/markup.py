@@ -36,6 +36,11 @@ def html(text: str) -> str:
   return html_lib.escape(printable(text))
 
 
+def counted(number: int, noun: str) -> str:
+  """'1 run' or '2 runs'."""
+  return f'{number} {noun}{"" if number == 1 else "s"}'
+
+
 def unfolded(text: str) -> str:
   """Markdown without the tables that are folded: a terminal would show all of their lines."""
   return re.sub(f'^{_BEGIN}$.*?^{_END}$\n*', '', text, flags=re.DOTALL | re.MULTILINE)

@@ -22,29 +22,39 @@ def replaced(runs: list[Result]) -> list[Result]:
   from the same start have it. If only one value occurs, it is also that of the runs that have not started.
   """
   runs = _with_data(runs)
+  origins = _origins(runs)
   for field in FIELDS:
-    values = {repr(run.settings[field]): run.settings[field] for run in runs if run.settings.get(field)}
-    resolved = [run for run in runs if field in run.settings and field not in run.given]
-    by_origin: dict[str, set[str]] = {}
-    for run in resolved:
-      if run.settings[field]:
-        by_origin.setdefault(_origin(run), set()).add(repr(run.settings[field]))
-    shown = CHOSEN if len(values) > 1 else next(iter(values.values()), None)
-    changed = []
-    for run in runs if shown else ():
-      found = by_origin.get(_origin(run), set())
-      if field in run.settings and (found == {repr(run.settings[field])} or (run in resolved and len(found) < 2)):
-        changed.append(run)
-    runs = [run.but(settings=run.settings | {field: shown}) if run in changed else run for run in runs]
+    runs = _with_chosen(runs, origins, field)
   return runs
 
 
-def _origin(run: Result) -> str:
-  """What a run resolves its settings from: its data and its start."""
+def _with_chosen(runs: list[Result], origins: list[str], field: str) -> list[Result]:
+  """`replaced` for one of `FIELDS`; `origins` are those of the runs."""
+  values = {repr(run.settings[field]): run.settings[field] for run in runs if run.settings.get(field)}
+  if not values:
+    return runs
+  shown = CHOSEN if len(values) > 1 else next(iter(values.values()))
+  resolved: dict[str, set[str]] = {origin: set() for origin in origins}
+  for run, origin in zip(runs, origins, strict=True):
+    if run.settings.get(field) and field not in run.given:
+      resolved[origin].add(repr(run.settings[field]))
+  out = []
+  for run, origin in zip(runs, origins, strict=True):
+    is_resolved = field not in run.given and len(resolved[origin]) < 2
+    if field in run.settings and (is_resolved or resolved[origin] == {repr(run.settings[field])}):
+      run = run.but(settings=run.settings | {field: shown})
+    out.append(run)
+  return out
+
+
+def _origins(runs: list[Result]) -> list[str]:
+  """What each run resolves its settings from: its data and its start."""
   skipped = {*FIELDS, *config_lib.flatten(config_lib.base())} - {'data.name'}  # augmentation changes no measurement
-  of_data = (field for field in run.settings if field.startswith('data') and field not in skipped)
-  of_start = (field for field in run.settings if field.startswith('init.'))
-  return repr([(field, run.settings[field]) for field in sorted([*of_data, *of_start])])
+
+  def is_source(field: str) -> bool:
+    return field.startswith('init.') or (field.startswith('data') and field not in skipped)
+
+  return [repr(sorted((field, x) for field, x in run.settings.items() if is_source(field))) for run in runs]
 
 
 def _with_data(runs: list[Result]) -> list[Result]:

@@ -33,12 +33,8 @@ _ABBREVIATIONS = [
 def about(runs: list[Result]) -> str:
   """How many runs are done, and how many have warnings."""
   warned = sum(bool(run.warnings) for run in runs)
-  of = f'{warned} of {_count(len(runs))} {"has" if warned == 1 else "have"}' if len(runs) > 1 else 'It has'
+  of = f'{warned} of {len(runs)} runs {"has" if warned == 1 else "have"}' if len(runs) > 1 else 'It has'
   return _done(runs) + (f' {of} warnings: see "Warnings of runs".' if warned else '')
-
-
-def _count(runs: int) -> str:
-  return f'{runs} run{"" if runs == 1 else "s"}'
 
 
 def _done(runs: list[Result]) -> str:
@@ -58,6 +54,7 @@ def trained(runs: list[Result], checkpoint: str) -> Table:
   data = (start['data'].rpartition(' ')[0] if several else start['data'] for start in starts)
   commits = (f'{start["commit"][:7]}{" with local changes" if start["dirty"] else ""}' for start in starts)
   minutes = [run.costs['minutes'] for run in done if 'minutes' in run.costs]
+  timed = markup.counted(len(minutes), 'run')
   days = sorted({start['time'][:10] for start in starts})
   split = next((run.split for run in done), '')
   scored = (
@@ -74,12 +71,7 @@ def trained(runs: list[Result], checkpoint: str) -> Table:
     ('learning rate', _setting(done, 'optim.lr')),
     ('command of the first run', starts[0]['command'] if starts else ''),
     ('hardware per run', _listed(map(_hardware, starts))),
-    (
-      'training time',
-      f'{progress.duration(60 * sum(minutes))} for {len(minutes)} run{"s" if len(minutes) > 1 else ""}'
-      if minutes
-      else '',
-    ),
+    ('training time', f'{progress.duration(60 * sum(minutes))} for {timed}' if minutes else ''),
     ('commit', _listed(commits)),
     ('date', ' to '.join(dict.fromkeys((days[0], days[-1]))) if days else ''),
   ]
@@ -101,7 +93,7 @@ def _listed(values) -> str:
 
 def _hardware(start: dict) -> str:
   kind, count = start['device'], start['devices']
-  return f'{count} {"CPU" if kind == "cpu" else kind} device{"s" if count > 1 else ""}'
+  return markup.counted(count, f'{"CPU" if kind == "cpu" else kind} device')
 
 
 def settings(runs: list[Result]) -> Table:

@@ -9,7 +9,7 @@ import mimetypes
 import re
 import string
 
-from fcn_jax.report.markup import Table, html, number
+from fcn_jax.report.markup import Table, counted, html, number
 
 _OPEN = 12  # lines: a folded table that has at most as many is open
 
@@ -38,9 +38,7 @@ def section(shown: Table, *, heat: bool = False, plot: bytes | None = None, form
     table = f'<div class="wide">{_table(shown, heat)}</div>'
     if shown.folded:
       opened = ' open' if len(shown.lines) <= _OPEN else ''
-      table = (
-        f'<details{opened}><summary>{len(shown.lines)} line{"s" * (len(shown.lines) > 1)}</summary>{table}</details>'
-      )
+      table = f'<details{opened}><summary>{counted(len(shown.lines), "line")}</summary>{table}</details>'
     content += table
   note = shown.note + ' The darker a cell, the higher its value, from white at 0 to blue at 100 %.' * heat
   return section_of(shown.title, note, content)

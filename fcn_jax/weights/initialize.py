@@ -131,7 +131,7 @@ def _of_other_classes(params: dict, heads: Mapping[str, Classes], workdir) -> se
       ending = f'_{head}' if len(heads) > 1 else ''
       longer = tuple(f'_{other}' for other in heads if other.endswith(ending) and other != head)  # head a_b, not b
       of_head = (name for name in params if name.endswith(ending) and not (longer and name.endswith(longer)))
-      layers |= {name for name in of_head if name.startswith(('score', 'upsample_'))}
+      layers |= {name for name in of_head if name.startswith(match.OF_CLASSES)}
       logger.warning(
         f'warning: {workdir} has {what}, so the score layers{ending and f" of head {head}"} start from their initial '
         'values; to restore them, give the classes the names and the order of that run'

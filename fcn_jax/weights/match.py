@@ -55,6 +55,8 @@ KNOWN = {
   ),
 }
 
+OF_CLASSES = ('score', 'upsample_')  # the names of layers whose last axis is the classes start with these
+
 
 def read(name: str, preprocessing: str = 'from_file') -> Weights:
   """The weights in the file `name`, or those of a key of `KNOWN`; see `formats.read`.
@@ -156,7 +158,7 @@ def why_new(name: str, shape: tuple[int, ...], found: tuple[int, ...] | None) ->
     return 'missing there'
   if shape == found:
     return 'other classes'
-  of_classes = name.startswith(('score', 'upsample_')) and shape[:-1] == found[:-1]
+  of_classes = name.startswith(OF_CLASSES) and shape[:-1] == found[:-1]
   return 'other number of classes' if of_classes else 'other shape'
 
 
